@@ -1,0 +1,1 @@
+"""Measure: INT8 ranges, Q/DQ and what they cost."""

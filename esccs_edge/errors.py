@@ -1,0 +1,112 @@
+"""Every error this package raises on purpose, in one tree.
+
+    EsccsError
+    ├── InputError (ValueError)                 the pixels or arguments handed in
+    ├── RasterError                             a raster file that cannot be read or written
+    ├── ManifestError                           a manifest that breaks its contract
+    ├── ArtifactError                           a file of a bundle that is missing, changed or unsafe
+    ├── BackendError (RuntimeError)             the engine that runs the network
+    │   └── CudaError                           a CUDA driver call
+    ├── Overloaded                              the queue is full
+    ├── DeadlineExceeded (TimeoutError)         the answer would have come too late
+    ├── ClosedError (RuntimeError)              used after close()
+    ├── ForkedProcessError (RuntimeError)       used in a forked child
+    └── MissingDependencyError (ImportError)    an optional package is not installed
+
+A message says what was found and what was expected; the hint says what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class EsccsError(Exception):
+    """Base of all errors raised by esccs-edge.
+
+    Attributes:
+        code: Stable identifier for programs, such as ``"input"``.
+        hint: What the user can do about it; may be empty.
+    """
+
+    code = "esccs"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class InputError(EsccsError, ValueError):
+    """Pixels or arguments that the model cannot judge."""
+
+    code = "input"
+
+
+class RasterError(EsccsError):
+    """A raster that cannot be read, does not match its partner, or cannot be written."""
+
+    code = "raster"
+
+
+class ManifestError(EsccsError):
+    """A manifest that is missing, malformed or inconsistent."""
+
+    code = "manifest"
+
+
+class ArtifactError(EsccsError):
+    """A bundle file that is missing, altered, or not safe to load."""
+
+    code = "artifact"
+
+
+class BackendError(EsccsError, RuntimeError):
+    """The inference engine failed or returned something unusable."""
+
+    code = "backend"
+
+
+class CudaError(BackendError):
+    """A CUDA driver call failed."""
+
+    code = "cuda"
+
+
+class Overloaded(EsccsError):
+    """The request queue is full; nothing was enqueued."""
+
+    code = "overloaded"
+
+
+class DeadlineExceeded(EsccsError, TimeoutError):
+    """The request was dropped because its deadline passed before it could run."""
+
+    code = "deadline"
+
+
+class ClosedError(EsccsError, RuntimeError):
+    """The object was used after ``close()``."""
+
+    code = "closed"
+
+
+class ForkedProcessError(EsccsError, RuntimeError):
+    """A resource made before ``fork()`` was used in the child process."""
+
+    code = "forked"
+
+
+class MissingDependencyError(EsccsError, ImportError):
+    """An optional package is needed for this call and is not installed."""
+
+    code = "missing-dependency"
+
+    @classmethod
+    def for_extra(cls, package: str, extra: str, purpose: str) -> MissingDependencyError:
+        """Build the error for a package that one of our extras installs."""
+        return cls(
+            f"{purpose} needs the package {package}, which is not installed",
+            hint=f'Run: pip install "esccs-edge[{extra}]"',
+        )

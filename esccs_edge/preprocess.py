@@ -1,0 +1,78 @@
+"""Stored pixels -> network input: the one definition of preprocessing, on the CPU.
+
+Training, calibration and the CPU backend all call `preprocess`; the CUDA kernel is compiled from
+the same arithmetic (`native/pixel.h`). The formula stands in `ModalitySpec`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _preprocess_cpu
+from .manifest import ModalitySpec
+from .scene import ABSENT, PixelStats
+
+#: Stored types the kernels read directly.
+KERNEL_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
+
+
+def preprocess(
+    images: Sequence[npt.NDArray[Any] | None],
+    spec: ModalitySpec,
+    out: npt.NDArray[np.float32],
+    *,
+    linear_to_db: bool = False,
+    threads: int | None = None,
+) -> list[PixelStats]:
+    """Normalise a batch of patches of one modality into ``out``.
+
+    Args:
+        images: N arrays ``(C, H, W)``, C-contiguous, dtype in `KERNEL_DTYPES`; None is an absent
+            modality, whose row becomes 0.
+        spec: Contract of the modality. Integers go through ``dn_scale`` and ``dn_offset``.
+        out: ``(>=N, C, H, W)`` float32, C-contiguous; the first N rows are overwritten.
+        linear_to_db: The pixels are linear sigma0; convert with ``10 * log10``, floored at 1e-5.
+        threads: Threads to use; None takes every core when the batch is large enough to gain.
+
+    Returns:
+        What was seen in each patch; ``ABSENT`` for None.
+    """
+    mean, inv_std = _statistics(spec)
+    table = np.empty((len(images), 7))
+    _preprocess_cpu.preprocess(
+        images if isinstance(images, list) else list(images),
+        out,
+        mean,
+        inv_std,
+        table,
+        spec.dn_scale or 1.0,
+        spec.dn_offset,
+        spec.nodata,
+        spec.clip[0],
+        spec.clip[1],
+        linear_to_db,
+        threads or os.cpu_count() or 1,
+    )
+    pixels = out.shape[2] * out.shape[3]
+    return [
+        ABSENT if image is None else _stats(pixels, row)
+        for image, row in zip(images, table.tolist(), strict=True)
+    ]
+
+
+def _stats(pixels: int, row: list[float]) -> PixelStats:
+    valid, nonfinite, below, above, *physical = row
+    return PixelStats(pixels, int(valid), int(nonfinite), int(below), int(above), *physical)
+
+
+@lru_cache(maxsize=16)
+def _statistics(spec: ModalitySpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    mean = np.asarray(spec.mean, np.float32)
+    inv_std = (1.0 / np.asarray(spec.std, np.float64)).astype(np.float32)
+    return mean, inv_std

@@ -1,0 +1,175 @@
+"""Arrays as users hand them in -> a `ScenePair` the kernels can read, or a clear refusal.
+
+Checks here cost microseconds and look at shape and type only; what the *values* tell is judged
+after preprocessing, from its statistics (`radiometry_problem`, `flags_of`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .manifest import Manifest, ModalitySpec
+from .preprocess import KERNEL_DTYPES
+from .scene import Flag, PixelStats, ScenePair
+
+#: Share of values outside the clip range above which a pair is flagged.
+CLIPPED_SHARE = 0.1
+#: Reflectance above which a mean cannot be reflectance; 2 is twice a perfect white surface.
+IMPLAUSIBLE_REFLECTANCE = 2.0
+
+
+def checked_pair(optical: Any, sar: Any, manifest: Manifest) -> ScenePair:
+    """Check shapes and types and bring both arrays into the form the kernels take.
+
+    Args:
+        optical: ``(C, H, W)`` array-like in the manifest's band order, or None.
+        sar: ``(P, H, W)`` array-like in the manifest's polarisation order, or None.
+        manifest: Contract of the model.
+
+    Returns:
+        The pair; arrays that already fit are not copied.
+
+    Raises:
+        InputError: Wrong number of axes, channels or pixels, or a type that would need a
+            value-changing cast.
+    """
+    size = manifest.patch_size
+    return ScenePair(
+        None if optical is None else _checked(optical, "optical", manifest.optical, size),
+        None if sar is None else _checked(sar, "SAR", manifest.sar, size),
+    )
+
+
+def _checked(pixels: Any, name: str, spec: ModalitySpec, size: int) -> npt.NDArray[Any]:
+    if isinstance(pixels, np.ma.MaskedArray):
+        pixels = _filled(pixels, name, spec)
+    elif not isinstance(pixels, np.ndarray):
+        try:
+            pixels = np.asarray(pixels)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{name} cannot be read as an array: {error}") from error
+    expected = (len(spec.channels), size, size)
+    if pixels.shape != expected:
+        raise InputError(
+            f"{name} has shape {pixels.shape}, expected {expected}",
+            hint=_shape_hint(pixels.shape, expected, spec),
+        )
+    return _kernel_dtype(np.asarray(pixels), name, spec)
+
+
+def _shape_hint(found: tuple[int, ...], expected: tuple[int, int, int], spec: ModalitySpec) -> str:
+    channels, height, _ = expected
+    names = ", ".join(spec.channels)
+    if len(found) != 3:
+        return f"Pass one patch as (channels, height, width); channels are {names}"
+    if found[2] == channels and found[0] != channels:
+        return "The channels come last; pass array.transpose(2, 0, 1)"
+    if found[0] != channels:
+        return f"Channels must be {names}, in this order; were optical and SAR swapped?"
+    return f"This bundle judges {height} x {height} pixels; use classify_scene for larger rasters"
+
+
+def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> npt.NDArray[Any]:
+    kind = pixels.dtype.kind
+    if kind == "f":
+        wanted = np.dtype(np.float32)
+    elif kind in "iu" and spec.dn_scale is None:
+        raise InputError(
+            f"{name} has integer dtype {pixels.dtype}, expected float32 in {spec.unit}",
+            hint=f"Convert to {spec.unit} as float32 first; an integer cast of dB loses its fraction",
+        )
+    elif kind in "iu":
+        wanted = _integer_dtype(pixels, name)
+    else:
+        raise InputError(
+            f"{name} has dtype {pixels.dtype}, expected uint16 digital numbers or float32 {spec.unit}"
+        )
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, then masked
+        return np.ascontiguousarray(pixels, wanted)
+
+
+def _integer_dtype(pixels: npt.NDArray[Any], name: str) -> np.dtype[Any]:
+    native = pixels.dtype.newbyteorder("=")
+    if native.type in KERNEL_DTYPES:
+        return native
+    if pixels.dtype.itemsize <= 2:  # int8
+        return np.dtype(np.int16)
+    low, high = int(pixels.min()), int(pixels.max())
+    for candidate in (np.uint16, np.int16):
+        if np.iinfo(candidate).min <= low and high <= np.iinfo(candidate).max:
+            return np.dtype(candidate)
+    raise InputError(
+        f"{name} has {pixels.dtype} values from {low} to {high}, expected digital numbers of 16 bits"
+    )
+
+
+def _filled(pixels: np.ma.MaskedArray[Any, Any], name: str, spec: ModalitySpec) -> Any:
+    """A pixel masked in any channel becomes nodata in all of them."""
+    if pixels.ndim != 3 or not np.ma.is_masked(pixels):
+        return pixels.data
+    data = pixels.data.copy()
+    if data.dtype.kind == "f":
+        absent: float = np.nan
+    elif spec.nodata is not None:
+        absent = spec.nodata
+    else:
+        raise InputError(f"{name} is a masked integer array, but the bundle declares no nodata value")
+    data[:, np.ma.getmaskarray(pixels).any(axis=0)] = absent
+    return data
+
+
+def radiometry_problem(stats: PixelStats, spec: ModalitySpec, is_dn: bool) -> InputError | None:
+    """Return the error for values that cannot be what the manifest asks for, or None.
+
+    Args:
+        stats: What preprocessing saw.
+        spec: Contract of the modality.
+        is_dn: True if the pixels were integers.
+    """
+    if not stats.valid:
+        return None
+    if spec.unit == "reflectance" and not is_dn and stats.mean > IMPLAUSIBLE_REFLECTANCE:
+        return InputError(
+            f"optical float values have mean {stats.mean:.4g}, expected reflectance around 0..1",
+            hint="These look like digital numbers: pass them as uint16, or multiply by 1e-4",
+        )
+    if spec.unit == "dB" and stats.minimum >= 0 and stats.maximum > stats.minimum:
+        return InputError(
+            f"SAR values span {stats.minimum:.4g}..{stats.maximum:.4g}, expected dB around -35..5",
+            hint="These look like linear sigma0: use Classifier(sar_unit='linear') or 10*log10",
+        )
+    if spec.unit == "dB" and stats.mean < -100:
+        return InputError(
+            f"SAR values have mean {stats.mean:.4g}, expected dB around -35..5",
+            hint="These look like scaled integers: divide so that the unit is dB",
+        )
+    return None
+
+
+def flags_of(stats: PixelStats, spec: ModalitySpec, is_dn: bool) -> set[Flag]:
+    """Return what a user should know about the pixels of one present modality."""
+    flags = set()
+    if stats.valid < stats.pixels:
+        flags.add(Flag.PARTIAL_NODATA)
+    if stats.nonfinite:
+        flags.add(Flag.NONFINITE_MASKED)
+    values = stats.valid * len(spec.channels)
+    if stats.below + stats.above > CLIPPED_SHARE * values:
+        flags.add(Flag.CLIPPED)
+    if stats.valid and _looks_suspect(stats, spec, is_dn, values):
+        flags.add(Flag.RADIOMETRY_SUSPECT)
+    return flags
+
+
+def _looks_suspect(stats: PixelStats, spec: ModalitySpec, is_dn: bool, values: int) -> bool:
+    if spec.unit == "reflectance":
+        # Below 0: an offset applied twice. A maximum under 2.6 %: 8-bit numbers read as 16-bit.
+        too_dark = is_dn and stats.maximum < 0.026
+        return too_dark or stats.below > 0.05 * values or stats.mean > IMPLAUSIBLE_REFLECTANCE
+    if spec.unit == "dB":
+        return stats.mean < -50 or stats.mean > 10
+    return False

@@ -1,0 +1,1 @@
+"""Cast: student to ONNX, ONNX to engine."""

@@ -1,0 +1,1 @@
+"""Learn: teacher, auxiliaries, student."""

@@ -1,0 +1,143 @@
+"""Teacher, auxiliary and student networks: plain conv-BN-ReLU residual encoders.
+
+No squeeze-excite, swish or depthwise convolution, since those lose accuracy or speed in INT8.
+Every operation exports to ONNX and to TensorRT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Size of one branch.
+
+    Attributes:
+        width: Channels of the first stage; each later stage doubles them.
+        blocks: Residual blocks per stage; every stage halves the resolution, as does the stem.
+    """
+
+    width: int = 20
+    blocks: tuple[int, ...] = (1, 1, 1)
+
+    @property
+    def features(self) -> int:
+        """Length of the pooled feature vector."""
+        return self.width * 2 ** (len(self.blocks) - 1)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut (He et al., 2016, basic block)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and inputs == outputs
+            else nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, inputs, H, W)`` -> ``(N, outputs, H / stride, W / stride)``."""
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class Encoder(nn.Module):
+    """``(N, channels, H, W)`` -> pooled features ``(N, features)``."""
+
+    def __init__(self, channels: int, options: EncoderOptions) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, options.width, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(options.width),
+            nn.ReLU(),
+        )
+        layers: list[nn.Module] = []
+        inputs = options.width
+        for stage, count in enumerate(options.blocks):
+            outputs = options.width * 2**stage
+            for block in range(count):
+                stride = 2 if block == 0 and stage > 0 else 1
+                layers.append(ResidualBlock(inputs, outputs, stride))
+                inputs = outputs
+        self.stages = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode a batch of patches."""
+        return self.stages(self.stem(x)).mean(dim=(2, 3))
+
+
+class UnimodalNet(nn.Module):
+    """One encoder and a linear head: the teacher and both auxiliaries."""
+
+    def __init__(
+        self, channels: int, classes: int, options: EncoderOptions, dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(channels, options)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(options.features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, channels, H, W)`` -> logits ``(N, classes)``."""
+        return self.head(self.dropout(self.encoder(x)))
+
+
+class ModalityGate(nn.Module):
+    """Per-sample weights (optical, SAR) from both branches' features and their availability.
+
+    A softmax over two learned scores is multiplied by the availability and renormalised, so the
+    weights sum to 1, a modality of availability 0 gets exactly 0, and the other then exactly 1.
+    """
+
+    def __init__(self, features: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(features + 2, hidden)
+        self.score = nn.Linear(hidden, 2)
+
+    def forward(self, optical: Tensor, sar: Tensor, availability: Tensor) -> Tensor:
+        """Features ``(N, F_o)``, ``(N, F_s)`` and availability ``(N, 2)`` -> weights ``(N, 2)``."""
+        joint = torch.cat((optical, sar, availability), dim=1)
+        trust = torch.softmax(self.score(torch.relu(self.hidden(joint))), dim=1) * availability
+        return trust / trust.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+class StudentNet(nn.Module):
+    """The deliverable: two encoders, the gate and a linear head, one graph.
+
+    The head is linear in the gated features, so a modality with weight 0 cannot reach the logits.
+    """
+
+    def __init__(
+        self,
+        optical_channels: int,
+        sar_channels: int,
+        classes: int,
+        optical: EncoderOptions,
+        sar: EncoderOptions,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.optical = Encoder(optical_channels, optical)
+        self.sar = Encoder(sar_channels, sar)
+        self.gate = ModalityGate(optical.features + sar.features)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(optical.features + sar.features, classes)
+
+    def forward(self, optical: Tensor, sar: Tensor, availability: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs ``(N, C, H, W)``, ``(N, P, H, W)``, ``(N, 2)`` -> logits ``(N, K)``, gate ``(N, 2)``."""
+        optical_features, sar_features = self.optical(optical), self.sar(sar)
+        gate = self.gate(optical_features, sar_features, availability)
+        gated = torch.cat((gate[:, :1] * optical_features, gate[:, 1:] * sar_features), dim=1)
+        return self.head(self.dropout(gated)), gate
