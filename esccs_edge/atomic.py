@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; on success it becomes ``target``, else it is removed.
+    """Yield a path beside ``target`` that becomes ``target`` on success and vanishes on failure.
 
     The temporary keeps the suffix, since some writers choose the format by it. The data is
     flushed to disk before the rename, so a crash leaves the old file or the new one, never half.

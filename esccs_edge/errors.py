@@ -4,7 +4,7 @@
     ├── InputError (ValueError)                 the pixels or arguments handed in
     ├── RasterError                             a raster file that cannot be read or written
     ├── ManifestError                           a manifest that breaks its contract
-    ├── ArtifactError                           a file of a bundle that is missing, changed or unsafe
+    ├── ArtifactError                           a bundle file that is missing, changed or unsafe
     ├── BackendError (RuntimeError)             the engine that runs the network
     │   └── CudaError                           a CUDA driver call
     ├── Overloaded                              the queue is full

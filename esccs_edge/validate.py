@@ -80,13 +80,13 @@ def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np
     elif kind in "iu" and spec.dn_scale is None:
         raise InputError(
             f"{name} has integer dtype {pixels.dtype}, expected float32 in {spec.unit}",
-            hint=f"Convert to {spec.unit} as float32 first; an integer cast of dB loses its fraction",
+            hint=f"Convert to {spec.unit} as float32; an integer cast loses the fraction",
         )
     elif kind in "iu":
         wanted = _integer_dtype(pixels, name)
     else:
         raise InputError(
-            f"{name} has dtype {pixels.dtype}, expected uint16 digital numbers or float32 {spec.unit}"
+            f"{name} has dtype {pixels.dtype}, expected integer digital numbers or float {spec.unit}"
         )
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, then masked
         return np.ascontiguousarray(pixels, wanted)
@@ -103,7 +103,7 @@ def _integer_dtype(pixels: npt.NDArray[Any], name: str) -> np.dtype[Any]:
         if np.iinfo(candidate).min <= low and high <= np.iinfo(candidate).max:
             return np.dtype(candidate)
     raise InputError(
-        f"{name} has {pixels.dtype} values from {low} to {high}, expected digital numbers of 16 bits"
+        f"{name} has {pixels.dtype} values {low}..{high}, expected 16-bit digital numbers"
     )
 
 
@@ -117,7 +117,7 @@ def _filled(pixels: np.ma.MaskedArray[Any, Any], name: str, spec: ModalitySpec) 
     elif spec.nodata is not None:
         absent = spec.nodata
     else:
-        raise InputError(f"{name} is a masked integer array, but the bundle declares no nodata value")
+        raise InputError(f"{name} is a masked integer array, but the bundle has no nodata value")
     data[:, np.ma.getmaskarray(pixels).any(axis=0)] = absent
     return data
 

@@ -136,7 +136,7 @@ class StudentNet(nn.Module):
         self.head = nn.Linear(optical.features + sar.features, classes)
 
     def forward(self, optical: Tensor, sar: Tensor, availability: Tensor) -> tuple[Tensor, Tensor]:
-        """Pairs ``(N, C, H, W)``, ``(N, P, H, W)``, ``(N, 2)`` -> logits ``(N, K)``, gate ``(N, 2)``."""
+        """``(N, C, H, W), (N, P, H, W), (N, 2)`` -> logits ``(N, K)`` and gate ``(N, 2)``."""
         optical_features, sar_features = self.optical(optical), self.sar(sar)
         gate = self.gate(optical_features, sar_features, availability)
         gated = torch.cat((gate[:, :1] * optical_features, gate[:, 1:] * sar_features), dim=1)
