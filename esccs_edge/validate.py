@@ -86,7 +86,7 @@ def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np
         wanted = _integer_dtype(pixels, name)
     else:
         raise InputError(
-            f"{name} has dtype {pixels.dtype}, expected integer digital numbers or float {spec.unit}"
+            f"{name} has dtype {pixels.dtype}, expected integers (DN) or float {spec.unit}"
         )
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, then masked
         return np.ascontiguousarray(pixels, wanted)
