@@ -1,0 +1,260 @@
+"""The guarded door for raster files: what is opened, and what may be read from it.
+
+Pixels come from strangers. Only existing regular files reach GDAL, only through the two drivers we
+name, and only when what they declare fits the limits; everything else is a `RasterError`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .channels import channel_positions
+from .errors import MissingDependencyError, RasterError
+from .grid import Grid, grid_of
+from .manifest import ModalitySpec
+
+try:
+    import rasterio
+    from rasterio.enums import ColorInterp, MaskFlags
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.windows import Window
+except ImportError as error:
+    raise MissingDependencyError.for_extra("rasterio", "geo", "Reading rasters") from error
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: Most bytes of pixels that are read at once: a whole patch file, or one compressed block.
+MAX_READ_BYTES = 1 << 30
+#: Most bytes of pixels a scene may declare: 100,000 x 100,000 pixels of 13 bands and 16 bits fit.
+MAX_SCENE_BYTES = 400 << 30
+
+PathLike = str | os.PathLike[str]
+
+
+class RasterFile:
+    """One open raster, read in the model's channel order. Used by one thread at a time.
+
+    Attributes:
+        path: The file.
+        grid: Its pixel grid.
+    """
+
+    def __init__(self, dataset: Any, path: Path, spec: ModalitySpec) -> None:
+        self.path = path
+        self.grid: Grid = grid_of(dataset, str(path))
+        self._dataset = dataset
+        self._spec = spec
+        bands = _data_bands(dataset, path)
+        descriptions = [dataset.descriptions[band - 1] for band in bands]
+        self._bands = [bands[i] for i in channel_positions(descriptions, spec, str(path))]
+        self._dtype = _common_dtype([dataset.dtypes[band - 1] for band in self._bands], path)
+        self._scaling = _scaling(dataset, self._bands)
+
+    @property
+    def declared_bytes(self) -> int:
+        """Bytes of the needed bands when decoded."""
+        return self.grid.height * self.grid.width * len(self._bands) * self._dtype.itemsize
+
+    def read(
+        self, row: int = 0, column: int = 0, height: int | None = None, width: int | None = None
+    ) -> npt.NDArray[Any]:
+        """Read a window that lies inside the raster; all of it by default.
+
+        Returns:
+            ``(C, height, width)`` in the model's channel order. Integers stay digital numbers
+            unless the file carries scale and offset tags, which make them float32 values. A
+            pixel that the file declares absent is the model's nodata value (integers) or NaN.
+
+        Raises:
+            RasterError: The file is damaged, or marks pixels absent in a way the model cannot
+                express.
+        """
+        window = Window(
+            column,
+            row,
+            self.grid.width - column if width is None else width,
+            self.grid.height - row if height is None else height,
+        )
+        with _translated(self.path):
+            stored = self._dataset.read(self._bands, window=window, out_dtype=self._dtype)
+            absent = self._absent(stored, window)
+        return self._filled(self._scaled(stored), absent)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._dataset.close()
+
+    def _absent(self, stored: npt.NDArray[Any], window: Window) -> npt.NDArray[np.bool_] | None:
+        """Return the pixels the file marks absent, beyond those the model's own rule finds."""
+        absent = None
+        if MaskFlags.per_dataset in self._dataset.mask_flag_enums[self._bands[0] - 1]:
+            absent = self._dataset.read_masks(self._bands[0], window=window) == 0
+        own_rule = self._spec.nodata
+        for pixels, band in zip(stored, self._bands, strict=True):
+            value = self._dataset.nodatavals[band - 1]
+            # The model's own value keeps the model's meaning: absent only if every channel has
+            # it. A single channel may well hold it by measurement (0 in the cirrus band).
+            if value is None or np.isnan(value) or value == own_rule:
+                continue
+            here = pixels == value
+            absent = here if absent is None else absent | here
+        if self._scaling is not None and own_rule is not None:
+            everywhere = (stored == own_rule).all(axis=0)
+            absent = everywhere if absent is None else absent | everywhere
+        return absent
+
+    def _scaled(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if self._scaling is None:
+            with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, then masked
+                return stored.astype(np.float32) if stored.dtype.kind == "f" else stored
+        raster_scale, raster_offset = self._scaling
+        return (stored * raster_scale + raster_offset).astype(np.float32)
+
+    def _filled(
+        self, pixels: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None
+    ) -> npt.NDArray[Any]:
+        if absent is not None and absent.any():
+            pixels[:, absent] = absent_value(pixels.dtype, self._spec, str(self.path))
+        return pixels
+
+
+def absent_value(dtype: np.dtype[Any], spec: ModalitySpec, name: str) -> float:
+    """Return the stored value that marks an absent pixel in an array of this dtype.
+
+    Raises:
+        RasterError: The pixels are integers and the model declares no nodata value.
+    """
+    if dtype.kind == "f":
+        return float("nan")
+    if spec.nodata is None:
+        raise RasterError(
+            f"{name} has absent {dtype} pixels, but the model declares no nodata value",
+            hint="Store the pixels as float32 with NaN where absent",
+        )
+    return spec.nodata
+
+
+@contextmanager
+def open_raster(
+    path: PathLike, spec: ModalitySpec, *, max_bytes: int = MAX_READ_BYTES
+) -> Iterator[RasterFile]:
+    """Open a GeoTIFF or PNG whose bands fit the model; closed on leaving.
+
+    Args:
+        path: An existing regular file.
+        spec: Contract of the modality.
+        max_bytes: Most bytes of pixels the file may declare.
+
+    Raises:
+        RasterError: Not a regular file, not a GeoTIFF or PNG, wrong bands, a rotated grid, or
+            more pixels declared than the limits allow.
+    """
+    file = regular_file(path)
+    with _translated(file), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a PNG never is
+        dataset = rasterio.open(file, driver=_driver(file))
+    with dataset:
+        with _translated(file):
+            _require_readable_blocks(dataset, file)
+            raster = RasterFile(dataset, file, spec)
+        if raster.declared_bytes > max_bytes:
+            raise RasterError(
+                f"{file} declares {raster.declared_bytes / 1e9:.3g} GB of pixels, "
+                f"expected at most {max_bytes / 1e9:.3g} GB",
+                hint="Use classify_scene for large rasters, or cut the raster first",
+            )
+        yield raster
+
+
+def regular_file(path: PathLike) -> Path:
+    """Return an absolute path to an existing regular file.
+
+    Raises:
+        RasterError: Missing, unreadable, or a folder, pipe or device.
+    """
+    file = Path(os.path.abspath(path))
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise RasterError(
+            f"cannot open {path}: {getattr(error, 'strerror', None) or error}",
+            hint="Give the path of an existing file; addresses and archive members are not read",
+        ) from None
+    if not stat.S_ISREG(mode) or str(file).startswith("/vsi"):
+        raise RasterError(f"{path} is not a regular file, expected a GeoTIFF or PNG")
+    return file
+
+
+def _driver(file: Path) -> str:
+    """Name the one driver that may open the file.
+
+    Left to itself GDAL also opens a VRT named ``.tif``, which can point at any other file.
+    """
+    with file.open("rb") as stream:
+        return "PNG" if stream.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE else "GTiff"
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what GDAL raises into one line of ours."""
+    try:
+        yield
+    except (RasterioError, rasterio.errors.CRSError, OSError, MemoryError) as error:
+        cause = error.__cause__ or error
+        raise RasterError(
+            f"cannot read {path}: {cause}", hint="Expected an undamaged GeoTIFF or PNG"
+        ) from error
+
+
+def _data_bands(dataset: Any, path: Path) -> list[int]:
+    """Return the band numbers that hold measurements; an alpha band is a mask instead."""
+    if ColorInterp.palette in dataset.colorinterp:
+        raise RasterError(
+            f"{path} stores colors of a palette, expected measured values in every band"
+        )
+    return [
+        band
+        for band, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True)
+        if meaning != ColorInterp.alpha
+    ]
+
+
+def _common_dtype(dtypes: list[str], path: Path) -> np.dtype[Any]:
+    if any(name.startswith("complex") for name in dtypes):
+        raise RasterError(
+            f"{path} holds {dtypes[0]} pixels, expected integers or floats",
+            hint="Complex SAR must be detected first: sigma0 in dB as float32",
+        )
+    return np.result_type(*[np.dtype(name) for name in dtypes])
+
+
+def _scaling(dataset: Any, bands: list[int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """Return scale and offset tags as ``(C, 1, 1)`` arrays, or None where they change nothing."""
+    scales = np.array([dataset.scales[band - 1] for band in bands])[:, None, None]
+    offsets = np.array([dataset.offsets[band - 1] for band in bands])[:, None, None]
+    return None if (scales == 1).all() and (offsets == 0).all() else (scales, offsets)
+
+
+def _require_readable_blocks(dataset: Any, path: Path) -> None:
+    """Refuse a file whose single block would fill the memory: GDAL decodes whole blocks."""
+    height, width = dataset.block_shapes[0]
+    interleaved = dataset.count if str(dataset.interleaving).lower().endswith("pixel") else 1
+    itemsize = max(_itemsize(name) for name in dataset.dtypes)
+    if (size := height * width * interleaved * itemsize) > MAX_READ_BYTES:
+        raise RasterError(
+            f"{path} declares blocks of {size / 1e9:.3g} GB, "
+            f"expected at most {MAX_READ_BYTES / 1e9:.3g} GB",
+            hint="Rewrite it in tiles, for example as a Cloud Optimized GeoTIFF",
+        )
+
+
+def _itemsize(dtype: str) -> int:
+    return 4 if dtype == "complex_int16" else np.dtype(dtype).itemsize
