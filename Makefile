@@ -1,0 +1,54 @@
+# Two commands on a fresh clone: `make demo` and `make test`. Needs Python 3.10+, a C++ compiler, make.
+# Everything goes into .venv; a stamp there remembers which sources were installed, so a second
+# call installs nothing and a call after an edit installs again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# On a host without a GPU the CPU build is enough; installing it first keeps pip from choosing another.
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?=
+
+ROOMS := esccs_edge training export calibration
+SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
+	$(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '.*')
+
+.PHONY: demo test lint types wheel clean always
+
+demo: $(VENV)/installed-runtime
+	$(BIN)/esccs-edge demo --out demo-out
+
+test: $(VENV)/installed-dev
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The installed package is checked: only there do the rooms stand under their imported names.
+types: $(VENV)/installed-dev
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p esccs_edge
+
+wheel: $(VENV)/made
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls -l dist
+
+clean:
+	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+$(VENV)/made:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# Changes when a source is added or removed, which the time of the other files does not tell.
+$(VENV)/sources: $(VENV)/made always
+	@echo $(sort $(SOURCES)) | cmp -s - $@ || echo $(sort $(SOURCES)) > $@
+
+$(VENV)/installed-runtime: $(VENV)/sources $(SOURCES)
+	$(BIN)/pip install --quiet ".[geo,view]"
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/sources $(SOURCES)
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet ".[dev]"
+	touch $@ $(VENV)/installed-runtime
