@@ -25,7 +25,7 @@ RIDGE = 0.1
 
 
 def small_pair(label: int, cover: float, manifest: Manifest, rng: np.random.Generator):
-    """One cloudy pair: optical uint16 DN and SAR float32 dB; the class sets spectrum and texture."""
+    """One cloudy pair, uint16 DN and float32 dB; the class sets spectrum and texture."""
     size, bands = manifest.patch_size, len(manifest.optical.channels)
     ramp = np.linspace(0, 1, bands)
     spectrum = 0.12 + 0.1 * np.cos(2 * np.pi * (ramp * (1 + label / 2) + label / 5))
@@ -84,7 +84,6 @@ def small_bundle(
 def small_student(manifest: Manifest, seed: int = 0):
     """A fitted `StudentNet` in eval mode."""
     import torch
-
     from esccs_edge.training.networks import EncoderOptions, StudentNet
 
     torch.manual_seed(seed)

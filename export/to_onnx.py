@@ -1,0 +1,187 @@
+"""Student weights -> `student.onnx` and `reference.npz`.
+
+The network is rebuilt from the bundle, written by the torch exporter with a dynamic batch axis,
+simplified, given stable names, and described in its own metadata. Same weights, same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import nn
+
+from esccs_edge import __version__
+from esccs_edge.bundle import Bundle
+from esccs_edge.errors import ArtifactError, ManifestError
+from esccs_edge.manifest import GATE_ORDER, Manifest
+from esccs_edge.training.networks import EncoderOptions, StudentNet
+
+from .graph_names import with_stable_names
+from .reference import REFERENCE_NAME, pack_reference, reference_inputs
+from .simplify import simplified
+
+STUDENT_WEIGHTS = "student.safetensors"
+STUDENT_ONNX = "student.onnx"
+#: The oldest opset the exporter writes without conversion; TensorRT 10.3 reads up to 20.
+OPSET = 18
+#: The oldest IR that carries opset 18, so that older runtimes accept the file.
+IR_VERSION = 8
+
+
+def export_student(bundle: Bundle) -> Bundle:
+    """Add `student.onnx` and `reference.npz` to a trained bundle and make the former its model.
+
+    Args:
+        bundle: Holds `student.safetensors`; ``provenance["architecture"]`` gives the branch sizes.
+
+    Returns:
+        The extended bundle. ``provenance["export"]`` says with what it was made.
+
+    Raises:
+        ArtifactError: The weights are missing, altered, or do not fit the architecture.
+        ManifestError: The manifest does not state the architecture.
+    """
+    manifest = bundle.manifest
+    student = load_student(bundle)
+    inputs = reference_inputs(manifest)
+    with torch.inference_mode():
+        outputs = student(*(torch.from_numpy(inputs[name]) for name in manifest.inputs))
+    plain = _onnx_from_torch(student, inputs, manifest)
+    chosen, simplifier = simplified(plain, inputs)
+    model = with_stable_names(onnx.load_from_string(chosen))
+    weights_digest = manifest.files[STUDENT_WEIGHTS].sha256
+    _describe(model, manifest, weights_digest, simplifier)
+    onnx.checker.check_model(model, full_check=True)
+    answers = {name: t.numpy() for name, t in zip(manifest.outputs, outputs, strict=True)}
+    made_with = {
+        "opset": OPSET,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "simplifier": simplifier,
+        "weights_sha256": weights_digest,
+    }
+    return bundle.add(
+        {
+            STUDENT_ONNX: model.SerializeToString(deterministic=True),
+            REFERENCE_NAME: pack_reference(inputs, answers),
+        },
+        model=STUDENT_ONNX,
+        quantization=None,  # an INT8 file made from earlier weights no longer belongs to this model
+        provenance={**manifest.provenance, "export": made_with},
+    )
+
+
+def load_student(bundle: Bundle) -> StudentNet:
+    """Rebuild the student of a bundle, in eval mode on the CPU.
+
+    Raises:
+        ArtifactError: The weights are missing, altered, or do not fit the architecture.
+        ManifestError: The manifest does not state the architecture.
+    """
+    manifest = bundle.manifest
+    branches = _branches(manifest.provenance)
+    student = StudentNet(
+        len(manifest.optical.channels),
+        len(manifest.sar.channels),
+        len(manifest.classes),
+        **branches,
+    )
+    content = bundle.read(STUDENT_WEIGHTS)
+    try:
+        student.load_state_dict(load(content))
+    except (SafetensorError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{STUDENT_WEIGHTS} does not fit the architecture {branches}: {error}",
+            hint="The weights and the manifest come from different trainings; train again",
+        ) from error
+    return student.eval()
+
+
+def _branches(provenance: Mapping[str, Any]) -> dict[str, EncoderOptions]:
+    try:
+        parts = {name: provenance["architecture"][name] for name in GATE_ORDER}
+        return {
+            name: EncoderOptions(int(part["width"]), tuple(int(n) for n in part["blocks"]))
+            for name, part in parts.items()
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestError(
+            f"manifest provenance.architecture is {provenance.get('architecture')!r}, expected "
+            "{'optical': {'width', 'blocks'}, 'sar': {...}}",
+            hint="Export a bundle that `esccs-edge train` wrote",
+        ) from error
+
+
+def _onnx_from_torch(
+    student: nn.Module, inputs: Mapping[str, npt.NDArray[np.float32]], manifest: Manifest
+) -> bytes:
+    """Run the exporter; its batch norms are folded into the convolutions."""
+    batch = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
+        warnings.simplefilter("ignore")  # about names of axes and torch's own deprecations
+        program = torch.onnx.export(
+            student,
+            tuple(torch.from_numpy(inputs[name]) for name in manifest.inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(manifest.inputs),
+            output_names=list(manifest.outputs),
+            dynamic_shapes=tuple({0: batch} for _ in manifest.inputs),
+            verbose=False,
+        )
+    assert program is not None  # only the old exporter returns nothing
+    return bytes(program.model_proto.SerializeToString())
+
+
+class _quiet:
+    """Silence a logger; the exporter tells of optional packages that we do not use."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __enter__(self) -> None:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)
+
+
+def _describe(
+    model: onnx.ModelProto, manifest: Manifest, weights_digest: str, simplifier: str
+) -> None:
+    """Write into the file what a reader without the manifest must know."""
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "esccs-edge", __version__
+    model.doc_string = "ESCCS student: optical + SAR -> class logits and modality gate"
+    facts: dict[str, Any] = {
+        "name": manifest.name,
+        "task": manifest.task,
+        "classes": manifest.classes,
+        "bands": manifest.optical.channels,
+        "polarisations": manifest.sar.channels,
+        "patch_size": manifest.patch_size,
+        "pixel_size_m": manifest.pixel_size_m,
+        "gate_order": GATE_ORDER,
+        "temperature": manifest.temperature,
+        "esccs_edge_version": __version__,
+        "weights_sha256": weights_digest,
+        "simplifier": simplifier,
+    }
+    for name, spec in (("optical", manifest.optical), ("sar", manifest.sar)):
+        facts[f"normalization.{name}"] = {
+            "unit": spec.unit, "clip": spec.clip, "mean": spec.mean, "std": spec.std,
+            "dn_scale": spec.dn_scale, "dn_offset": spec.dn_offset, "nodata": spec.nodata,
+        }  # fmt: skip
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+    onnx.helper.set_model_props(model, texts)
