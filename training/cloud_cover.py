@@ -1,0 +1,62 @@
+"""Cloud cover of a patch, estimated from its pixels alone.
+
+Training needs to know how far the optical image can be believed, and a ground station has no
+cloud mask at hand. The estimate is a per-pixel rule on top-of-atmosphere reflectance: clouds are
+bright and grey even in their darkest visible band. It is a reliability for training and
+evaluation, not a cloud mask product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.errors import InputError
+
+Field = npt.NDArray[np.float32]
+
+VISIBLE = ("B02", "B03", "B04")
+#: Darkest visible reflectance between surely ground and surely cloud, for grey pixels.
+BRIGHT_RANGE = (0.17, 0.25)
+#: The same bound for pictures of unknown bands scaled to [0, 1].
+UNKNOWN_BRIGHT = 0.6
+
+
+def estimate_cloud_cover(
+    reflectance: npt.NDArray[Any], bands: Sequence[str]
+) -> float:
+    """Estimate the share of cloudy pixels of one patch.
+
+    Args:
+        reflectance: ``(C, H, W)`` top-of-atmosphere reflectance; for channels that are not
+            Sentinel-2 bands, values in [0, 1] with white at 1.
+        bands: Channel names.
+
+    Returns:
+        A share in [0, 1]; pixels that are all zero or not finite do not count.
+
+    Raises:
+        InputError: The shape does not fit the channel names.
+    """
+    if reflectance.ndim != 3 or reflectance.shape[0] != len(bands):
+        raise InputError(f"patch is {reflectance.shape}, expected ({len(bands)}, H, W)")
+    valid = np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0)
+    if not valid.any():
+        return 0.0
+    return float(cloud_likelihood(reflectance, bands)[valid].mean())
+
+
+def cloud_likelihood(reflectance: npt.NDArray[Any], bands: Sequence[str]) -> Field:
+    """Return how cloud-like each pixel is, ``(H, W)`` in [0, 1]."""
+    place = {band: reflectance[i] for i, band in enumerate(bands)}
+    if not set(VISIBLE) <= place.keys():
+        return np.asarray(reflectance.min(axis=0) > UNKNOWN_BRIGHT, np.float32)
+    visible = np.stack([place[band] for band in VISIBLE])
+    darkest, brightest = visible.min(axis=0), visible.max(axis=0)
+    low, high = BRIGHT_RANGE
+    likelihood = np.clip((darkest - low) / (high - low), 0, 1)
+    grey = np.clip((0.55 - (brightest - darkest) / np.maximum(brightest, 1e-4)) / 0.2, 0, 1)
+    return np.asarray(likelihood * grey, np.float32)

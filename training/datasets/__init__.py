@@ -1,0 +1,44 @@
+"""Data sets: one reader per layout, all behind `PairSource`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from esccs_edge.errors import InputError
+
+from .source import SPLITS, MemorySource, PairSource, indices_of
+
+__all__ = ["SPLITS", "MemorySource", "PairSource", "indices_of", "open_source"]
+
+_FORMS = "eurosat:FOLDER, ombria:FOLDER, sen12ms:FOLDER or the path of an index.csv"
+
+
+def open_source(where: str | Path, seed: int = 0) -> PairSource:
+    """Open a data set by its kind and place.
+
+    Args:
+        where: ``"eurosat:FOLDER"``, ``"ombria:FOLDER"``, ``"sen12ms:FOLDER"`` or the path of an
+            ``index.csv``.
+        seed: Seed of the split by place where the data set brings none.
+
+    Raises:
+        InputError: Neither a known kind nor an existing CSV file.
+    """
+    kind, _, folder = str(where).partition(":")
+    if folder and kind == "eurosat":
+        from .eurosat import open_eurosat
+
+        return open_eurosat(folder, seed)
+    if folder and kind == "ombria":
+        from .ombria import open_ombria
+
+        return open_ombria(folder, seed)
+    if folder and kind == "sen12ms":
+        from .sen12ms import open_sen12ms
+
+        return open_sen12ms(folder, seed)
+    if str(where).endswith(".csv") and Path(where).is_file():
+        from .index import IndexSource
+
+        return IndexSource.open(where)
+    raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint="Check the spelling")

@@ -1,0 +1,1 @@
+"""Simulated clouds, SAR and scenes. NumPy only; everything here is simulated, never measured."""
