@@ -1,0 +1,90 @@
+"""Which backend runs a bundle on this machine; decided once, when a classifier is made.
+
+Libraries of a backend are imported only in the branch that picks it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+
+from .backend import Backend
+from .bundle import Bundle
+from .errors import InputError, MissingDependencyError
+from .manifest import Manifest
+
+BACKENDS = ("auto", "cpu", "tensorrt")
+_TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+_CUDA_MODULES = ("cuda.bindings", "pycuda")
+_CUDA_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
+
+
+def open_backend(
+    name: str,
+    bundle: Bundle,
+    manifest: Manifest,
+    *,
+    max_batch: int,
+    threads: int | None,
+    sar_is_linear: bool,
+) -> Backend:
+    """Load a bundle's model into the named backend.
+
+    Args:
+        name: ``"cpu"``, ``"tensorrt"``, or ``"auto"``: TensorRT where an NVIDIA GPU answers and
+            TensorRT with a CUDA binding is installed, else the CPU. An error of the backend that
+            was picked is raised, never answered by another backend.
+        bundle: Where the model is read from.
+        manifest: Contract to obey.
+        max_batch: Most pairs in a batch.
+        threads: CPU threads, None for all.
+        sar_is_linear: SAR pixels are linear sigma0.
+
+    Raises:
+        InputError: Unknown backend.
+        MissingDependencyError: Its library is not installed.
+    """
+    if name not in BACKENDS:
+        raise InputError(f"backend is {name!r}, expected one of {', '.join(BACKENDS)}")
+    if name == "tensorrt" or name == "auto" and tensorrt_is_usable():
+        from .trt_backend import TrtBackend
+
+        return TrtBackend(bundle, manifest, max_batch=max_batch, sar_is_linear=sar_is_linear)
+    try:
+        from .cpu_backend import CpuBackend
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the CPU backend needs the package openvino, which cannot be loaded: {error}",
+            hint="Run: pip install openvino",
+        ) from error
+    return CpuBackend(
+        bundle, manifest, max_batch=max_batch, threads=threads, sar_is_linear=sar_is_linear
+    )
+
+
+def tensorrt_is_usable() -> bool:
+    """Tell whether TensorRT, a CUDA binding and an NVIDIA GPU are all here; imports none."""
+    return (
+        any(map(_is_installed, _TENSORRT_MODULES))
+        and any(map(_is_installed, _CUDA_MODULES))
+        and _count_gpus() > 0
+    )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # the parent package is absent or broken
+        return False
+
+
+def _count_gpus() -> int:
+    for library in _CUDA_LIBRARIES:
+        try:
+            driver = ctypes.CDLL(library)
+        except OSError:
+            continue
+        count = ctypes.c_int(0)
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    return 0

@@ -1,0 +1,269 @@
+"""The front door of the SDK: raw optical and SAR pixels in, predictions out.
+
+It checks what comes in, wires bundle, backend and pipeline together, and does no arithmetic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .backend_choice import open_backend
+from .bundle import Bundle
+from .errors import EsccsError, InputError, ManifestError
+from .manifest import Manifest
+from .pipeline import Item, Pipeline
+from .postprocess import Answer
+from .scene import Prediction
+from .selfcheck import golden_pair, is_same_answer
+from .validate import checked_pair
+
+if TYPE_CHECKING:
+    from .mapping import SceneSummary
+
+#: How long `Classifier.health` waits for its test pair.
+HEALTH_TIMEOUT_S = 10.0
+
+
+class Classifier:
+    """Classifies co-registered optical and SAR patches; either may be absent. Thread-safe.
+
+    Args:
+        bundle: Bundle folder, an open `Bundle`, or None for the one in the package.
+        backend: ``"cpu"``, ``"tensorrt"`` or ``"auto"``, which picks once, here.
+        max_batch: Most pairs in one batch.
+        max_delay_ms: Longest wait of `submit` for company in its batch.
+        lanes: Batches that may be on the way at once.
+        queue_size: Most requests of `submit` that wait before `Overloaded`.
+        threads: CPU threads; None for all.
+        dn_offset: Added to optical digital numbers instead of the manifest's offset; see
+            `esccs_edge.sensors.sentinel2_dn_offset`.
+        sar_unit: ``"dB"``, or ``"linear"`` when SAR pixels are linear sigma0.
+
+    Raises:
+        ArtifactError: The bundle or its model file is missing, altered or unsafe.
+        ManifestError: The manifest breaks its contract or does not fit the model.
+        BackendError: The model does not run here.
+        MissingDependencyError: The backend's library is not installed.
+        InputError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike[str] | None = None,
+        backend: str = "auto",
+        max_batch: int = 32,
+        max_delay_ms: float = 2.0,
+        *,
+        lanes: int = 2,
+        queue_size: int = 256,
+        threads: int | None = None,
+        dn_offset: float | None = None,
+        sar_unit: str = "dB",
+    ) -> None:
+        if max_batch < 1 or threads is not None and threads < 1:
+            raise InputError(f"max_batch is {max_batch} and threads {threads}, expected at least 1")
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.manifest = _adjusted(self.bundle.manifest, dn_offset, sar_unit)
+        self._backend = open_backend(
+            backend,
+            self.bundle,
+            self.manifest,
+            max_batch=max_batch,
+            threads=threads,
+            sar_is_linear=sar_unit == "linear",
+        )
+        self._pipeline = Pipeline(
+            self._backend,
+            self.manifest,
+            lanes=lanes,
+            queue_size=queue_size,
+            max_delay_ms=max_delay_ms,
+        )
+        self._golden = golden_pair(self.manifest, sar_is_linear=sar_unit == "linear")
+        self._golden_answer = _raised(self._pipeline.run([self._golden])[0])
+
+    def classify(self, optical: Any, sar: Any) -> Prediction:
+        """Classify one pair in the calling thread, with the lowest latency.
+
+        Args:
+            optical: ``(C, H, W)`` in the manifest's band order, digital numbers (integer) or
+                reflectance (float), or None.
+            sar: ``(P, H, W)`` in the manifest's polarisation order, float dB (linear sigma0 with
+                ``sar_unit="linear"``), or None.
+
+        Raises:
+            InputError: Shape, type or values are not what the manifest asks for.
+            BackendError: Inference failed twice or gave NaN.
+            ClosedError: After `close`.
+            ForkedProcessError: In a forked child of the process that made the classifier.
+        """
+        return _raised(self._pipeline.run([checked_pair(optical, sar, self.manifest)])[0])
+
+    def classify_batch(
+        self, opticals: Sequence[Any] | None, sars: Sequence[Any] | None
+    ) -> list[Answer]:
+        """Classify pairs in the calling thread, in batches of up to ``max_batch``.
+
+        Args:
+            opticals: N patches as for `classify` (an ``(N, C, H, W)`` array will do); entries may
+                be None, and None in place of the list means that every optical patch is absent.
+            sars: The same for SAR.
+
+        Returns:
+            N answers in order; the place of a pair that cannot be judged holds its error.
+
+        Raises:
+            InputError: The lengths differ, or both lists are None.
+        """
+        items = [self._item(optical, sar) for optical, sar in _zipped(opticals, sars)]
+        pairs = [item for item in items if not isinstance(item, EsccsError)]
+        answers = iter(self._pipeline.run(pairs))
+        return [item if isinstance(item, EsccsError) else next(answers) for item in items]
+
+    def submit(
+        self, optical: Any, sar: Any, *, deadline_ms: float | None = None
+    ) -> Future[Prediction]:
+        """Queue one pair; requests of all threads share batches.
+
+        The pixels are copied before this returns. See `classify` for arguments and errors of the
+        result.
+
+        Args:
+            optical: As for `classify`.
+            sar: As for `classify`.
+            deadline_ms: Latest start of the inference, in milliseconds from now; a request that is
+                still queued then ends in `DeadlineExceeded`.
+
+        Raises:
+            InputError: Shape or type are not what the manifest asks for.
+            Overloaded: The queue is full; nothing was enqueued.
+        """
+        pair = checked_pair(optical, sar, self.manifest)
+        return self._pipeline.submit(pair, deadline_ms=deadline_ms)
+
+    def stream(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[Answer]:
+        """Classify an iterable of ``(optical, sar)`` in its order, overlapping with its reading.
+
+        Pairs are pulled in the calling thread, a few batches ahead, and copied. The place of a
+        pair that cannot be judged holds its error.
+        """
+        return self._pipeline.stream(self._item(optical, sar) for optical, sar in pairs)
+
+    async def aclassify(self, optical: Any, sar: Any) -> Prediction:
+        """Classify one pair from a coroutine; cancelling it frees its place in the queue."""
+        return await asyncio.wrap_future(self.submit(optical, sar))
+
+    def classify_scene(
+        self,
+        optical_path: str | os.PathLike[str] | None,
+        sar_path: str | os.PathLike[str] | None,
+        out_path: str | os.PathLike[str],
+        *,
+        stride: int | None = None,
+        overwrite: bool = False,
+    ) -> SceneSummary:
+        """Classify a whole raster into a class map; see `esccs_edge.mapping.classify_scene`."""
+        from .mapping import classify_scene
+
+        return classify_scene(
+            self, optical_path, sar_path, out_path, stride=stride, overwrite=overwrite
+        )
+
+    def warmup(self) -> None:
+        """Run the smallest and the largest batch once, so that later calls find all prepared."""
+        for pairs in {1, self._backend.max_batch}:
+            for answer in self._pipeline.run([self._golden] * pairs):
+                _raised(answer)
+
+    def health(self) -> dict[str, Any]:
+        """Ask the fixed test pair again and compare with the answer given at the start.
+
+        Returns:
+            ``ok``, ``problem`` (text or None), ``latency_ms`` of the test, ``backend`` and
+            ``bundle``.
+        """
+        started_s = time.monotonic()
+        problem = self._self_check()
+        return {
+            "ok": problem is None,
+            "problem": problem,
+            "latency_ms": (time.monotonic() - started_s) * 1e3,
+            "backend": self._backend.describe(),
+            "bundle": {
+                "name": self.manifest.name,
+                "digest": self.bundle.digest,
+                "folder": str(Path(self.bundle.folder).resolve()),
+            },
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts, mean batch size and recent latencies; see `Pipeline.stats`."""
+        return self._pipeline.stats()
+
+    def close(self) -> None:
+        """Answer what is queued, then free the backend. Idempotent."""
+        self._pipeline.close()
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Classifier cannot be pickled; make one in each process from its bundle")
+
+    def _item(self, optical: Any, sar: Any) -> Item:
+        try:
+            return checked_pair(optical, sar, self.manifest)
+        except EsccsError as error:
+            return error
+
+    def _self_check(self) -> str | None:
+        future = self._pipeline.submit(self._golden, deadline_ms=HEALTH_TIMEOUT_S * 1e3)
+        try:
+            answer = future.result(timeout=2 * HEALTH_TIMEOUT_S)
+        except (EsccsError, TimeoutError) as error:
+            return f"the test pair got no answer: {error or 'it took too long'}"
+        if not is_same_answer(answer, self._golden_answer):
+            return "the test pair is answered differently than at the start; restart the process"
+        return None
+
+
+def _adjusted(manifest: Manifest, dn_offset: float | None, sar_unit: str) -> Manifest:
+    if manifest.task != "scene-classification":
+        raise ManifestError(f"manifest task is {manifest.task!r}, expected 'scene-classification'")
+    if sar_unit not in ("dB", "linear"):
+        raise InputError(f"sar_unit is {sar_unit!r}, expected 'dB' or 'linear'")
+    if sar_unit == "linear" and manifest.sar.unit != "dB":
+        raise InputError(f"sar_unit is 'linear', but the bundle reads SAR in {manifest.sar.unit}")
+    if dn_offset is None:
+        return manifest
+    return manifest.evolve(optical=replace(manifest.optical, dn_offset=float(dn_offset)))
+
+
+def _zipped(
+    opticals: Sequence[Any] | None, sars: Sequence[Any] | None
+) -> Iterable[tuple[Any, Any]]:
+    if opticals is None and sars is None:
+        raise InputError("both lists are None, expected optical or SAR patches")
+    count = len(sars) if opticals is None else len(opticals)  # type: ignore[arg-type]
+    if sars is not None and len(sars) != count:
+        raise InputError(f"there are {count} optical and {len(sars)} SAR patches, expected as many")
+    absent = [None] * count
+    return zip(
+        absent if opticals is None else opticals, absent if sars is None else sars, strict=True
+    )
+
+
+def _raised(answer: Answer) -> Prediction:
+    if isinstance(answer, EsccsError):
+        raise answer
+    return answer

@@ -1,0 +1,221 @@
+"""The portable backend: OpenVINO on the CPU.
+
+One compiled model with a dynamic batch axis serves every lane. A lane's input tensors are views of
+the arrays that preprocessing writes into, so pixels are read once and written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from .backend import Backend, Lane, LaneOutput
+from .bundle import Bundle
+from .errors import ArtifactError, BackendError, InputError, ManifestError
+from .manifest import Manifest
+from .onnx_file import refuse_external_data
+from .preprocess import preprocess
+from .scene import PixelStats, ScenePair
+
+
+class CpuBackend(Backend):
+    """The model of a bundle, compiled for this CPU.
+
+    Args:
+        bundle: Where the model is read from, through its recorded digest.
+        manifest: Contract to obey; usually ``bundle.manifest``, perhaps with another ``dn_offset``.
+        max_batch: Most pairs one lane takes at once.
+        threads: Threads for inference and for preprocessing; None takes every core.
+        sar_is_linear: SAR pixels are linear sigma0 and are converted to dB.
+        precision: ``"f32"`` for exact float arithmetic where parity is measured; None lets OpenVINO
+            choose, which is bfloat16 on CPUs that have it.
+
+    Raises:
+        ArtifactError: The model file is missing, altered, unreadable or not self-contained.
+        ManifestError: Its inputs or outputs are not those of the manifest.
+    """
+
+    name = "cpu"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        manifest: Manifest,
+        *,
+        max_batch: int,
+        threads: int | None = None,
+        sar_is_linear: bool = False,
+        precision: str | None = None,
+    ) -> None:
+        if precision not in (None, "f32"):
+            raise InputError(f"precision is {precision!r}, expected None or 'f32'")
+        content = bundle.read(manifest.model)
+        refuse_external_data(content, manifest.model)
+        self.max_batch = max_batch
+        self._manifest = manifest
+        self._threads = threads
+        self._sar_is_linear = sar_is_linear
+        self._core = ov.Core()
+        self._compiled = _compile(self._core, content, manifest, threads, precision)
+
+    def open_lane(self) -> Lane:
+        """Allocate input buffers for ``max_batch`` pairs and an inference request."""
+        if self._compiled is None:
+            raise BackendError("the CPU backend was closed")
+        return CpuLane(
+            self._compiled.create_infer_request(),
+            self._manifest,
+            self.max_batch,
+            self._threads,
+            self._sar_is_linear,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return device, OpenVINO version, arithmetic and threads."""
+        compiled = self._compiled
+        return {
+            "backend": self.name,
+            "device": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+            "openvino": ov.get_version(),
+            "model": self._manifest.model,
+            "precision": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            if compiled
+            else None,
+            "threads": compiled.get_property("INFERENCE_NUM_THREADS") if compiled else 0,
+            "max_batch": self.max_batch,
+        }
+
+    def close(self) -> None:
+        """Free the compiled model."""
+        self._compiled = None
+
+
+class CpuLane(Lane):
+    """Buffers for one batch and the OpenVINO request that reads them."""
+
+    def __init__(
+        self,
+        request: Any,
+        manifest: Manifest,
+        max_batch: int,
+        threads: int | None,
+        sar_is_linear: bool,
+    ) -> None:
+        self._request = request
+        self._manifest = manifest
+        self._threads = threads
+        self._sar_is_linear = sar_is_linear
+        # Allocated by OpenVINO, whose kernels like its own alignment.
+        self._tensors = {
+            name: ov.Tensor(ov.Type.f32, ov.Shape([max_batch, *shape[1:]]))
+            for name, shape in manifest.inputs.items()
+        }
+        self._arrays = {name: tensor.data for name, tensor in self._tensors.items()}
+        self._bound = 0
+        self._stats: tuple[list[PixelStats], list[PixelStats]] = ([], [])
+        self._running = False
+
+    def start(self, batch: Sequence[ScenePair]) -> None:
+        """Preprocess into the bound tensors and start inference, unless nothing is valid."""
+        optical = preprocess(
+            [pair.optical for pair in batch],
+            self._manifest.optical,
+            self._arrays["optical"],
+            threads=self._threads,
+        )
+        sar = preprocess(
+            [pair.sar for pair in batch],
+            self._manifest.sar,
+            self._arrays["sar"],
+            linear_to_db=self._sar_is_linear,
+            threads=self._threads,
+        )
+        self._stats = optical, sar
+        availability = self._arrays["availability"][: len(batch)]
+        availability[:, 0] = [stats.availability for stats in optical]
+        availability[:, 1] = [stats.availability for stats in sar]
+        if availability.any():
+            self._bind(len(batch))
+            self._call(self._request.start_async)
+            self._running = True
+
+    def finish(self) -> LaneOutput:
+        """Wait for inference and copy its outputs out of the request."""
+        optical, sar = self._stats
+        if not self._running:
+            classes = len(self._manifest.classes)
+            return LaneOutput(_zeros(len(optical), classes), _zeros(len(optical), 2), optical, sar)
+        self._running = False
+        self._call(self._request.wait)
+        logits, gate = (self._request.get_tensor(name).data.copy() for name in ("logits", "gate"))
+        return LaneOutput(logits, gate, optical, sar)
+
+    def close(self) -> None:
+        """Let a running inference end, then drop the buffers."""
+        if self._running:
+            self._running = False
+            self._call(self._request.wait)
+        self._request = None
+        self._tensors, self._arrays = {}, {}
+
+    def _bind(self, pairs: int) -> None:
+        """Show the request the first ``pairs`` rows of each buffer."""
+        if pairs == self._bound:
+            return
+        for name, array in self._arrays.items():
+            self._request.set_tensor(name, ov.Tensor(array[:pairs], shared_memory=True))
+        self._bound = pairs
+
+    def _call(self, action: Any) -> None:
+        try:
+            action()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO inference failed: {error}") from error
+
+
+def _zeros(rows: int, columns: int) -> npt.NDArray[np.float32]:
+    return np.zeros((rows, columns), np.float32)
+
+
+def _compile(
+    core: ov.Core, content: bytes, manifest: Manifest, threads: int | None, precision: str | None
+) -> Any:
+    try:
+        model = core.read_model(content, b"")
+    except RuntimeError as error:
+        raise ArtifactError(f"OpenVINO cannot read {manifest.model}: {error}") from error
+    _check_ports(model.inputs, manifest.inputs, manifest.model, "inputs")
+    _check_ports(model.outputs, manifest.outputs, manifest.model, "outputs")
+    # One stream over all cores: the lowest latency for one pair, and no less throughput here,
+    # since preprocessing of one lane overlaps with inference of the other.
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    if precision is not None:
+        options["INFERENCE_PRECISION_HINT"] = precision
+    try:
+        return core.compile_model(model, "CPU", options)
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO cannot compile {manifest.model}: {error}") from error
+
+
+def _check_ports(
+    ports: Sequence[Any], expected: dict[str, tuple[str | int, ...]], model: str, what: str
+) -> None:
+    found = {name: _port(port) for port in ports for name in port.get_names()}
+    wanted = {name: ("f32", *shape) for name, shape in expected.items()}
+    if len(ports) != len(expected) or any(found.get(n) != shape for n, shape in wanted.items()):
+        raise ManifestError(
+            f"{model} has {what} {found}, expected {wanted} from the manifest",
+            hint="Export the bundle again, so that model and manifest agree",
+        )
+
+
+def _port(port: Any) -> tuple[str | int, ...]:
+    shape = port.get_partial_shape()
+    dimensions = ["N" if axis.is_dynamic else axis.get_length() for axis in shape]
+    return (port.get_element_type().get_type_name(), *dimensions)

@@ -1,0 +1,223 @@
+"""From checked pairs to answers over any `Backend`: at once, queued, or as a stream.
+
+Knows lanes, batches, order, back-pressure and futures; nothing of CUDA, OpenVINO or pixels. Every
+pair that enters ends in exactly one of a prediction, an error, or a cancelled future.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .backend import Backend, Lane
+from .batcher import Batcher, BatchRules
+from .counters import Counters
+from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
+from .lanes import Flight, LanePool
+from .manifest import Manifest
+from .postprocess import Answer
+from .scene import Prediction, ScenePair
+
+#: A pair, or the error that already stands in its place.
+Item = ScenePair | EsccsError
+
+#: How long the end of the interpreter waits for requests that were accepted.
+EXIT_TIMEOUT_S = 5.0
+
+
+class Pipeline:
+    """Runs pairs on the lanes of a backend, which it owns from now on. Thread-safe.
+
+    Args:
+        backend: Where the network runs; closed by `close`.
+        manifest: Contract of the model.
+        lanes: Batches that may be on the way at once.
+        queue_size: Most requests of `submit` that wait.
+        max_delay_ms: Longest wait of a request of `submit` for company in its batch.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        manifest: Manifest,
+        *,
+        lanes: int = 2,
+        queue_size: int = 256,
+        max_delay_ms: float = 2.0,
+    ) -> None:
+        if lanes < 1 or queue_size < 1 or not 0 <= max_delay_ms < float("inf"):
+            raise InputError(
+                f"lanes is {lanes}, queue_size {queue_size}, max_delay_ms {max_delay_ms}; "
+                "expected at least 1, 1 and 0"
+            )
+        self._manifest = manifest
+        self._max_batch = backend.max_batch
+        self._look_ahead = min((lanes + 1) * backend.max_batch, queue_size)
+        self._counters = Counters()
+        self._pool = LanePool(backend, lanes)
+        rules = BatchRules(backend.max_batch, max_delay_ms / 1e3, queue_size)
+        self._batcher = Batcher(self._pool, manifest, self._counters, rules, workers=lanes + 1)
+        self._process = os.getpid()
+        self._closed = False
+        # Runs when the object is collected or the interpreter ends, whichever comes first.
+        self._finalizer = weakref.finalize(
+            self, _shut, self._process, self._batcher, self._pool, backend, True, EXIT_TIMEOUT_S
+        )
+        self._backend = backend
+
+    def run(self, pairs: Sequence[ScenePair]) -> list[Answer]:
+        """Answer pairs in the calling thread; more than ``max_batch`` overlap over free lanes.
+
+        Raises:
+            ClosedError: After `close`.
+            ForkedProcessError: In a child of the process that made the pipeline.
+        """
+        self._check_usable()
+        self._counters.submitted(len(pairs))
+        answers: list[Answer] = []
+        flights: deque[Flight] = deque()
+        started_s = time.monotonic()
+        try:
+            for first in range(0, len(pairs), self._max_batch):
+                lane = self._lane_for_next(flights)
+                while lane is None:
+                    answers += self._land(flights, started_s)
+                    lane = self._lane_for_next(flights)
+                batch = pairs[first : first + self._max_batch]
+                flights.append(Flight(self._pool, lane, batch, self._manifest))
+            while flights:
+                answers += self._land(flights, started_s)
+        except BaseException:
+            self._counters.failed(len(pairs) - len(answers))
+            for flight in flights:
+                flight.abort()
+            raise
+        return answers
+
+    def submit(self, pair: ScenePair, *, deadline_ms: float | None = None) -> Future[Prediction]:
+        """Queue a copy of the pair for the next batch; the caller may reuse its arrays at once.
+
+        Args:
+            pair: A checked pair.
+            deadline_ms: The answer is not wanted later than this from now; a request that could
+                not start by then ends in `DeadlineExceeded`.
+
+        Returns:
+            A future; ``cancel()`` works until its batch starts. Its callbacks run in a worker
+            thread and should be short.
+
+        Raises:
+            Overloaded: The queue is full; nothing was enqueued.
+            ClosedError: After `close`.
+            ForkedProcessError: In a child of the process that made the pipeline.
+        """
+        self._check_usable()
+        deadline_s = float("inf")
+        if deadline_ms is not None:
+            if not deadline_ms > 0:
+                raise InputError(f"deadline_ms is {deadline_ms}, expected a positive number")
+            deadline_s = time.monotonic() + deadline_ms / 1e3
+        return self._batcher.put(_snapshot(pair), deadline_s=deadline_s, wait=False)
+
+    def stream(self, items: Iterable[Item]) -> Iterator[Answer]:
+        """Answer an iterable in its order, while later items are read and run.
+
+        Items are pulled in the calling thread, only as far ahead as keeps every lane busy, and an
+        answer that is ready is handed out before the next item is pulled. An error among the items
+        keeps its place.
+        """
+        self._check_usable()
+        return self._stream(items)
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts, mean batch size, latency percentiles and the length of the queue."""
+        return {**self._counters.snapshot(), "queued": self._batcher.queued}
+
+    def close(self, *, drain: bool = True, timeout_s: float = 30.0) -> None:
+        """Answer what is queued (or cancel it), then free lanes and backend. Idempotent.
+
+        Args:
+            drain: False cancels queued requests.
+            timeout_s: What has not ended by then is cancelled or, if it hangs in the backend, left
+                behind.
+        """
+        self._closed = True
+        if self._finalizer.detach() is not None:
+            _shut(self._process, self._batcher, self._pool, self._backend, drain, timeout_s)
+
+    def _stream(self, items: Iterable[Item]) -> Iterator[Answer]:
+        waiting: deque[Future[Prediction] | EsccsError] = deque()
+        try:
+            for item in items:
+                if isinstance(item, EsccsError):
+                    waiting.append(item)
+                else:
+                    self._check_usable()
+                    waiting.append(self._batcher.put(_snapshot(item), wait=True))
+                while waiting and (len(waiting) >= self._look_ahead or _is_done(waiting[0])):
+                    yield _answer_of(waiting.popleft())
+            while waiting:
+                yield _answer_of(waiting.popleft())
+        finally:
+            for future in waiting:
+                if isinstance(future, Future):
+                    future.cancel()
+
+    def _lane_for_next(self, flights: deque[Flight]) -> Lane | None:
+        # A thread that holds a lane must not wait for another, or two such threads wait for ever.
+        return self._pool.acquire(timeout_s=0.0 if flights else None)
+
+    def _land(self, flights: deque[Flight], started_s: float) -> list[Answer]:
+        answers = flights.popleft().land()
+        self._counters.answered(answers, [time.monotonic() - started_s])
+        return answers
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise ForkedProcessError(
+                "this classifier was made before fork() and cannot be used in the child process",
+                hint="Make one in the child, or use the 'spawn' start method of multiprocessing",
+            )
+        if self._closed:
+            raise ClosedError("the classifier was closed", hint="Make a new one")
+
+
+def _shut(
+    process: int, batcher: Batcher, pool: LanePool, backend: Backend, drain: bool, timeout_s: float
+) -> None:
+    if os.getpid() != process:  # threads and native state belong to the parent
+        return
+    deadline = time.monotonic() + timeout_s
+    batcher.close(drain=drain, timeout_s=timeout_s)
+    if pool.close(max(0.0, deadline - time.monotonic())):
+        backend.close()
+
+
+def _snapshot(pair: ScenePair) -> ScenePair:
+    def copied(pixels: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        return None if pixels is None else np.array(pixels)
+
+    return ScenePair(copied(pair.optical), copied(pair.sar))
+
+
+def _is_done(slot: Future[Prediction] | EsccsError) -> bool:
+    return isinstance(slot, EsccsError) or slot.done()
+
+
+def _answer_of(slot: Future[Prediction] | EsccsError) -> Answer:
+    if isinstance(slot, EsccsError):
+        return slot
+    try:
+        return slot.result()
+    except CancelledError:
+        raise ClosedError("the classifier was closed while it streamed") from None
+    except EsccsError as error:
+        return error
