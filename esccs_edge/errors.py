@@ -63,9 +63,18 @@ class ArtifactError(EsccsError):
 
 
 class BackendError(EsccsError, RuntimeError):
-    """The inference engine failed or returned something unusable."""
+    """The inference engine failed or returned something unusable.
+
+    Attributes:
+        action: What may help: ``"retry"``, ``"smaller-batch"``, ``"rebuild"`` (the engine),
+            ``"restart"`` (the process; nothing on this device can be trusted), or ``""``.
+    """
 
     code = "backend"
+
+    def __init__(self, message: str, *, hint: str = "", action: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.action = action
 
 
 class CudaError(BackendError):

@@ -1,0 +1,1 @@
+"""Everything that touches the CUDA driver: probe, streams, events, memory, kernels, graphs."""

@@ -1,0 +1,212 @@
+"""Bundle -> a TensorRT engine file for this GPU, or, with TensorRT for RTX, for a named one.
+
+The engine and a JSON record of how it was made appear beside each other, complete or not at all.
+An engine is native code: the runtime loads only what its own cache built, never such a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, get_args
+
+from esccs_edge import __version__
+from esccs_edge.atomic import write_atomic
+from esccs_edge.bundle import Bundle
+from esccs_edge.cuda.probe import driver_present, probe_driver
+from esccs_edge.errors import ArtifactError, InputError, MissingDependencyError
+from esccs_edge.manifest import BatchProfile
+from esccs_edge.trt_api import (
+    MODEL_FILES,
+    Flavor,
+    FlavorName,
+    Precision,
+    load_engine,
+    load_flavor,
+)
+from esccs_edge.trt_build import WORKSPACE_BYTES, BuildOptions, Progress, build_plan
+
+_MISSING_FILE_HINTS = {
+    "fp32": "Run: esccs-edge export BUNDLE",
+    "fp16": "Run: esccs-edge export BUNDLE",
+    "int8": "Run: esccs-edge calibrate BUNDLE INDEX.csv",
+}
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What was built; `to_dict` is the record written beside the engine.
+
+    Attributes:
+        path: The engine file.
+        record_path: Its JSON record.
+        bytes: Size of the engine.
+        sha256: Digest of the engine.
+        seconds: Time TensorRT took to build.
+        flavor: ``"rtx"`` or ``"tensorrt"``.
+        version: Version of that library.
+        precision: ``"fp32"``, ``"fp16"`` or ``"int8"``.
+        target: Name of the GPU it was built for, ``"sm_86"`` or ``"portable"``.
+        profile: Batch sizes it accepts.
+        bundle: Name and digests of what it was built from.
+        options: Builder options and driver version.
+        layers: What the engine inspector says; empty where no GPU can load the engine.
+    """
+
+    path: Path
+    record_path: Path
+    bytes: int
+    sha256: str
+    seconds: float
+    flavor: str
+    version: str
+    precision: str
+    target: str
+    profile: BatchProfile
+    bundle: dict[str, str]
+    options: dict[str, Any]
+    layers: tuple[dict[str, Any], ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; paths as file names."""
+        document = asdict(self)
+        document.update(
+            path=self.path.name,
+            record_path=self.record_path.name,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            esccs_edge=__version__,
+        )
+        return document
+
+
+def build_engine(
+    bundle: Bundle,
+    *,
+    flavor: FlavorName = "rtx",
+    precision: Precision = "int8",
+    out: str | os.PathLike[str] | None = None,
+    target: str | None = None,
+    progress: Progress | None = None,
+    workspace_bytes: int = WORKSPACE_BYTES,
+) -> EngineReport:
+    """Build one engine and write it as ``<target>.<precision>.<flavor>.plan``.
+
+    Args:
+        bundle: Holds the ONNX; read through its digest.
+        flavor: ``"tensorrt"`` builds on the GPU that will run the engine; ``"rtx"`` also builds
+            without a GPU.
+        precision: ``"int8"`` needs a calibrated bundle; ``"fp16"`` is made from the float32 student
+            unless the bundle holds it.
+        out: Folder to write to; None is the bundle's own.
+        target: RTX only: ``"portable"`` or a compute capability such as ``"8.6"``. None is this
+            host's GPU, or ``"portable"`` where there is none.
+        progress: Told ``(phase, steps_done, steps)`` while building.
+        workspace_bytes: Scratch memory the builder may plan with.
+
+    Raises:
+        InputError: Unknown flavor, precision or target, or a target given to ``tensorrt``.
+        ArtifactError: The bundle lacks the file for this precision, or it was altered.
+        MissingDependencyError: The TensorRT library, or onnx for fp16, is not installed.
+        BackendError: There is no GPU where one is needed, or TensorRT refused the network.
+    """
+    onnx = _model(bundle, precision)
+    library = load_flavor(flavor)
+    options = BuildOptions(
+        batch=bundle.manifest.batch,
+        target=_target(flavor, target),
+        workspace_bytes=workspace_bytes,
+    )
+    started = time.perf_counter()
+    plan = build_plan(library, onnx, bundle.manifest, options, progress=progress).plan
+    seconds = time.perf_counter() - started
+    folder = bundle.folder if out is None else Path(out)
+    name = _target_name(options.target)
+    path = folder / f"{_slug(name)}.{precision}.{flavor}.plan"
+    report = EngineReport(
+        path=path,
+        record_path=path.with_name(path.name + ".json"),
+        bytes=len(plan),
+        sha256=hashlib.sha256(plan).hexdigest(),
+        seconds=round(seconds, 3),
+        flavor=flavor,
+        version=library.version,
+        precision=precision,
+        target=name,
+        profile=options.batch,
+        bundle={
+            "name": bundle.manifest.name,
+            "manifest_sha256": bundle.digest,
+            "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
+        },
+        options={**asdict(options), "driver": probe_driver().version},
+        layers=_layers(library, plan, options.target),
+    )
+    _write(report, plan)
+    return report
+
+
+def _model(bundle: Bundle, precision: Precision) -> bytes:
+    if precision not in get_args(Precision):
+        raise InputError(f"precision is {precision!r}, expected one of {get_args(Precision)}")
+    name = MODEL_FILES[precision]
+    if name in bundle.manifest.files:
+        return bundle.read(name)
+    if precision == "fp16" and MODEL_FILES["fp32"] in bundle.manifest.files:
+        return _float16(bundle.read(MODEL_FILES["fp32"]))
+    raise ArtifactError(
+        f"bundle {bundle.folder} has no {name}, which precision {precision} is built from",
+        hint=_MISSING_FILE_HINTS[precision],
+    )
+
+
+def _float16(student: bytes) -> bytes:
+    try:
+        from .to_fp16 import float16_model
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError.for_extra("onnx", "export", "Making an fp16 model") from error
+    return float16_model(student)
+
+
+def _target(flavor: FlavorName, target: str | None) -> str:
+    if flavor == "rtx":
+        return target or ("current" if driver_present() else "portable")
+    if target is not None:
+        raise InputError(
+            f"target {target!r} was given, but flavor 'tensorrt' builds only for this host's GPU",
+            hint="Leave the target out, or use flavor 'rtx'",
+        )
+    return "current"
+
+
+def _target_name(target: str) -> str:
+    if target == "current":
+        return probe_driver().gpus[0].name
+    return target if target == "portable" else "sm_" + target.replace(".", "")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _layers(flavor: Flavor, plan: bytes, target: str) -> tuple[dict[str, Any], ...]:
+    if target != "current":
+        return ()
+    return tuple(load_engine(flavor, plan).layers())
+
+
+def _write(report: EngineReport, plan: bytes) -> None:
+    """The record comes last: an engine without one was not finished."""
+    try:
+        write_atomic(report.path, plan)
+        write_atomic(report.record_path, json.dumps(report.to_dict(), indent=2) + "\n")
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write the engine to {report.path.parent}: {error.strerror}",
+            hint="Choose another folder with --out",
+        ) from error
