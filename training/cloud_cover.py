@@ -25,9 +25,7 @@ BRIGHT_RANGE = (0.17, 0.25)
 UNKNOWN_BRIGHT = 0.6
 
 
-def estimate_cloud_cover(
-    reflectance: npt.NDArray[Any], bands: Sequence[str]
-) -> float:
+def estimate_cloud_cover(reflectance: npt.NDArray[Any], bands: Sequence[str]) -> float:
     """Estimate the share of cloudy pixels of one patch.
 
     Args:

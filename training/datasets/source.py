@@ -91,6 +91,7 @@ def indices_of(source: PairSource, split: str) -> npt.NDArray[np.int64]:
     if not found.size:
         raise InputError(
             f"{source.name} has no pair in split {split!r}",
-            hint="Add rows of that split, or choose one of " + ", ".join(sorted(set(source.splits))),
+            hint="Add rows of that split, or choose one of "
+            + ", ".join(sorted(set(source.splits))),
         )
     return found

@@ -190,7 +190,8 @@ def _blend(ground: Array, opacity: Field, thickness: Field, ramp: Field) -> Arra
 
 def _stored(cloudy: Array, optical: Array) -> Array:
     if np.issubdtype(optical.dtype, np.integer):
-        np.clip(np.rint(cloudy, out=cloudy), 0, np.iinfo(optical.dtype).max, out=cloudy)
+        cloudy += np.float32(0.5)
+        np.minimum(cloudy, np.float32(np.iinfo(optical.dtype).max), out=cloudy)
     stored = cloudy.astype(optical.dtype)
     absent = ~optical.any(axis=0)
     if absent.any():

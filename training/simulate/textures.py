@@ -86,9 +86,7 @@ class CloudTextures:
                 images.append(raster.read().astype(np.float32) * np.float32(1e-4))
         return cls.measure(images)
 
-    def field(
-        self, shape: tuple[int, int], cover: float, rng: np.random.Generator
-    ) -> Field | None:
+    def field(self, shape: tuple[int, int], cover: float, rng: np.random.Generator) -> Field | None:
         """Return a random crop of a real field, turned at random.
 
         A crop must be at least as cloudy as the wanted cover, since below the clouds a field
