@@ -1,0 +1,73 @@
+"""Chosen pairs -> network inputs, through the same preprocessing as everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.manifest import Manifest
+from esccs_edge.pairs import PairIndex
+from esccs_edge.preprocess import preprocess
+from esccs_edge.reader import read_pair
+from esccs_edge.scene import ScenePair
+from esccs_edge.validate import checked_pair
+
+from .sampler import ChosenPair
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Network inputs of a few pairs.
+
+    Attributes:
+        inputs: Tensor name -> float32 array with a leading batch axis.
+        labels: ``(N,)`` class numbers.
+        pairs: Where they come from.
+    """
+
+    inputs: dict[str, npt.NDArray[np.float32]]
+    labels: npt.NDArray[np.int64]
+    pairs: Sequence[ChosenPair]
+
+
+def load_batches(
+    index: PairIndex, manifest: Manifest, pairs: Sequence[ChosenPair]
+) -> Iterator[Batch]:
+    """Yield the pairs in order, at most `BATCH_SIZE` at a time, read when they are asked for.
+
+    Raises:
+        InputError: A pair does not fit the manifest.
+        RasterError: A file cannot be read.
+    """
+    for start in range(0, len(pairs), BATCH_SIZE):
+        part = pairs[start : start + BATCH_SIZE]
+        scenes = [_read(index, manifest, pair) for pair in part]
+        labels = np.array([manifest.classes.index(pair.label) for pair in part])
+        yield Batch(_inputs(scenes, manifest), labels, part)
+
+
+def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> ScenePair:
+    row = index.rows[pair.row]
+    optical, sar = read_pair(
+        row.optical if pair.use_optical else None,
+        row.sar if pair.use_sar else None,
+        manifest.optical,
+        manifest.sar,
+    )
+    return checked_pair(optical, sar, manifest)
+
+
+def _inputs(scenes: Sequence[ScenePair], manifest: Manifest) -> dict[str, npt.NDArray[np.float32]]:
+    optical = np.empty((len(scenes), *manifest.inputs["optical"][1:]), np.float32)  # type: ignore[arg-type]
+    sar = np.empty((len(scenes), *manifest.inputs["sar"][1:]), np.float32)  # type: ignore[arg-type]
+    seen = (
+        preprocess([scene.optical for scene in scenes], manifest.optical, optical),
+        preprocess([scene.sar for scene in scenes], manifest.sar, sar),
+    )
+    availability = np.array([[stats.availability for stats in part] for part in seen], np.float32)
+    return {"optical": optical, "sar": sar, "availability": np.ascontiguousarray(availability.T)}

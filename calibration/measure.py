@@ -1,0 +1,131 @@
+"""What a quantised model answers, how often it is right, and where its error comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+
+from .batches import Batch
+from .collect import session_with_tensors
+from .recipe import Recipe
+from .sampler import ChosenPair
+
+FloatArray = npt.NDArray[np.float32]
+LabelArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares in [0, 1] over ``n`` pairs; balanced accuracy is the mean recall of classes seen."""
+
+    oa: float
+    balanced_accuracy: float
+    n: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+def run_models(
+    models: Mapping[str, bytes], batches: Iterable[Batch]
+) -> tuple[dict[str, FloatArray], LabelArray]:
+    """Return each model's logits ``(N, K)`` over the same batches, and the labels ``(N,)``."""
+    sessions = {
+        name: ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+        for name, content in models.items()
+    }
+    logits: dict[str, list[FloatArray]] = {name: [] for name in models}
+    labels = []
+    for batch in batches:
+        labels.append(batch.labels)
+        for name, session in sessions.items():
+            logits[name].append(session.run(["logits"], batch.inputs)[0])
+    return {name: np.concatenate(parts) for name, parts in logits.items()}, np.concatenate(labels)
+
+
+def accuracy(logits: FloatArray, labels: LabelArray) -> Accuracy:
+    """Score logits against labels."""
+    right = logits.argmax(axis=1) == labels
+    recalls = [right[labels == label].mean() for label in np.unique(labels)]
+    return Accuracy(float(right.mean()), float(np.mean(recalls)), len(labels))
+
+
+def accuracy_by_cloud(
+    logits: FloatArray, labels: LabelArray, pairs: Sequence[ChosenPair]
+) -> dict[str, Accuracy]:
+    """Score each cloud bin that has pairs, in the order of their names."""
+    bins = np.array([pair.cloud_bin for pair in pairs])
+    return {
+        str(name): accuracy(logits[bins == name], labels[bins == name]) for name in np.unique(bins)
+    }
+
+
+def loss_in_points(
+    before: FloatArray, after: FloatArray, labels: LabelArray
+) -> tuple[float, float]:
+    """Return the loss of balanced accuracy in points, and its standard error.
+
+    The error is that of the paired difference: only pairs that change from right to wrong or back
+    count, so that one flipped answer in a small set is not mistaken for a loss.
+    """
+    loss = accuracy(before, labels).balanced_accuracy - accuracy(after, labels).balanced_accuracy
+    changed = (before.argmax(axis=1) == labels) != (after.argmax(axis=1) == labels)
+    return 100 * loss, 100 * float(np.sqrt(changed.sum())) / len(labels)
+
+
+def tensor_errors(
+    model: onnx.ModelProto, quantized: onnx.ModelProto, recipe: Recipe, batches: Iterable[Batch]
+) -> list[dict[str, str | float]]:
+    """Return scale and signal-to-quantisation-noise ratio (dB) of each quantised tensor.
+
+    An activation's error is the one that arrives there in the running INT8 model, so it includes
+    what earlier tensors lost; a weight's is its own.
+    """
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in quantized.graph.initializer}
+    rows: list[dict[str, str | float]] = []
+    for name, ratio in _activation_ratios(model, quantized, recipe, batches).items():
+        scale = float(constants[f"{name}_scale"])
+        rows.append({"tensor": name, "kind": "activation", "scale": scale, "sqnr_db": ratio})
+    for tensor in model.graph.initializer:
+        if (key := f"{tensor.name}_quantized") in constants:
+            exact = onnx.numpy_helper.to_array(tensor)
+            scales = constants[f"{tensor.name}_scale"].reshape(-1, *[1] * (exact.ndim - 1))
+            error = exact - constants[key] * scales
+            ratio = _decibel(float(np.sum(exact**2)), float(np.sum(error**2)))
+            largest = float(scales.max())
+            rows.append(
+                {"tensor": tensor.name, "kind": "weight", "scale": largest, "sqnr_db": ratio}
+            )
+    return rows
+
+
+def _activation_ratios(
+    model: onnx.ModelProto, quantized: onnx.ModelProto, recipe: Recipe, batches: Iterable[Batch]
+) -> dict[str, float]:
+    inner = [n for n in recipe.activations if n not in {v.name for v in model.graph.input}]
+    dequantized = [f"{name}_DequantizeLinear_Output" for name in recipe.activations]
+    exact_session = session_with_tensors(model, inner)
+    quantized_session = session_with_tensors(quantized, dequantized)
+    signal = dict.fromkeys(recipe.activations, 0.0)
+    noise = dict.fromkeys(recipe.activations, 0.0)
+    for batch in batches:
+        exact = dict(zip(inner, exact_session.run(inner, batch.inputs), strict=True))
+        found = quantized_session.run(dequantized, batch.inputs)
+        for name, value in zip(recipe.activations, found, strict=True):
+            truth = exact[name] if name in exact else batch.inputs[name]
+            signal[name] += float(np.sum(truth.astype(np.float64) ** 2))
+            noise[name] += float(np.sum((truth - value).astype(np.float64) ** 2))
+    return {name: _decibel(signal[name], noise[name]) for name in recipe.activations}
+
+
+def _decibel(signal: float, noise: float) -> float:
+    """Return the ratio in dB, at most 99.9 (no error) and at least -99.9 (no signal)."""
+    if signal <= 0 or noise <= 0:
+        return 99.9 if noise <= 0 else -99.9
+    return round(float(np.clip(10 * np.log10(signal / noise), -99.9, 99.9)), 2)

@@ -1,0 +1,123 @@
+"""Is this real data? INT8 ranges measured on constant, random or mislabelled pixels are worthless.
+
+Three statistics that no real set of scene patches fails, all on preprocessed pixels:
+
+* a modality whose pixels do not vary within any patch is constant;
+* a modality is noise when neighbouring pixels do not resemble each other *and* patches do not
+  differ from each other more than independent pixels would make them (the F ratio of patch means).
+  Speckle alone fails the first, so both must fail;
+* labels say nothing when mixing them up explains the patch means as well as they do (a permutation
+  test on the share of variance between classes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.errors import InputError
+
+from .batches import Batch
+
+#: Correlation of horizontal neighbours: 0 for white noise, above 0.5 for resolved ground.
+MIN_NEIGHBOUR_CORRELATION = 0.1
+#: Variance of patch means over that of independent pixels: 1 for noise, hundreds for scenes.
+MIN_PATCH_F_RATIO = 3.0
+#: Probability of the labels' explained variance under chance, above which data is refused.
+MAX_CLASS_P_VALUE = 0.05
+PERMUTATIONS = 199
+
+
+@dataclass
+class DataCheck:
+    """Gathers per-patch statistics batch by batch, then judges them."""
+
+    _correlations: dict[str, list[float]] = field(default_factory=dict)
+    _means: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
+    _variances: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
+    _labels: dict[str, list[int]] = field(default_factory=dict)
+    _pixels: int = 0
+
+    def add(self, batch: Batch) -> None:
+        """Take in the present patches of a batch."""
+        for name, used in (("optical", "use_optical"), ("sar", "use_sar")):
+            pixels = batch.inputs[name].astype(np.float64)
+            self._pixels = pixels.shape[2] * pixels.shape[3]
+            for patch, pair, label in zip(pixels, batch.pairs, batch.labels, strict=True):
+                if getattr(pair, used):
+                    self._add_patch(name, patch, int(label))
+
+    def require_real(self, seed: int) -> dict[str, float]:
+        """Return the statistics by name.
+
+        Raises:
+            InputError: The data is constant, noise, or its labels have nothing to do with it.
+        """
+        found = {}
+        p_values = []
+        for name in sorted(self._means):
+            correlation, ratio = self._require_structure(name)
+            p_value = self._class_p_value(name, np.random.default_rng(seed))
+            found[f"{name}_neighbour_correlation"] = correlation
+            found[f"{name}_patch_f_ratio"] = ratio
+            found[f"{name}_class_p_value"] = p_value
+            p_values.append(p_value)
+        if not min(p_values) <= MAX_CLASS_P_VALUE:
+            raise InputError(
+                f"the labels explain the pixels no better than chance (p = {min(p_values):.2f}), "
+                f"expected p <= {MAX_CLASS_P_VALUE}",
+                hint="Check that labels and files belong together; random data cannot calibrate",
+            )
+        return found
+
+    def _add_patch(self, name: str, patch: npt.NDArray[np.float64], label: int) -> None:
+        centred = patch - patch.mean(axis=(1, 2), keepdims=True)
+        variance = centred.var(axis=(1, 2))
+        lag = (centred[:, :, 1:] * centred[:, :, :-1]).mean(axis=(1, 2))
+        alive = variance > 0
+        correlation = float(np.mean(lag[alive] / variance[alive])) if alive.any() else np.nan
+        self._correlations.setdefault(name, []).append(correlation)
+        self._means.setdefault(name, []).append(patch.mean(axis=(1, 2)))
+        self._variances.setdefault(name, []).append(variance)
+        self._labels.setdefault(name, []).append(label)
+
+    def _require_structure(self, name: str) -> tuple[float, float]:
+        correlations = np.array(self._correlations[name])
+        if np.isnan(correlations).mean() > 0.5:
+            raise InputError(
+                f"most {name} patches are constant, expected pixels that vary within a patch",
+                hint="Calibrate on real scenes; check clip, scale and nodata of the input",
+            )
+        within = np.mean(self._variances[name], axis=0)
+        between = np.var(self._means[name], axis=0, ddof=1)
+        alive = within > 0
+        ratio = float(np.median(self._pixels * between[alive] / within[alive]))
+        correlation = float(np.nanmedian(correlations))
+        if correlation < MIN_NEIGHBOUR_CORRELATION and ratio < MIN_PATCH_F_RATIO:
+            raise InputError(
+                f"the {name} pixels are noise: neighbours correlate by {correlation:.2f} and patch "
+                f"means vary {ratio:.1f} times as much as chance, expected over "
+                f"{MIN_NEIGHBOUR_CORRELATION} or over {MIN_PATCH_F_RATIO}",
+                hint="Ranges measured on random data are worthless; calibrate on real scenes",
+            )
+        return correlation, ratio
+
+    def _class_p_value(self, name: str, rng: np.random.Generator) -> float:
+        means = np.array(self._means[name])
+        spread = means.std(axis=0)
+        scores = (means - means.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        labels = np.array(self._labels[name])
+        truth = _explained(scores, labels)
+        chance = [_explained(scores, rng.permutation(labels)) for _ in range(PERMUTATIONS)]
+        return (1 + sum(value >= truth for value in chance)) / (1 + PERMUTATIONS)
+
+
+def _explained(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
+    """Return the sum of squares between classes of standardised patch means."""
+    total = 0.0
+    for label in np.unique(labels):
+        members = scores[labels == label]
+        total += len(members) * float(np.sum(members.mean(axis=0) ** 2))
+    return total
