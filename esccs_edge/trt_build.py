@@ -13,6 +13,7 @@ from typing import Any
 from .cuda.probe import probe_driver
 from .errors import ArtifactError, BackendError, InputError
 from .manifest import BatchProfile, Manifest
+from .onnx_file import refuse_external_data
 from .trt_api import Flavor, error_log, implement, logger_of, trt_error
 
 #: Called as ``progress(phase, steps_done, steps)``, from the builder's threads.
@@ -103,6 +104,7 @@ def build_plan(
         InputError: A target this flavor does not know.
     """
     _require_builder_host(flavor, options)
+    refuse_external_data(onnx, "the ONNX model")
     trt = flavor.trt
     builder = trt.Builder(logger_of(flavor))
     network = builder.create_network(_network_flags(trt))
