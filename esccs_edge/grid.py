@@ -75,12 +75,8 @@ def require_same_grid(optical: Grid, sar: Grid) -> None:
         RasterError: Shape, CRS or transform differ; the message names both values.
     """
     hint = "Bring both to one grid first, for example with gdalwarp"
-    for what, a, b in (
-        ("height x width", _size(optical), _size(sar)),
-        ("CRS", _crs(optical), _crs(sar)),
-    ):
-        if a != b:
-            raise RasterError(f"optical has {what} {a} and SAR {b}, expected the same", hint=hint)
+    _require_equal("height x width", _size(optical), _size(sar), hint)
+    _require_equal("CRS", _crs(optical), _crs(sar), hint)
     if (shift := _largest_corner_shift_px(optical, sar)) > GRID_TOLERANCE_PX:
         raise RasterError(
             f"optical has transform {_numbers(optical.transform)} and SAR "
@@ -88,6 +84,36 @@ def require_same_grid(optical: Grid, sar: Grid) -> None:
             f"{GRID_TOLERANCE_PX}",
             hint=hint,
         )
+
+
+def require_same_ground(finest: Grid, other: Grid, name: str) -> None:
+    """Refuse a raster that does not cover the ground of ``finest``, whatever its pixel size.
+
+    Raises:
+        RasterError: CRS or extent differ.
+    """
+    if _crs(finest) != _crs(other):
+        raise RasterError(f"{name} has CRS {_crs(other)}, expected {_crs(finest)} as its partners")
+    wanted, found = _bounds(finest), _bounds(other)
+    tolerance = GRID_TOLERANCE_PX * abs(finest.transform.a)
+    if max(abs(a - b) for a, b in zip(wanted, found, strict=True)) > tolerance:
+        raise RasterError(
+            f"{name} spans {_numbers(found)}, expected {_numbers(wanted)} as its partners",
+            hint="Cut all bands to one extent first",
+        )
+
+
+def _require_equal(what: str, optical: str, sar: str, hint: str) -> None:
+    if optical != sar:
+        raise RasterError(
+            f"optical has {what} {optical} and SAR {sar}, expected the same", hint=hint
+        )
+
+
+def _bounds(grid: Grid) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a north-up grid."""
+    t = grid.transform
+    return t.c, t.f, t.c + t.a * grid.width, t.f + t.e * grid.height
 
 
 def _largest_corner_shift_px(first: Grid, second: Grid) -> float:

@@ -24,7 +24,7 @@ from .manifest import ModalitySpec
 
 try:
     import rasterio
-    from rasterio.enums import ColorInterp, MaskFlags
+    from rasterio.enums import ColorInterp, MaskFlags, Resampling
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.windows import Window
 except ImportError as error:
@@ -83,8 +83,37 @@ class RasterFile:
             self.grid.width - column if width is None else width,
             self.grid.height - row if height is None else height,
         )
+        return self._read(window)
+
+    def read_resized(self, height: int, width: int, resampling: str) -> npt.NDArray[Any]:
+        """Read the whole raster at another size; uses overviews where the file has them.
+
+        Args:
+            height: Rows wanted.
+            width: Columns wanted.
+            resampling: ``"nearest"``, ``"bilinear"`` or ``"average"``; absent pixels that the
+                file declares take no part.
+
+        Raises:
+            RasterError: As `read`.
+        """
+        return self._read(None, (height, width), Resampling[resampling])
+
+    def _read(
+        self,
+        window: Window | None,
+        shape: tuple[int, int] | None = None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> npt.NDArray[Any]:
+        out_shape = None if shape is None else (len(self._bands), *shape)
         with _translated(self.path):
-            stored = self._dataset.read(self._bands, window=window, out_dtype=self._dtype)
+            stored = self._dataset.read(
+                self._bands,
+                window=window,
+                out_shape=out_shape,
+                out_dtype=self._dtype,
+                resampling=resampling,
+            )
             absent = self._absent(stored, window)
         return self._filled(self._scaled(stored), absent)
 
@@ -92,11 +121,14 @@ class RasterFile:
         """Close the file. Idempotent."""
         self._dataset.close()
 
-    def _absent(self, stored: npt.NDArray[Any], window: Window) -> npt.NDArray[np.bool_] | None:
+    def _absent(
+        self, stored: npt.NDArray[Any], window: Window | None
+    ) -> npt.NDArray[np.bool_] | None:
         """Return the pixels the file marks absent, beyond those the model's own rule finds."""
         absent = None
         if MaskFlags.per_dataset in self._dataset.mask_flag_enums[self._bands[0] - 1]:
-            absent = self._dataset.read_masks(self._bands[0], window=window) == 0
+            shape = stored.shape[1:]
+            absent = self._dataset.read_masks(self._bands[0], window=window, out_shape=shape) == 0
         own_rule = self._spec.nodata
         for pixels, band in zip(stored, self._bands, strict=True):
             value = self._dataset.nodatavals[band - 1]
@@ -114,9 +146,9 @@ class RasterFile:
     def _scaled(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self._scaling is None:
             with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, then masked
-                return stored.astype(np.float32) if stored.dtype.kind == "f" else stored
+                return np.asarray(stored, np.float32) if stored.dtype.kind == "f" else stored
         raster_scale, raster_offset = self._scaling
-        return (stored * raster_scale + raster_offset).astype(np.float32)
+        return np.asarray(stored * raster_scale + raster_offset, np.float32)
 
     def _filled(
         self, pixels: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None
