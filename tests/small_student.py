@@ -84,6 +84,7 @@ def small_bundle(
 def small_student(manifest: Manifest, seed: int = 0):
     """A fitted `StudentNet` in eval mode."""
     import torch
+
     from esccs_edge.training.networks import EncoderOptions, StudentNet
 
     torch.manual_seed(seed)
