@@ -25,6 +25,8 @@ def split_by_group(
     groups: Sequence[str],
     seed: int = 0,
     shares: tuple[float, float, float] = SHARES,
+    *,
+    every_class: bool = True,
 ) -> tuple[str, ...]:
     """Return ``"train"``, ``"val"`` or ``"test"`` for each sample, stratified by class.
 
@@ -33,6 +35,7 @@ def split_by_group(
         groups: Group of each sample; all samples of a group get the same split.
         seed: Same seed, same split.
         shares: Wanted share of each class in the three splits.
+        every_class: Refuse a split that lacks a class.
 
     Raises:
         InputError: Some class has too few groups to stand in every split.
@@ -44,7 +47,8 @@ def split_by_group(
     rng = np.random.default_rng(seed)
     best = min((_assign(counts, wanted, rng) for _ in range(ATTEMPTS)), key=lambda found: found[0])
     totals = np.stack([counts[best[1] == part].sum(axis=0) for part in range(3)])
-    if lacking := np.flatnonzero((totals == 0).any(axis=0) & (wanted.sum(axis=0) > 0)).tolist():
+    lacking = np.flatnonzero((totals == 0).any(axis=0) & (wanted.sum(axis=0) > 0)).tolist()
+    if lacking and every_class:
         raise InputError(
             f"classes {lacking} stand in too few groups to be in every split",
             hint="Give the data set its own split column, or add places of these classes",

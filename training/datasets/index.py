@@ -1,0 +1,141 @@
+"""An ``index.csv`` data set as a `PairSource`: the way to train on one's own files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.errors import InputError, MissingDependencyError, RasterError
+from esccs_edge.manifest import ModalitySpec
+from esccs_edge.pairs import PairIndex, read_index
+from esccs_edge.sensors import (
+    SENTINEL1_POLARISATIONS,
+    SENTINEL2_L1C_BANDS,
+    SENTINEL2_L2A_BANDS,
+    band_name,
+)
+
+from .source import RawPair
+
+#: Files are read again once the decoded pixels kept in memory exceed this.
+MAX_CACHED_BYTES = 1 << 30
+
+
+class IndexSource:
+    """Pairs listed in an index file, read when asked for and kept while memory allows.
+
+    The channels are those that the first file of a modality describes; without descriptions,
+    13 and 12 bands are Sentinel-2 L1C and L2A in sensor order and two SAR bands are VV and VH.
+    """
+
+    def __init__(self, index: PairIndex) -> None:
+        self._index = index
+        self.name = index.folder.name or "index"
+        self.classes = index.classes
+        place = {name: i for i, name in enumerate(index.classes)}
+        labels = [-1 if row.label is None else place[row.label] for row in index.rows]
+        self.labels = np.array(labels, np.int64)
+        self.groups = tuple(row.group for row in index.rows)
+        self.splits = tuple(row.split for row in index.rows)
+        _require_disjoint(self.groups, self.splits)
+        self.optical_channels = _channels((row.optical for row in index.rows), is_sar=False)
+        self.sar_channels = _channels((row.sar for row in index.rows), is_sar=True)
+        self._specs = (reading_spec(self.optical_channels), reading_spec(self.sar_channels))
+        self._kept: dict[int, RawPair] = {}
+        self._kept_bytes = 0
+
+    @classmethod
+    def open(cls, path: str | Path) -> IndexSource:
+        """Read an index file.
+
+        Raises:
+            InputError: The index is malformed, or a group stands in two splits.
+            RasterError: The first file of a modality cannot be read.
+        """
+        return cls(read_index(path))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pair(self, index: int) -> RawPair:
+        """Return (optical, SAR) as stored; an absent modality is None."""
+        if index in self._kept:
+            return self._kept[index]
+        pair = self._index.load(index, *self._specs)
+        size = sum(pixels.nbytes for pixels in pair if pixels is not None)
+        if self._kept_bytes + size <= MAX_CACHED_BYTES:
+            self._kept[index] = pair
+            self._kept_bytes += size
+        return pair
+
+
+def _require_disjoint(groups: Iterable[str], splits: Iterable[str]) -> None:
+    home: dict[str, str] = {}
+    for group, split in zip(groups, splits, strict=True):
+        if home.setdefault(group, split) != split:
+            raise InputError(
+                f"group {group!r} is in splits {home[group]!r} and {split!r}, expected one",
+                hint="Pairs of one place look alike: put a whole group into one split",
+            )
+
+
+def _channels(paths: Iterable[Path | None], *, is_sar: bool) -> tuple[str, ...]:
+    first = next((path for path in paths if path is not None), None)
+    if first is None:
+        return ()
+    count, names = _describe(first)
+    known = SENTINEL1_POLARISATIONS if is_sar else SENTINEL2_L1C_BANDS
+    if named := tuple(channel for channel in known if channel in names):
+        return named
+    defaults = (SENTINEL1_POLARISATIONS, ("VV",)) if is_sar else (
+        SENTINEL2_L1C_BANDS, SENTINEL2_L2A_BANDS)  # fmt: skip
+    for channels in defaults:
+        if len(channels) == count:
+            return channels
+    return tuple(f"{'sar' if is_sar else 'optical'}-{i + 1}" for i in range(count))
+
+
+def _describe(path: Path) -> tuple[int, tuple[str, ...]]:
+    """Number of channels of a file and the names its bands carry."""
+    if path.suffix.lower() == ".npy":
+        return _npy_channels(path), ()
+    try:
+        import rasterio
+        from rasterio.enums import ColorInterp
+        from rasterio.errors import NotGeoreferencedWarning
+    except ImportError as error:
+        raise MissingDependencyError.for_extra("rasterio", "geo", "Reading rasters") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            raster = rasterio.open(path, driver=_driver(path))
+        except rasterio.errors.RasterioError as error:
+            raise RasterError(f"cannot read {path}: {error}") from error
+    with raster:
+        names = tuple(band_name(text) for text in raster.descriptions if text)
+        return sum(meaning != ColorInterp.alpha for meaning in raster.colorinterp), names
+
+
+def _driver(path: Path) -> str:
+    """The one driver that may open the file, as in `esccs_edge.raster_file`."""
+    return "PNG" if path.suffix.lower() == ".png" else "GTiff"
+
+
+def _npy_channels(path: Path) -> int:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise RasterError(f"cannot read {path}: {error}") from error
+    return array.shape[0] if array.ndim == 3 else 1
+
+
+def reading_spec(channels: tuple[str, ...]) -> ModalitySpec:
+    """A contract that names the channels; its statistics are never used."""
+    names = channels or ("absent",)
+    ones = (1.0,) * len(names)
+    return ModalitySpec(names, "", "", "dn", 1.0, 0.0, 0.0, (0.0, 1.0), ones, ones)

@@ -1,0 +1,120 @@
+"""OMBRIA after floods: real Sentinel-1 + Sentinel-2 pictures with flood masks, cut to chips.
+
+Drakonakis et al., "OmbriaNet", JSTARS 2022; Copernicus EMS. The pictures are 8-bit; which
+Sentinel-2 bands the three optical channels show, and which polarisation the SAR channel is, is
+not stated by the source, so the channels carry neutral names. The set has no licence file: for
+evaluation and research only, no weights trained on it may be shipped.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.errors import InputError, MissingDependencyError, RasterError
+
+from .source import MemorySource
+from .splits import split_by_group
+
+Array = npt.NDArray[Any]
+
+ARCHIVE = "pairs.tar"
+CLASSES = ("dry", "flooded")
+OPTICAL_CHANNELS = ("optical-1", "optical-2", "optical-3")
+SAR_CHANNELS = ("sar-1",)
+CHIP_SIZE = 64
+#: Share of flooded pixels from which a chip is flooded, and below which it is dry.
+FLOODED_FROM = 0.6
+DRY_BELOW = 0.02
+#: Pictures are numbered event by event, so a range of numbers is kept on one side of the split.
+IDS_PER_GROUP = 40
+_NAME = re.compile(r"OmbriaS(?P<sensor>[12])/\w+/(?P<kind>AFTER|MASK)/\w+_(?P<id>\d+)\.png$")
+
+
+def open_ombria(folder: str | Path, seed: int = 0) -> MemorySource:
+    """Read all chips that are clearly flooded or clearly dry.
+
+    The set's own train and test folders interleave the picture numbers of the same events, so
+    the split is made anew by ranges of numbers; groups are these ranges.
+
+    Args:
+        folder: Folder with ``pairs.tar``.
+        seed: Seed of the split.
+
+    Raises:
+        InputError: ``pairs.tar`` is missing.
+        RasterError: A picture is missing or has the wrong shape.
+        MissingDependencyError: rasterio is not installed.
+    """
+    optical, sar, labels, ids = _chips(Path(folder).resolve())
+    groups = tuple(f"pictures {i // IDS_PER_GROUP * IDS_PER_GROUP:04d}+" for i in ids)
+    return MemorySource(
+        name="OMBRIA", classes=CLASSES, labels=labels, groups=groups,
+        splits=split_by_group(labels, groups, seed), optical_channels=OPTICAL_CHANNELS,
+        sar_channels=SAR_CHANNELS, opticals=optical, sars=sar,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _chips(folder: Path) -> tuple[Array, Array, npt.NDArray[np.int64], tuple[int, ...]]:
+    """Cut every picture into chips: optical (N, 3, S, S), SAR (N, 1, S, S), labels, picture ids."""
+    if not (folder / ARCHIVE).is_file():
+        raise InputError(f"no {ARCHIVE} in {folder}", hint="Give the folder of the OMBRIA set")
+    optical, sar, labels, ids = [], [], [], []
+    for number, picture in sorted(_read_pictures(folder / ARCHIVE).items()):
+        if missing := {"optical", "sar", "mask"} - picture.keys():
+            raise RasterError(f"{folder / ARCHIVE} lacks {sorted(missing)} of picture {number}")
+        flooded = _cut(picture["mask"] > 0).mean(axis=(1, 2, 3))
+        kept = (flooded > FLOODED_FROM) | (flooded < DRY_BELOW)
+        optical.append(_cut(picture["optical"])[kept])
+        sar.append(_cut(picture["sar"])[kept])
+        labels.append((flooded[kept] > FLOODED_FROM).astype(np.int64))
+        ids.extend([number] * int(kept.sum()))
+    stacks = np.concatenate(optical), np.concatenate(sar)
+    for stack in stacks:
+        stack.setflags(write=False)
+    return *stacks, np.concatenate(labels), tuple(ids)
+
+
+def _read_pictures(archive: Path) -> Mapping[int, dict[str, Array]]:
+    pictures: dict[int, dict[str, Array]] = {}
+    with tarfile.open(archive) as members:
+        for member in members:
+            match = _NAME.search(member.name)
+            if match and (stream := members.extractfile(member)) is not None:
+                is_optical = match["sensor"] == "2"
+                kind = "mask" if match["kind"] == "MASK" else "optical" if is_optical else "sar"
+                pixels = _decode(member.name, stream.read(), 3 if kind == "optical" else 1)
+                pictures.setdefault(int(match["id"]), {})[kind] = pixels
+    return pictures
+
+
+def _decode(name: str, content: bytes, channels: int) -> Array:
+    try:
+        from rasterio.io import MemoryFile
+    except ImportError as error:
+        raise MissingDependencyError.for_extra("rasterio", "geo", "Reading PNG files") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+        with MemoryFile(content) as memory, memory.open() as raster:
+            pixels: Array = raster.read()
+    if pixels.dtype != np.uint8 or pixels.shape[0] != channels:
+        raise RasterError(f"{name} is {pixels.shape} {pixels.dtype}, expected {channels} of uint8")
+    return pixels
+
+
+def _cut(picture: Array) -> Array:
+    """``(C, H, W)`` -> ``(N, C, CHIP_SIZE, CHIP_SIZE)``, row by row; the rest is dropped."""
+    channels, height, width = picture.shape
+    rows, columns = height // CHIP_SIZE, width // CHIP_SIZE
+    whole = picture[:, : rows * CHIP_SIZE, : columns * CHIP_SIZE]
+    tiles = whole.reshape(channels, rows, CHIP_SIZE, columns, CHIP_SIZE)
+    return tiles.transpose(1, 3, 0, 2, 4).reshape(-1, channels, CHIP_SIZE, CHIP_SIZE)
