@@ -30,7 +30,7 @@ COVERS = ("water", "trees", "low", "bare", "built")
 VV_DB = np.array([-19.5, -9.0, -11.5, -12.8, -4.5], np.float32)
 VH_DB = np.array([-26.5, -14.8, -18.0, -20.5, -12.0], np.float32)
 #: Standard deviation in dB of a cover's level from patch to patch (water: wind).
-LEVEL_STD_DB = np.array([2.8, 1.2, 1.9, 2.3, 2.6], np.float32)
+LEVEL_STD_DB = np.array([2.8, 0.9, 1.4, 1.7, 2.2], np.float32)
 #: Noise-equivalent sigma0 of the instrument, added to both channels.
 NOISE_DB = -28.0
 
@@ -56,7 +56,7 @@ class GroundProfile:
 
 STRUCTURE_ONLY = GroundProfile(trees=0.3, built=0.3, fields_db=1.5, relief_db=0.8, points=2.0)
 _FOREST = GroundProfile(0.9, 0.0, 0.6, 1.2, 0.0)
-_CROPS = GroundProfile(0.06, 0.02, 2.4, 0.5, 0.3)
+_CROPS = GroundProfile(0.05, 0.02, 2.6, 0.4, 0.5)
 _GRASS = GroundProfile(0.12, 0.02, 1.1, 0.7, 0.3)
 _SHRUB = GroundProfile(0.3, 0.02, 1.1, 1.6, 0.3)
 _TOWN = GroundProfile(0.3, 0.65, 0.8, 0.4, 12.0)
@@ -66,10 +66,10 @@ PROFILES = {
     "AnnualCrop": _CROPS,
     "Forest": _FOREST,
     "HerbaceousVegetation": _SHRUB,
-    "Highway": GroundProfile(0.2, 0.2, 1.4, 0.5, 3.0),
+    "Highway": GroundProfile(0.2, 0.25, 1.4, 0.5, 2.0),
     "Industrial": GroundProfile(0.15, 0.8, 1.0, 0.3, 22.0),
     "Pasture": _GRASS,
-    "PermanentCrop": GroundProfile(0.28, 0.04, 1.7, 0.8, 0.8),
+    "PermanentCrop": GroundProfile(0.3, 0.05, 1.5, 1.0, 1.2),
     "Residential": _TOWN,
     "River": GroundProfile(0.35, 0.05, 1.4, 0.4, 1.0),
     "SeaLake": _WATER,
@@ -186,8 +186,8 @@ def _mixture(
     rng: np.random.Generator,
 ) -> npt.NDArray[np.float32]:
     """Mean sigma0 ``(2, H, W)``, linear, before bright points and speckle."""
-    common = rng.normal(0, 1.0) + rng.normal(0, 1, 5) * LEVEL_STD_DB
-    ratio = rng.normal(0, 0.8) + rng.normal(0, 0.6, 5)
+    common = rng.normal(0, 0.8) + rng.normal(0, 1, 5) * LEVEL_STD_DB
+    ratio = rng.normal(0, 0.6) + rng.normal(0, 0.5, 5)
     levels = np.stack([VV_DB + common, VH_DB + common + ratio])
     linear = (10 ** (levels / 10)).astype(np.float32)
     sigma0 = np.tensordot(linear, shares, axes=1)
