@@ -7,6 +7,8 @@ regression, so a bundle whose accuracy means something is made in about a second
 from __future__ import annotations
 
 import csv
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,37 @@ def small_bundle(
     )
     state = {k: v.contiguous() for k, v in small_student(manifest, seed).state_dict().items()}
     return Bundle.create(folder, manifest, {"student.safetensors": save(state)})
+
+
+def exported_bundle(folder: Path) -> Bundle:
+    """A copy of the small bundle with student.onnx and reference.npz; made once per process."""
+    manifest, files = _exported()
+    return Bundle.create(folder, manifest, files)
+
+
+def calibrated_bundle(folder: Path) -> Bundle:
+    """A copy of the small bundle with student.int8.onnx as its model; made once per process."""
+    manifest, files = _calibrated()
+    return Bundle.create(folder, manifest, files)
+
+
+@lru_cache(maxsize=1)
+def _exported() -> tuple[Manifest, dict[str, bytes]]:
+    from esccs_edge.export.to_onnx import export_student
+
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = export_student(small_bundle(Path(folder)))
+        return bundle.manifest, {name: bundle.read(name) for name in bundle.manifest.files}
+
+
+@lru_cache(maxsize=1)
+def _calibrated() -> tuple[Manifest, dict[str, bytes]]:
+    from esccs_edge.calibration.quantize import quantize_student
+
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = exported_bundle(Path(folder, "bundle"))
+        bundle = quantize_student(bundle, small_index(Path(folder, "pairs"), bundle.manifest))
+        return bundle.manifest, {name: bundle.read(name) for name in bundle.manifest.files}
 
 
 def small_student(manifest: Manifest, seed: int = 0):
