@@ -25,7 +25,7 @@ from .selfcheck import golden_pair, is_same_answer
 from .validate import checked_pair
 
 if TYPE_CHECKING:
-    from .mapping import SceneSummary
+    from .scene_summary import SceneSummary
 
 #: How long `Classifier.health` waits for its test pair.
 HEALTH_TIMEOUT_S = 10.0

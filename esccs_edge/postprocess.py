@@ -39,11 +39,12 @@ def predictions(
     _check_shapes(output, len(batch), len(manifest.classes))
     finite = np.isfinite(output.logits).all(axis=1) & np.isfinite(output.gate).all(axis=1)
     probabilities = softmax(output.logits, manifest.temperature)
+    is_finite: list[bool] = finite.tolist()
     rows = zip(
         batch,
         output.optical,
         output.sar,
-        finite.tolist(),
+        is_finite,
         probabilities.tolist(),
         output.gate.tolist(),
         strict=True,

@@ -1,0 +1,288 @@
+"""The pipeline over a scripted backend: order, batches, back-pressure, deadlines."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from fake import (
+    PATIENCE_S,
+    FakeBackend,
+    Gate,
+    balance,
+    labels,
+    numbered,
+    numbered_manifest,
+    numbered_pair,
+    until,
+)
+
+from esccs_edge.errors import (
+    DeadlineExceeded,
+    InputError,
+    Overloaded,
+)
+from esccs_edge.pipeline import Pipeline
+
+MANIFEST = numbered_manifest()
+
+
+@pytest.fixture
+def make():
+    """Make pipelines that are closed, without waiting for what hangs, when the test ends."""
+    made = []
+
+    def factory(backend: FakeBackend, **options) -> Pipeline:
+        pipeline = Pipeline(backend, MANIFEST, **options)
+        made.append(pipeline)
+        return pipeline
+
+    yield factory
+    for pipeline in made:
+        pipeline.close(drain=False, timeout_s=1.0)
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+# ---- run ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 31])
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_run_keeps_order_over_chunks_and_lanes(make, count, lanes):
+    backend = FakeBackend(max_batch=4)
+    answers = make(backend, lanes=lanes).run(numbered(range(count)))
+    assert labels(answers) == [f"c{n}" for n in range(count)]
+    assert sum(map(len, backend.batches)) == count
+
+
+def test_run_of_many_pairs_has_several_lanes_started_at_once(make):
+    backend = FakeBackend(max_batch=4)
+    make(backend, lanes=2).run(numbered(range(32)))
+    assert backend.most_started == 2
+
+
+def test_threads_that_want_many_lanes_do_not_wait_for_each_other_for_ever(make):
+    pipeline = make(FakeBackend(max_batch=1), lanes=2)
+    answers = {}
+
+    def work(offset: int) -> None:
+        answers[offset] = labels(pipeline.run(numbered(range(offset, offset + 8))))
+
+    threads = [threading.Thread(target=work, args=(8 * i,), daemon=True) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert answers == {8 * i: [f"c{8 * i + k}" for k in range(8)] for i in range(6)}
+
+
+# ---- submit -------------------------------------------------------------------------------------
+
+
+def test_requests_that_wait_for_a_lane_share_batches(make, gate):
+    backend = FakeBackend(max_batch=4, script=gate)
+    pipeline = make(backend, lanes=1, max_delay_ms=0.0)
+    first = pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    rest = [pipeline.submit(numbered_pair(n)) for n in range(1, 7)]
+    gate.opened.set()
+    assert labels(f.result(PATIENCE_S) for f in [first, *rest]) == [f"c{n}" for n in range(7)]
+    assert backend.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+def test_a_full_batch_does_not_wait_for_the_delay(make):
+    pipeline = make(FakeBackend(max_batch=4), max_delay_ms=1e3 * PATIENCE_S)
+    futures = [pipeline.submit(numbered_pair(n)) for n in range(4)]
+    assert labels(f.result(PATIENCE_S / 2) for f in futures) == ["c0", "c1", "c2", "c3"]
+
+
+def test_a_lone_request_waits_for_company_only_as_long_as_allowed(make):
+    pipeline = make(FakeBackend(), max_delay_ms=50.0)
+    start = time.monotonic()
+    assert pipeline.submit(numbered_pair(3)).result(PATIENCE_S).label == "c3"
+    assert time.monotonic() - start >= 0.05
+
+
+def test_the_caller_may_overwrite_its_arrays_after_submit(make, gate):
+    pipeline = make(FakeBackend(max_batch=1, script=gate), lanes=1)
+    pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    pair = numbered_pair(5)
+    future = pipeline.submit(pair)
+    pair.optical[:] = 9
+    gate.opened.set()
+    assert future.result(PATIENCE_S).label == "c5"
+
+
+def test_a_full_queue_refuses_at_once_and_a_cancelled_request_frees_its_place(make, gate):
+    pipeline = make(FakeBackend(max_batch=1, script=gate), lanes=1, queue_size=3, max_delay_ms=0)
+    pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    queued = [pipeline.submit(numbered_pair(n)) for n in (1, 2, 3)]
+    with pytest.raises(Overloaded, match="3 requests"):
+        pipeline.submit(numbered_pair(4))
+    assert queued[1].cancel()
+    late = pipeline.submit(numbered_pair(5))
+    gate.opened.set()
+    assert late.result(PATIENCE_S).label == "c5"
+    assert queued[0].result(PATIENCE_S).label == "c1"
+    assert pipeline.stats()["rejected"] == 1 and pipeline.stats()["cancelled"] == 1
+
+
+def test_a_running_request_cannot_be_cancelled(make, gate):
+    pipeline = make(FakeBackend(script=gate))
+    future = pipeline.submit(numbered_pair(7))
+    gate.await_entry()
+    assert not future.cancel()
+    gate.opened.set()
+    assert future.result(PATIENCE_S).label == "c7"
+
+
+def test_a_cancelled_request_does_not_reach_the_backend(make, gate):
+    backend = FakeBackend(max_batch=4, script=gate)
+    pipeline = make(backend, lanes=1, max_delay_ms=0)
+    pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    futures = [pipeline.submit(numbered_pair(n)) for n in (1, 2, 3)]
+    assert futures[1].cancel()
+    gate.opened.set()
+    assert labels(f.result(PATIENCE_S) for f in (futures[0], futures[2])) == ["c1", "c3"]
+    assert backend.batches == [[0], [1, 3]]
+
+
+def test_a_deadline_passes_even_while_every_lane_hangs(make, gate):
+    backend = FakeBackend(max_batch=1, script=gate)
+    pipeline = make(backend, lanes=2, max_delay_ms=0)
+    running = [pipeline.submit(numbered_pair(n)) for n in (0, 1)]
+    gate.await_entry()
+    gate.await_entry()
+    late = pipeline.submit(numbered_pair(2), deadline_ms=30)
+    patient = pipeline.submit(numbered_pair(3), deadline_ms=1e3 * PATIENCE_S)
+    with pytest.raises(DeadlineExceeded):
+        late.result(PATIENCE_S)
+    assert not any(future.done() for future in running)
+    gate.opened.set()
+    assert patient.result(PATIENCE_S).label == "c3"
+    assert [2] not in backend.batches
+
+
+def test_a_deadline_shorter_than_the_delay_is_served_at_once(make):
+    pipeline = make(FakeBackend(), max_delay_ms=1e3 * PATIENCE_S)
+    future = pipeline.submit(numbered_pair(1), deadline_ms=1e3 * PATIENCE_S / 2)
+    assert future.result(PATIENCE_S / 4).label == "c1"
+
+
+@pytest.mark.parametrize("deadline_ms", [0.0, -1.0, float("nan")])
+def test_a_deadline_that_is_no_positive_time_is_refused(make, deadline_ms):
+    with pytest.raises(InputError, match="deadline_ms"):
+        make(FakeBackend()).submit(numbered_pair(0), deadline_ms=deadline_ms)
+
+
+def test_a_callback_may_raise_submit_and_run_without_harm(make, caplog):
+    pipeline = make(FakeBackend(max_batch=4), lanes=1, max_delay_ms=0)
+    seen = []
+
+    def callback(future):
+        seen.append(pipeline.run(numbered([8]))[0].label)
+        seen.append(pipeline.submit(numbered_pair(9)))
+        raise RuntimeError("from a callback")
+
+    pipeline.submit(numbered_pair(0)).add_done_callback(callback)
+    until(lambda: len(seen) == 2)
+    assert seen[0] == "c8" and seen[1].result(PATIENCE_S).label == "c9"
+    until(lambda: "from a callback" in caplog.text)
+
+
+# ---- stream -------------------------------------------------------------------------------------
+
+
+def test_stream_keeps_order_and_the_place_of_errors(make):
+    items = [InputError("bad") if n % 5 == 2 else numbered_pair(n) for n in range(40)]
+    answers = list(make(FakeBackend(max_batch=4), lanes=2).stream(iter(items)))
+    for n, answer in enumerate(answers):
+        assert answer is items[n] if n % 5 == 2 else answer.label == f"c{n}"
+    assert len(answers) == 40
+
+
+def test_stream_pulls_lazily_and_only_a_few_batches_ahead(make):
+    pulled = []
+
+    def source():
+        for n in range(60):
+            pulled.append(n)
+            yield numbered_pair(n)
+
+    answers = make(FakeBackend(max_batch=4), lanes=2, max_delay_ms=0).stream(source())
+    assert pulled == []
+    for done in range(20):
+        assert next(answers).label == f"c{done}"
+        assert len(pulled) <= done + 1 + 3 * 4
+
+
+def test_stream_hands_out_a_ready_answer_before_it_pulls_on(make):
+    backend = FakeBackend(max_batch=1)
+    handed = []
+
+    def source():
+        yield numbered_pair(0)
+        until(lambda: len(backend.batches) == 1)
+        time.sleep(0.05)  # let the future resolve
+        yield numbered_pair(1)
+        handed.append(first_was_out.is_set())
+        yield numbered_pair(2)
+
+    first_was_out = threading.Event()
+    for answer in make(backend, max_delay_ms=0).stream(source()):
+        if answer.label == "c0":
+            first_was_out.set()
+    assert handed == [True]
+
+
+def test_stream_survives_a_source_that_reuses_its_buffer(make):
+    buffer = numbered_pair(0)
+
+    def source():
+        for n in range(30):
+            buffer.optical[:] = n
+            yield buffer
+
+    assert labels(make(FakeBackend()).stream(source())) == [f"c{n}" for n in range(30)]
+
+
+def test_stream_waits_for_a_place_instead_of_being_refused(make):
+    pipeline = make(FakeBackend(max_batch=2), lanes=1, queue_size=2, max_delay_ms=0)
+    assert labels(pipeline.stream(numbered(range(50)))) == [f"c{n}" for n in range(50)]
+
+
+def test_an_abandoned_stream_gives_its_places_back(make, gate):
+    def script(numbers):
+        if numbers != [0]:
+            gate(numbers)
+
+    pipeline = make(FakeBackend(max_batch=1, script=script), lanes=1, queue_size=8)
+    answers = pipeline.stream(numbered(range(4)))
+    assert next(answers).label == "c0"
+    answers.close()
+    gate.opened.set()
+    until(lambda: balance(pipeline) == 0)
+    assert pipeline.stats()["submitted"] == 2, "the test needs a request that was abandoned"
+    assert pipeline.run(numbered([5]))[0].label == "c5"
+
+
+def test_an_error_of_the_source_reaches_the_consumer_and_frees_the_queue(make):
+    pipeline = make(FakeBackend(max_batch=2), max_delay_ms=0)
+
+    def source():
+        yield from numbered(range(3))
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        list(pipeline.stream(source()))
+    until(lambda: balance(pipeline) == 0)

@@ -1,0 +1,327 @@
+"""The pipeline when things go wrong: failing backends, load, closing, forks."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections import Counter
+from concurrent.futures import CancelledError, wait
+
+import numpy as np
+import pytest
+from fake import (
+    CLASSES,
+    PATIENCE_S,
+    FakeBackend,
+    Gate,
+    balance,
+    labels,
+    numbered,
+    numbered_manifest,
+    numbered_pair,
+    until,
+)
+
+from esccs_edge.errors import (
+    BackendError,
+    ClosedError,
+    DeadlineExceeded,
+    ForkedProcessError,
+    InputError,
+    Overloaded,
+)
+from esccs_edge.pipeline import Pipeline
+from esccs_edge.scene import Flag
+
+MANIFEST = numbered_manifest()
+
+
+@pytest.fixture
+def make():
+    """Make pipelines that are closed, without waiting for what hangs, when the test ends."""
+    made = []
+
+    def factory(backend: FakeBackend, **options) -> Pipeline:
+        pipeline = Pipeline(backend, MANIFEST, **options)
+        made.append(pipeline)
+        return pipeline
+
+    yield factory
+    for pipeline in made:
+        pipeline.close(drain=False, timeout_s=1.0)
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+# ---- failures -----------------------------------------------------------------------------------
+
+
+def failing(times: int, error: Exception):
+    left = [times]
+
+    def script(numbers):
+        if left[0]:
+            left[0] -= 1
+            raise error
+
+    return script
+
+
+def poison(*bad: int):
+    def script(numbers):
+        if set(bad) & set(numbers):
+            raise BackendError(f"choked on {numbers}")
+
+    return script
+
+
+def test_a_failure_is_tried_once_more_and_the_answer_says_so(make):
+    pipeline = make(FakeBackend(script=failing(1, BackendError("transient"))))
+    answers = pipeline.run(numbered(range(3)))
+    assert labels(answers) == ["c0", "c1", "c2"]
+    assert all(answer.flags == {Flag.RETRIED} for answer in answers)
+    assert pipeline.run(numbered([1]))[0].flags == frozenset()
+
+
+def test_a_poisoned_pair_fails_alone(make):
+    answers = make(FakeBackend(max_batch=8, script=poison(3))).run(numbered(range(8)))
+    assert isinstance(answers[3], BackendError)
+    others = answers[:3] + answers[4:]
+    assert labels(others) == [f"c{n}" for n in range(8) if n != 3]
+
+
+def test_a_poisoned_request_fails_alone_among_those_of_other_threads(make, gate):
+    def script(numbers):
+        gate(numbers) if numbers == [0] else poison(3)(numbers)
+
+    pipeline = make(FakeBackend(max_batch=8, script=script), lanes=1, max_delay_ms=0)
+    pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    futures = [pipeline.submit(numbered_pair(n)) for n in range(1, 7)]
+    gate.opened.set()
+    wait(futures, PATIENCE_S)
+    failed = [n for n, future in enumerate(futures, 1) if future.exception()]
+    assert failed == [3]
+
+
+def test_a_single_pair_is_run_no_more_than_twice(make):
+    backend = FakeBackend(script=poison(3))
+    assert isinstance(make(backend).run(numbered([3]))[0], BackendError)
+    assert backend.batches == [[3], [3]]
+
+
+def test_an_unknown_exception_becomes_a_backend_error_with_its_cause(make):
+    error = ZeroDivisionError("inside")
+    answer = make(FakeBackend(script=failing(2, error))).run(numbered([1]))[0]
+    assert isinstance(answer, BackendError) and answer.__cause__ is error
+
+
+def test_a_lane_that_returns_the_wrong_shape_is_an_error(make):
+    backend = FakeBackend(script=lambda numbers: np.zeros((len(numbers), 3), np.float32))
+    answer = make(backend).run(numbered([1]))[0]
+    assert isinstance(answer, BackendError) and "expected" in answer.message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_logit_fails_its_own_pair_only(make, value):
+    def script(numbers):
+        logits = np.zeros((len(numbers), CLASSES), np.float32)
+        logits[np.arange(len(numbers)), numbers] = 5
+        logits[1, 40] = value
+        return logits
+
+    answers = make(FakeBackend(script=script)).run(numbered(range(3)))
+    assert isinstance(answers[1], BackendError)
+    assert labels([answers[0], answers[2]]) == ["c0", "c2"]
+
+
+def test_an_interrupt_discards_the_lane_and_the_next_run_works(make):
+    backend = FakeBackend(script=failing(1, KeyboardInterrupt()))
+    pipeline = make(backend, lanes=1)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(numbered(range(9)))
+    assert labels(pipeline.run(numbered(range(9)))) == [f"c{n}" for n in range(9)]
+    assert backend.open_lanes == 1 and balance(pipeline) == 0
+
+
+# ---- load and life cycle ------------------------------------------------------------------------
+
+
+def test_under_load_from_many_threads_every_request_ends_exactly_once(make):
+    def script(numbers):
+        time.sleep(0.0005)
+        poison(13)(numbers)
+
+    pipeline = make(FakeBackend(max_batch=4, script=script), queue_size=16, max_delay_ms=0.5)
+    outcome = Counter()
+    lock = threading.Lock()
+
+    def one(rng) -> str:
+        number = int(rng.integers(CLASSES))
+        try:
+            deadline_ms = 2.0 if rng.random() < 0.2 else None
+            future = pipeline.submit(numbered_pair(number), deadline_ms=deadline_ms)
+        except Overloaded:
+            return "rejected"
+        if rng.random() < 0.2:
+            future.cancel()
+        try:
+            assert future.result(PATIENCE_S).label == f"c{number}"
+            return "completed"
+        except CancelledError:
+            return "cancelled"
+        except (BackendError, DeadlineExceeded):
+            return "failed"
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(40):
+            result = one(rng)
+            with lock:
+                outcome[result] += 1
+
+    threads = [threading.Thread(target=work, args=(seed,), daemon=True) for seed in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert sum(outcome.values()) == 32 * 40
+    until(lambda: balance(pipeline) == 0)  # a cancelled request is counted when it is met
+    stats = pipeline.stats()
+    assert {key: stats[key] for key in outcome} == dict(outcome)
+
+
+def test_close_answers_what_was_accepted(make):
+    pipeline = make(FakeBackend(max_batch=4), max_delay_ms=1e3 * PATIENCE_S)
+    futures = [pipeline.submit(numbered_pair(n)) for n in range(7)]
+    pipeline.close()
+    assert labels(f.result(0) for f in futures) == [f"c{n}" for n in range(7)]
+
+
+def test_close_without_draining_cancels_what_waits_and_finishes_what_runs(make, gate):
+    backend = FakeBackend(max_batch=1, script=gate)
+    pipeline = make(backend, lanes=1)
+    running = pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    waiting = [pipeline.submit(numbered_pair(n)) for n in (1, 2)]
+    threading.Timer(0.05, gate.opened.set).start()
+    pipeline.close(drain=False)
+    assert running.result(0).label == "c0" and all(f.cancelled() for f in waiting)
+    assert backend.closed == 1 and backend.open_lanes == 0 and balance(pipeline) == 0
+
+
+def test_close_is_idempotent_and_later_use_is_refused(make):
+    backend = FakeBackend()
+    pipeline = make(backend)
+    pipeline.close()
+    pipeline.close()
+    assert backend.closed == 1
+    for use in (
+        lambda: pipeline.run(numbered([1])),
+        lambda: pipeline.submit(numbered_pair(1)),
+        lambda: pipeline.stream([]),
+    ):
+        with pytest.raises(ClosedError):
+            use()
+
+
+def test_close_during_load_leaves_no_request_without_an_end(make):
+    pipeline = make(FakeBackend(max_batch=4, script=lambda numbers: time.sleep(0.001)))
+    futures, refused = [], []
+
+    def work() -> None:
+        while not refused:
+            try:
+                futures.append(pipeline.submit(numbered_pair(1)))
+            except Overloaded:
+                time.sleep(0.001)
+            except ClosedError as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    pipeline.close()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert futures and all(future.done() for future in futures) and balance(pipeline) == 0
+
+
+def test_close_comes_back_although_the_backend_hangs(make, gate):
+    backend = FakeBackend(max_batch=1, script=gate)
+    pipeline = make(backend, lanes=1)
+    running = pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    waiting = pipeline.submit(numbered_pair(1))
+    pipeline.close(timeout_s=0.1)
+    assert waiting.cancelled() and not running.done() and backend.closed == 0
+    gate.opened.set()
+    assert running.result(PATIENCE_S).label == "c0"
+
+
+def test_close_from_a_callback_does_not_wait_for_itself(make):
+    backend = FakeBackend()
+    pipeline = make(backend, max_delay_ms=0)
+    pipeline.submit(numbered_pair(0)).add_done_callback(lambda future: pipeline.close())
+    until(lambda: backend.closed == 1)
+
+
+def test_a_stream_ends_with_an_error_when_the_pipeline_is_closed(make):
+    pipeline = make(FakeBackend(max_batch=1))
+    answers = pipeline.stream(numbered(n % CLASSES for n in range(1000)))
+    next(answers)
+    pipeline.close(drain=False)
+    with pytest.raises(ClosedError):
+        list(answers)
+
+
+def test_a_forgotten_pipeline_frees_its_threads_and_lanes():
+    backend = FakeBackend()
+    pipeline = Pipeline(backend, MANIFEST)
+    pipeline.submit(numbered_pair(1)).result(PATIENCE_S)
+    workers = set(pipeline._batcher._threads)
+    del pipeline
+    gc.collect()
+    until(lambda: backend.closed == 1)
+    until(lambda: not any(thread.is_alive() for thread in workers))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_refused_and_leaves_the_parent_unharmed(make):
+    pipeline = make(FakeBackend())
+    pipeline.submit(numbered_pair(1)).result(PATIENCE_S)
+    child = os.fork()
+    if child == 0:
+        refused = 0
+        for use in (pipeline.run, lambda pairs: pipeline.submit(pairs[0]), pipeline.stream):
+            try:
+                use(numbered([1]))
+            except ForkedProcessError:
+                refused += 1
+        pipeline.close()
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert labels(pipeline.run(numbered(range(9)))) == [f"c{n}" for n in range(9)]
+
+
+@pytest.mark.parametrize("options", [{"lanes": 0}, {"queue_size": 0}, {"max_delay_ms": -1.0}])
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(InputError, match="expected at least"):
+        Pipeline(FakeBackend(), MANIFEST, **options)
+
+
+def test_stats_tell_batches_and_latencies(make):
+    pipeline = make(FakeBackend(max_batch=4))
+    pipeline.run(numbered(range(6)))
+    stats = pipeline.stats()
+    assert stats["batches"] == 2 and stats["mean_batch_size"] == 3.0 and stats["queued"] == 0
+    assert 0 < stats["latency_ms"]["p50"] <= stats["latency_ms"]["p99"]
