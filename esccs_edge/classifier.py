@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backend_choice import open_backend
 from .bundle import Bundle
-from .errors import EsccsError, InputError, ManifestError
+from .errors import EsccsError, InputError
 from .manifest import Manifest
 from .pipeline import Item, Pipeline
 from .postprocess import Answer
@@ -238,8 +238,6 @@ class Classifier:
 
 
 def _adjusted(manifest: Manifest, dn_offset: float | None, sar_unit: str) -> Manifest:
-    if manifest.task != "scene-classification":
-        raise ManifestError(f"manifest task is {manifest.task!r}, expected 'scene-classification'")
     if sar_unit not in ("dB", "linear"):
         raise InputError(f"sar_unit is {sar_unit!r}, expected 'dB' or 'linear'")
     if sar_unit == "linear" and manifest.sar.unit != "dB":
