@@ -1,5 +1,64 @@
-"""Command line."""
+"""The command line: ``esccs-edge COMMAND``.
+
+`_COMMANDS` is the only list of commands. A command's module is imported when the command is
+looked up and imports the room it drives when it runs, so ``--help`` loads nothing but click.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from .shell import CONTEXT_SETTINGS, Command
+
+_COMMANDS = {
+    "demo": "demo",
+    "classify": "classify",
+    "map": "map",
+    "train": "train",
+    "evaluate": "evaluate",
+    "compare": "compare",
+    "export": "export",
+    "calibrate": "calibrate",
+    "build": "build",
+    "verify": "verify",
+    "bench": "bench",
+    "inspect": "inspect",
+    "doctor": "doctor",
+}
 
 
+class _Commands(click.Group):
+    """Commands by name, in the order in which a newcomer meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> Command | None:
+        if name not in _COMMANDS:
+            return None
+        found = import_module(f".{_COMMANDS[name]}", __name__).run
+        assert isinstance(found, Command)
+        return found
+
+
+@click.group(
+    cls=_Commands,
+    context_settings=CONTEXT_SETTINGS,
+    epilog="""\b
+Examples:
+  esccs-edge demo --out demo-out
+  esccs-edge classify s2.tif s1.tif --json
+  esccs-edge COMMAND --help""",
+)
+@click.version_option(package_name="esccs-edge", prog_name="esccs-edge")
 def main() -> None:
-    """Placeholder, replaced below."""
+    """Name the scene in cloudy satellite images, from optical and SAR together.
+
+    OPTICAL is a Sentinel-2 raster, SAR a Sentinel-1 raster of the same place; '-' stands for an
+    absent one. BUNDLE is a folder that `train` wrote, or the word 'default' for the model that
+    ships with the package.
+
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+    """

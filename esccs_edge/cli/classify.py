@@ -1,0 +1,92 @@
+"""``esccs-edge classify``: one patch, one answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import (
+    backend_option,
+    baseline_option,
+    bundle_option,
+    dn_offset_of,
+    raster_pair,
+    sar_unit_option,
+)
+from .shell import Answer, command
+
+if TYPE_CHECKING:
+    from ..manifest import Manifest
+    from ..scene import Prediction
+
+#: Classes printed for people; JSON holds all.
+SHOWN_CLASSES = 3
+
+
+@command(
+    "classify",
+    example="""
+    esccs-edge classify s2.tif s1.tif
+    esccs-edge classify s2.tif - --baseline 05.10 --json
+    """,
+)
+@click.argument("optical")
+@click.argument("sar")
+@bundle_option
+@backend_option
+@baseline_option
+@sar_unit_option
+def run(
+    optical: str, sar: str, bundle: str, backend: str, baseline: str | None, sar_unit: str
+) -> Answer:
+    """Classify one patch from OPTICAL and SAR of the same ground.
+
+    '-' stands for an absent modality. The rasters must have exactly the bundle's patch size
+    (see `esccs-edge inspect`); use
+    `esccs-edge map` for larger ones.
+    """
+    optical_path, sar_path = raster_pair(optical, sar)
+    dn_offset = dn_offset_of(baseline)
+
+    from ..bundle import Bundle
+    from ..classifier import Classifier
+
+    opened = Bundle.open(bundle)
+    pixels = _read(optical_path, sar_path, opened.manifest)
+    with Classifier(
+        opened, backend=backend, max_batch=1, lanes=1, dn_offset=dn_offset, sar_unit=sar_unit
+    ) as classifier:
+        prediction = classifier.classify(*pixels)
+    return Answer(prediction.to_dict(), _text(prediction))
+
+
+def _read(optical_path: Path | None, sar_path: Path | None, manifest: Manifest) -> tuple[Any, Any]:
+    """Read one pair; rasters of another size are sent to the command that takes them."""
+    from ..errors import InputError
+    from ..reader import read_pair
+
+    pair = read_pair(optical_path, sar_path, manifest.optical, manifest.sar)
+    height, width = next(pixels for pixels in pair if pixels is not None).shape[1:]
+    size = manifest.patch_size
+    if (height, width) != (size, size):
+        raise InputError(
+            f"{optical_path or sar_path} has {height} x {width} pixels, expected {size} x {size}",
+            hint="Use `esccs-edge map` for larger rasters"
+            if min(height, width) >= size
+            else f"Cut a patch of {size} x {size} pixels of {manifest.pixel_size_m:g} m",
+        )
+    return pair
+
+
+def _text(prediction: Prediction) -> str:
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:SHOWN_CLASSES]
+    lines = [
+        f"{prediction.label}  {prediction.confidence:.1%}",
+        "  " + ", ".join(f"{name} {share:.1%}" for name, share in ranked),
+        f"  gate: optical {prediction.gate.optical:.2f}, SAR {prediction.gate.sar:.2f}",
+    ]
+    if prediction.flags:
+        lines.append("  flags: " + ", ".join(sorted(flag.value for flag in prediction.flags)))
+    return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""``esccs-edge inspect``: what a bundle is, without running it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .shell import Answer, command
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+    from ..manifest import Manifest, ModalitySpec
+
+
+@command("inspect", example="esccs-edge inspect default")
+@click.argument("bundle")
+def run(bundle: str) -> Answer:
+    """Show what BUNDLE expects, answers and comes from."""
+    from ..bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    layers = _layers(opened)
+    document = {
+        "folder": opened.folder,
+        "digest": opened.digest,
+        "manifest": _plain_manifest(opened.manifest),
+        "bytes": sum(record.bytes for record in opened.manifest.files.values()),
+        "layers": layers,
+    }
+    return Answer(document, _text(opened, layers))
+
+
+def _plain_manifest(manifest: Manifest) -> Any:
+    import json
+
+    return json.loads(manifest.to_json())
+
+
+def _layers(bundle: Bundle) -> dict[str, int] | None:
+    """Count the operators of the model; None where onnx is not installed or it is no ONNX file."""
+    if find_spec("onnx") is None or not bundle.manifest.model.endswith(".onnx"):
+        return None
+    if bundle.manifest.model not in bundle.manifest.files:
+        return None
+    from collections import Counter
+
+    import onnx
+
+    graph = onnx.load_from_string(bundle.read(bundle.manifest.model)).graph
+    return dict(Counter(node.op_type for node in graph.node).most_common())
+
+
+def _text(bundle: Bundle, layers: dict[str, int] | None) -> str:
+    manifest = bundle.manifest
+    lines = [
+        f"{manifest.name}  ({bundle.folder})",
+        f"  task          {manifest.task}",
+        f"  patch         {manifest.patch_size} x {manifest.patch_size} pixels "
+        f"of {manifest.pixel_size_m:g} m",
+        f"  classes       {', '.join(manifest.classes)}",
+        f"  optical       {_modality(manifest.optical)}",
+        f"  SAR           {_modality(manifest.sar)}",
+        f"  model         {manifest.model}, {_quantization(manifest)}",
+        f"  temperature   {manifest.temperature:.3f}",
+        f"  batch         {manifest.batch.min} / {manifest.batch.opt} / {manifest.batch.max}"
+        "  (min / opt / max)",
+        f"  sha256        {bundle.digest}",
+        "  files",
+    ]
+    lines += [
+        f"    {name:<22} {record.bytes:>10,} bytes  {record.sha256[:12]}"
+        for name, record in sorted(manifest.files.items())
+    ]
+    lines += _origin(manifest)
+    if layers is None:
+        lines.append(
+            '  layers        not shown: needs the model and pip install "esccs-edge[export]"'
+        )
+    else:
+        lines.append("  layers        " + ", ".join(f"{n} {op}" for op, n in layers.items()))
+    return "\n".join(lines)
+
+
+def _modality(spec: ModalitySpec) -> str:
+    return f"{spec.sensor} {spec.level}, {spec.unit}: {' '.join(spec.channels)}"
+
+
+def _quantization(manifest: Manifest) -> str:
+    if manifest.quantization is None:
+        return "float"
+    method = manifest.quantization.get("method")
+    return f"INT8 ({method})" if method else "INT8"
+
+
+def _origin(manifest: Manifest) -> list[str]:
+    lines = ["  origin"]
+    for key, value in manifest.provenance.items():
+        if isinstance(value, (str, int, float)):
+            lines.append(f"    {key:<22} {value}")
+    return lines if len(lines) > 1 else []

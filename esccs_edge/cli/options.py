@@ -1,0 +1,59 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+#: Stands for an absent modality where a raster is expected.
+ABSENT = "-"
+
+bundle_option = click.option(
+    "--bundle",
+    default="default",
+    metavar="BUNDLE",
+    show_default=True,
+    help="Model bundle folder, or 'default'.",
+)
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["auto", "cpu", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="Where to run; 'auto' takes TensorRT where a GPU is usable.",
+)
+baseline_option = click.option(
+    "--baseline",
+    metavar="NN.NN",
+    help="Sentinel-2 processing baseline of the product, such as 05.10; from 04.00 on, 1000 is "
+    "subtracted from each digital number. Leave out for older or harmonised products.",
+)
+sar_unit_option = click.option(
+    "--sar-unit",
+    type=click.Choice(["dB", "linear"]),
+    default="dB",
+    show_default=True,
+    help="Unit of the SAR raster.",
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+
+
+def raster_path(text: str) -> Path | None:
+    """Return the path, or None for the sign of an absent modality."""
+    return None if text == ABSENT else Path(text)
+
+
+def raster_pair(optical: str, sar: str) -> tuple[Path | None, Path | None]:
+    """Return both paths; refuses a pair in which both are absent."""
+    pair = raster_path(optical), raster_path(sar)
+    if pair == (None, None):
+        raise click.UsageError("OPTICAL and SAR are both '-'; give at least one raster")
+    return pair
+
+
+def dn_offset_of(baseline: str | None) -> int | None:
+    """Return the offset to add to digital numbers, or None to follow the manifest."""
+    from ..sensors import sentinel2_dn_offset
+
+    return None if baseline is None else sentinel2_dn_offset(baseline)
