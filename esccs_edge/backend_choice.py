@@ -5,18 +5,17 @@ Libraries of a backend are imported only in the branch that picks it.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 
 from .backend import Backend
 from .bundle import Bundle
+from .cuda.probe import driver_present
 from .errors import InputError, MissingDependencyError
 from .manifest import Manifest
 
 BACKENDS = ("auto", "cpu", "tensorrt")
 _TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 _CUDA_MODULES = ("cuda.bindings", "pycuda")
-_CUDA_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
 
 
 def open_backend(
@@ -67,7 +66,7 @@ def tensorrt_is_usable() -> bool:
     return (
         any(map(_is_installed, _TENSORRT_MODULES))
         and any(map(_is_installed, _CUDA_MODULES))
-        and _count_gpus() > 0
+        and driver_present()
     )
 
 
@@ -76,15 +75,3 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # the parent package is absent or broken
         return False
-
-
-def _count_gpus() -> int:
-    for library in _CUDA_LIBRARIES:
-        try:
-            driver = ctypes.CDLL(library)
-        except OSError:
-            continue
-        count = ctypes.c_int(0)
-        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-            return count.value
-    return 0
