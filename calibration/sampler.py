@@ -72,6 +72,7 @@ def draw_pairs(
 ) -> PairList:
     """Draw the two disjoint parts, each as even over class x cloud bin as the data allows.
 
+    No group stands in both parts, where there are groups enough.
     Rows of the split ``test`` are left alone where others suffice. Without a ``cover`` all pairs
     share one bin. `ABSENT_SHARE` of each part is shown without SAR and as many without optical.
 
@@ -88,7 +89,10 @@ def draw_pairs(
         notes.append("pairs without a cover stand in one bin, 'unknown'")
     wanted = _fit(len(rows), calibration_pairs, held_out_pairs)
     order = _round_robin([strata[key] for key in sorted(strata)], rng)
-    calibration, held_out = _alternate(order[: sum(wanted)], wanted)
+    calibration, held_out = _deal(order, wanted, [row.group for row in index.rows])
+    if min(len(calibration), len(held_out)) < MIN_PAIRS // 2:
+        notes.append("groups are too few to keep apart: both parts hold pairs of the same group")
+        calibration, held_out = _deal(order, wanted, [str(i) for i in range(len(index))])
     return PairList(
         _with_absences(index, calibration, rng), _with_absences(index, held_out, rng), seed,
         tuple(notes),
@@ -162,14 +166,21 @@ def _round_robin(strata: list[list[int]], rng: np.random.Generator) -> list[int]
     return [rows[turn] for turn in range(turns) for rows in shuffled if turn < len(rows)]
 
 
-def _alternate(order: list[int], wanted: tuple[int, int]) -> tuple[list[int], list[int]]:
-    """Deal the rows out in proportion, so that both parts see every stratum early."""
-    first: list[int] = []
-    second: list[int] = []
+def _deal(
+    order: Sequence[int], wanted: tuple[int, int], groups: Sequence[str]
+) -> tuple[list[int], list[int]]:
+    """Deal rows out in proportion, so that both parts see every stratum early.
+
+    A group belongs to the part that got its first row, since its pairs may show one place.
+    """
+    parts: tuple[list[int], list[int]] = ([], [])
+    side_of: dict[str, int] = {}
     for row in order:
-        behind = len(first) * wanted[1] <= len(second) * wanted[0]
-        (first if behind and len(first) < wanted[0] else second).append(row)
-    return first, second
+        behind = len(parts[0]) * wanted[1] <= len(parts[1]) * wanted[0]
+        side = side_of.setdefault(groups[row], 0 if behind else 1)
+        if len(parts[side]) < wanted[side]:
+            parts[side].append(row)
+    return parts
 
 
 def _with_absences(

@@ -59,6 +59,26 @@ def test_parts_are_disjoint_and_full_and_every_stratum_is_served_evenly(rows, fi
     assert all(drawn[s] >= min(available[s], most - 1) for s in available)
 
 
+def test_no_group_stands_in_both_parts():
+    rows = [
+        PairRow(HERE, HERE, "ab"[i % 2], f"place-{i // 10}", "val", i % 5 / 5) for i in range(200)
+    ]
+    index = PairIndex(HERE.parent, ("a", "b"), tuple(rows))
+    pairs = draw_pairs(index, calibration_pairs=60, held_out_pairs=100)
+    first, second = (
+        {rows[pair.row].group for pair in part} for part in (pairs.calibration, pairs.held_out)
+    )
+    assert first and second and not first & second
+    assert len(pairs.calibration) >= 30 and len(pairs.held_out) >= 50
+
+
+def test_a_single_group_is_torn_apart_and_a_note_says_so():
+    rows = [PairRow(HERE, HERE, "ab"[i % 2], "one place", "val") for i in range(40)]
+    pairs = draw_pairs(PairIndex(HERE.parent, ("a", "b"), tuple(rows)))
+    assert len(pairs.calibration) + len(pairs.held_out) == 40
+    assert any("group" in note for note in pairs.notes)
+
+
 def test_the_seed_alone_decides_the_list():
     index = made_index(list("abcd") * 30, [i % 10 / 10 for i in range(120)])
     first, again, other = (
