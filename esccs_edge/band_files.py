@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from .channels import narrowed
 from .errors import RasterError
 from .grid import Grid, require_same_ground
 from .manifest import ModalitySpec
@@ -63,7 +63,7 @@ def read_band_files(
         raise RasterError(f"no file for any of {', '.join(spec.channels)}, expected at least one")
     with ExitStack() as stack:
         rasters = {
-            channel: stack.enter_context(open_raster(named[channel], _one_channel(spec, channel)))
+            channel: stack.enter_context(open_raster(named[channel], narrowed(spec, [channel])))
             for channel in wanted
         }
         finest = min((raster.grid for raster in rasters.values()), key=lambda g: g.transform.a)
@@ -81,11 +81,6 @@ def _stacked(
     if spec.nodata is not None:  # a constant must not make an absent pixel look present
         patch[:, (read == spec.nodata).all(axis=0)] = spec.nodata
     return patch
-
-
-def _one_channel(spec: ModalitySpec, channel: str) -> ModalitySpec:
-    i = spec.channels.index(channel)
-    return replace(spec, channels=(channel,), mean=(spec.mean[i],), std=(spec.std[i],))
 
 
 def _on_grid(raster: RasterFile, finest: Grid, resampling: str) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .errors import RasterError
 from .manifest import ModalitySpec
@@ -33,7 +34,7 @@ def channel_positions(
         RasterError: Named bands do not cover the channels or repeat one; or no band is named
             and the number of bands differs from the number of channels.
     """
-    found = [_channel_in(text, spec) for text in descriptions]
+    found = [_channel_named(text, spec.channels) for text in descriptions]
     if not any(found):
         _require_count(len(found), spec, name)
         return list(range(len(found)))
@@ -49,6 +50,17 @@ def channel_positions(
     return [found.index(channel) for channel in spec.channels]
 
 
+def narrowed(spec: ModalitySpec, channels: Sequence[str]) -> ModalitySpec:
+    """Return the contract of some channels of a modality, in the order given."""
+    picked = [spec.channels.index(channel) for channel in channels]
+    return replace(
+        spec,
+        channels=tuple(channels),
+        mean=tuple(spec.mean[i] for i in picked),
+        std=tuple(spec.std[i] for i in picked),
+    )
+
+
 def _require_count(count: int, spec: ModalitySpec, name: str) -> None:
     if count != len(spec.channels):
         raise RasterError(
@@ -57,13 +69,12 @@ def _require_count(count: int, spec: ModalitySpec, name: str) -> None:
         )
 
 
-def _channel_in(text: str | None, spec: ModalitySpec) -> str | None:
-    """Return the one channel that a description names, or None."""
+def _channel_named(text: str | None, channels: Sequence[str]) -> str | None:
+    """Return the one band or polarization that a description names, or None."""
     if not text:
         return None
     whole = band_name(text)
-    known = _KNOWN | set(spec.channels)
-    if whole in known:
+    if whole in _KNOWN or whole in channels:
         return whole
     words = {band_name(word) for word in re.split(r"[^0-9A-Za-z]+", text)} & _KNOWN
     return words.pop() if len(words) == 1 else None

@@ -14,6 +14,7 @@ from .errors import RasterError
 #: round transforms differently; a shift that matters to a classifier is far larger.
 GRID_TOLERANCE_PX = 0.01
 
+_ALIGN_HINT = "Bring both to one grid first, for example with gdalwarp"
 _WARP_HINT = "Bring it to a north-up grid first, for example with gdalwarp"
 
 
@@ -68,21 +69,22 @@ def grid_of(dataset: Any, name: str) -> Grid:
     return grid
 
 
-def require_same_grid(optical: Grid, sar: Grid) -> None:
+def require_same_grid(
+    first: Grid, second: Grid, names: tuple[str, str] = ("optical", "SAR")
+) -> None:
     """Refuse a pair whose rasters do not lie pixel on pixel.
 
     Raises:
         RasterError: Shape, CRS or transform differ; the message names both values.
     """
-    hint = "Bring both to one grid first, for example with gdalwarp"
-    _require_equal("height x width", _size(optical), _size(sar), hint)
-    _require_equal("CRS", _crs(optical), _crs(sar), hint)
-    if (shift := _largest_corner_shift_px(optical, sar)) > GRID_TOLERANCE_PX:
+    _require_equal("height x width", _size(first), _size(second), names)
+    _require_equal("CRS", _crs(first), _crs(second), names)
+    if (shift := _largest_corner_shift_px(first, second)) > GRID_TOLERANCE_PX:
         raise RasterError(
-            f"optical has transform {_numbers(optical.transform)} and SAR "
-            f"{_numbers(sar.transform)}, which are {shift:.3g} pixels apart; expected at most "
+            f"{names[0]} has transform {_numbers(first.transform)} and {names[1]} "
+            f"{_numbers(second.transform)}, which are {shift:.3g} pixels apart; expected at most "
             f"{GRID_TOLERANCE_PX}",
-            hint=hint,
+            hint=_ALIGN_HINT,
         )
 
 
@@ -103,10 +105,11 @@ def require_same_ground(finest: Grid, other: Grid, name: str) -> None:
         )
 
 
-def _require_equal(what: str, optical: str, sar: str, hint: str) -> None:
-    if optical != sar:
+def _require_equal(what: str, first: str, second: str, names: tuple[str, str]) -> None:
+    if first != second:
         raise RasterError(
-            f"optical has {what} {optical} and SAR {sar}, expected the same", hint=hint
+            f"{names[0]} has {what} {first} and {names[1]} {second}, expected the same",
+            hint=_ALIGN_HINT,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,15 @@ class RasterFile:
             self.grid.width - column if width is None else width,
             self.grid.height - row if height is None else height,
         )
-        return self._read(window)
+        return self._read(window, list(range(len(self._bands))))
 
-    def read_resized(self, height: int, width: int, resampling: str) -> npt.NDArray[Any]:
+    def read_resized(
+        self,
+        height: int,
+        width: int,
+        resampling: str,
+        channels: Sequence[str] | None = None,
+    ) -> npt.NDArray[Any]:
         """Read the whole raster at another size; uses overviews where the file has them.
 
         Args:
@@ -93,44 +99,48 @@ class RasterFile:
             width: Columns wanted.
             resampling: ``"nearest"``, ``"bilinear"`` or ``"average"``; absent pixels that the
                 file declares take no part.
+            channels: Channels of the model to read; None is all.
 
         Raises:
             RasterError: As `read`.
         """
-        return self._read(None, (height, width), Resampling[resampling])
+        wanted = self._spec.channels if channels is None else channels
+        picked = [self._spec.channels.index(channel) for channel in wanted]
+        return self._read(None, picked, (height, width), Resampling[resampling])
 
     def _read(
         self,
         window: Window | None,
+        picked: list[int],
         shape: tuple[int, int] | None = None,
         resampling: Resampling = Resampling.nearest,
     ) -> npt.NDArray[Any]:
-        out_shape = None if shape is None else (len(self._bands), *shape)
+        bands = [self._bands[i] for i in picked]
         with _translated(self.path):
             stored = self._dataset.read(
-                self._bands,
+                bands,
                 window=window,
-                out_shape=out_shape,
+                out_shape=None if shape is None else (len(bands), *shape),
                 out_dtype=self._dtype,
                 resampling=resampling,
             )
-            absent = self._absent(stored, window)
-        return self._filled(self._scaled(stored), absent)
+            absent = self._absent(stored, bands, window)
+        return self._filled(self._scaled(stored, picked), absent)
 
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._dataset.close()
 
     def _absent(
-        self, stored: npt.NDArray[Any], window: Window | None
+        self, stored: npt.NDArray[Any], bands: list[int], window: Window | None
     ) -> npt.NDArray[np.bool_] | None:
         """Return the pixels the file marks absent, beyond those the model's own rule finds."""
         absent = None
-        if MaskFlags.per_dataset in self._dataset.mask_flag_enums[self._bands[0] - 1]:
+        if MaskFlags.per_dataset in self._dataset.mask_flag_enums[bands[0] - 1]:
             shape = stored.shape[1:]
-            absent = self._dataset.read_masks(self._bands[0], window=window, out_shape=shape) == 0
+            absent = self._dataset.read_masks(bands[0], window=window, out_shape=shape) == 0
         own_rule = self._spec.nodata
-        for pixels, band in zip(stored, self._bands, strict=True):
+        for pixels, band in zip(stored, bands, strict=True):
             value = self._dataset.nodatavals[band - 1]
             # The model's own value keeps the model's meaning: absent only if every channel has
             # it. A single channel may well hold it by measurement (0 in the cirrus band).
@@ -143,11 +153,11 @@ class RasterFile:
             absent = everywhere if absent is None else absent | everywhere
         return absent
 
-    def _scaled(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _scaled(self, stored: npt.NDArray[Any], picked: list[int]) -> npt.NDArray[Any]:
         if self._scaling is None:
             with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, then masked
                 return np.asarray(stored, np.float32) if stored.dtype.kind == "f" else stored
-        raster_scale, raster_offset = self._scaling
+        raster_scale, raster_offset = (tag[picked] for tag in self._scaling)
         return np.asarray(stored * raster_scale + raster_offset, np.float32)
 
     def _filled(
@@ -190,9 +200,8 @@ def open_raster(
             more pixels declared than the limits allow.
     """
     file = regular_file(path)
-    with _translated(file), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a PNG never is
-        dataset = rasterio.open(file, driver=_driver(file))
+    with _translated(file):
+        dataset = _opened(file)
     with dataset:
         with _translated(file):
             _require_readable_blocks(dataset, file)
@@ -223,6 +232,12 @@ def regular_file(path: PathLike) -> Path:
     if not stat.S_ISREG(mode) or str(file).startswith("/vsi"):
         raise RasterError(f"{path} is not a regular file, expected a GeoTIFF or PNG")
     return file
+
+
+def _opened(file: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a PNG never is
+        return rasterio.open(file, driver=_driver(file))
 
 
 def _driver(file: Path) -> str:

@@ -1,0 +1,214 @@
+"""The layout of a quicklook: four panels of one scene, a legend, a scale bar and coordinates.
+
+Uses matplotlib's object interface only, so nothing of the calling program's state is touched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import MissingDependencyError
+from .grid import Grid
+from .map_scale import bar_length_m, ground_pixel_m, length_text
+from .map_writer import NODATA
+from .palette import class_colors
+from .pictures import ABSENT_COLOR, resized
+
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch, Rectangle
+    from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+except ImportError as error:
+    raise MissingDependencyError.for_extra("matplotlib", "view", "Drawing a quicklook") from error
+
+#: Classes the legend names; the rest is summed up.
+LEGEND_CLASSES = 14
+#: All lengths on the sheet are in inches.
+_DPI = 110
+_PANEL = 4.6
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.75, 2.1, 1.2, 0.45
+_BETWEEN_COLUMNS, _BETWEEN_ROWS = 0.3, 0.45
+_INK = "#222222"
+_FAINT = "#666666"
+_ABSENT = tuple(value / 255 for value in ABSENT_COLOR)
+_SHARE_COLORS = "RdYlBu"
+_OUTLINE = [withStroke(linewidth=2.5, foreground="black")]
+
+Place = tuple[int, int]  # row, column
+
+
+class Sheet:
+    """A page of two rows and two columns of panels, all showing the same ground."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._ground = _ground_size(grid)
+        ratio = self._ground[1] / self._ground[0]
+        # A very long scene keeps its proportions down to a strip that can still be seen.
+        self._width = _PANEL * min(1.0, max(1.4 / ratio, 0.15))
+        self._height = _PANEL * min(1.4, max(ratio, 0.15))
+        self._size = (
+            _LEFT + 2 * max(self._width, 2.2) + _BETWEEN_COLUMNS + _RIGHT,
+            _TOP + 2 * self._height + _BETWEEN_ROWS + _BOTTOM,
+        )
+        self._figure = Figure(figsize=self._size, dpi=_DPI, facecolor="white")
+        FigureCanvasAgg(self._figure)
+        self._panels: dict[Place, Any] = {}
+
+    def headline(self, title: str, *lines: str) -> None:
+        """Write a title and smaller lines at the top."""
+        self._text(0.25, 0.32, title, size=15, weight="bold")
+        for i, line in enumerate(filter(None, lines)):
+            self._text(0.25, 0.56 + 0.19 * i, line, size=8.5, color=_FAINT)
+
+    def picture(
+        self,
+        place: Place,
+        title: str,
+        picture: npt.NDArray[np.uint8] | None,
+        *,
+        smooth: bool = True,
+    ) -> None:
+        """Show ``(H, W, 3)``; None says that the modality was not given."""
+        axes = self._panel(place, title)
+        if picture is None:
+            axes.set_facecolor(_ABSENT)
+            axes.text(0.5, 0.5, "not given", transform=axes.transAxes, ha="center", va="center",
+                      color=_FAINT, size=12)  # fmt: skip
+            return
+        side_px = round(max(self._width, self._height) * _DPI)
+        shown = resized(picture, side_px, smooth=smooth)
+        axes.imshow(shown, extent=self._extent(), aspect="auto", interpolation="nearest")
+        if place[0] == 0:
+            self._scale_bar(axes)
+            self._north(axes)
+
+    def class_legend(
+        self, place: Place, classes: npt.NDArray[np.uint8], names: Sequence[str]
+    ) -> None:
+        """Name the classes of a map to its right, the most frequent first."""
+        counts = np.bincount(classes.ravel(), minlength=256)
+        order = [i for i in np.argsort(-counts[: len(names)], kind="stable") if counts[i]]
+        colors = class_colors(names)
+        share = counts / max(classes.size, 1)
+        handles = [_swatch(colors[i], f"{names[i]}  {_percent(share[i])}")
+                   for i in order[:LEGEND_CLASSES]]  # fmt: skip
+        if len(order) > LEGEND_CLASSES:
+            rest = sum(share[i] for i in order[LEGEND_CLASSES:])
+            text = f"{len(order) - LEGEND_CLASSES} more  {_percent(rest)}"
+            handles.append(Patch(facecolor="none", edgecolor="none", label=text))
+        if counts[NODATA]:
+            handles.append(_swatch(ABSENT_COLOR, f"no answer  {_percent(share[NODATA])}"))
+        self._panels[place].legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0,
+            frameon=False, fontsize=9, labelcolor=_INK, handlelength=1.2, handleheight=1.2,
+        )  # fmt: skip
+
+    def shares(self, place: Place, title: str, shares: npt.NDArray[np.float32]) -> None:
+        """Show ``(H, W)`` values in [0, 1] with a color bar to the right; NaN is left blank."""
+        axes = self._panel(place, title)
+        axes.set_facecolor(_ABSENT)
+        image = axes.imshow(
+            shares, extent=self._extent(), aspect="auto", cmap=_SHARE_COLORS,
+            norm=Normalize(0, 1), interpolation="nearest",
+        )  # fmt: skip
+        left, bottom, width, height = axes.get_position().bounds
+        bar = self._figure.add_axes(
+            (left + width + 0.12 / self._size[0], bottom, 0.14 / self._size[0], height)
+        )
+        self._figure.colorbar(image, cax=bar, ticks=[0, 0.25, 0.5, 0.75, 1])
+        bar.set_yticklabels(["0  SAR alone", "0.25", "0.5  both alike", "0.75", "1  optical alone"])
+        bar.tick_params(labelsize=8.5, length=2, labelcolor=_INK)
+
+    def png(self) -> bytes:
+        """Return the page as a PNG file."""
+        content = io.BytesIO()
+        self._figure.savefig(content, format="png", metadata={"Software": None})
+        return content.getvalue()
+
+    def _panel(self, place: Place, title: str) -> Any:
+        row, column = place
+        left = _LEFT + column * (self._width + _BETWEEN_COLUMNS)
+        bottom = _BOTTOM + (1 - row) * (self._height + _BETWEEN_ROWS)
+        page_width, page_height = self._size
+        axes = self._figure.add_axes(
+            (left / page_width, bottom / page_height,
+             self._width / page_width, self._height / page_height)
+        )  # fmt: skip
+        axes.set_title(title, loc="left", size=10, color=_INK, pad=5)
+        self._coordinates(axes, row, column)
+        self._panels[place] = axes
+        return axes
+
+    def _coordinates(self, axes: Any, row: int, column: int) -> None:
+        """Label the outer edges only; all panels show the same ground."""
+        left, right, bottom, top = self._extent()
+        axes.set_xlim(left, right)
+        axes.set_ylim(bottom, top)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
+            axis.set_major_formatter(ScalarFormatter(useOffset=False))
+            axis.get_major_formatter().set_scientific(False)
+        axes.tick_params(labelsize=7, length=2, color=_FAINT, labelcolor=_FAINT,
+                         labelbottom=row == 1, labelleft=column == 0)  # fmt: skip
+        axes.tick_params(axis="y", labelrotation=90)
+        for label in axes.yaxis.get_ticklabels():
+            label.set_verticalalignment("center")
+        for spine in axes.spines.values():
+            spine.set_color(_FAINT)
+            spine.set_linewidth(0.6)
+
+    def _extent(self) -> tuple[float, float, float, float]:
+        grid, t = self._grid, self._grid.transform
+        if not grid.is_georeferenced:
+            return 0, grid.width, grid.height, 0
+        return t.c, t.c + t.a * grid.width, t.f + t.e * grid.height, t.f
+
+    def _scale_bar(self, axes: Any) -> None:
+        if ground_pixel_m(self._grid) is None:
+            return
+        length_m = bar_length_m(self._ground[0])
+        width = length_m / self._ground[0]
+        height = 0.07 / self._height
+        axes.add_patch(
+            Rectangle((0.04, 0.045), width, height, transform=axes.transAxes, facecolor="white",
+                      edgecolor="black", linewidth=0.8)
+        )  # fmt: skip
+        axes.text(0.04 + width / 2, 0.06 + height, length_text(length_m), color="white", size=8.5,
+                  transform=axes.transAxes, ha="center", va="bottom",
+                  path_effects=_OUTLINE)  # fmt: skip
+
+    def _north(self, axes: Any) -> None:
+        """Grids are north-up; say so, since a picture alone does not."""
+        if not self._grid.is_georeferenced:
+            return
+        axes.text(0.955, 0.955, "N\n▲", color="white", size=9, transform=axes.transAxes,
+                  ha="center", va="top", linespacing=1.25, path_effects=_OUTLINE)  # fmt: skip
+
+    def _text(self, left: float, from_top: float, text: str, **style: Any) -> None:
+        width, height = self._size
+        self._figure.text(left / width, 1 - from_top / height, text,
+                          **{"color": _INK, "va": "center", **style})  # fmt: skip
+
+
+def _ground_size(grid: Grid) -> tuple[float, float]:
+    """Return width and height on the ground in metres, or in pixels without a CRS."""
+    pixel = ground_pixel_m(grid) or (1.0, 1.0)
+    return grid.width * pixel[0], grid.height * pixel[1]
+
+
+def _swatch(color: tuple[int, int, int], label: str) -> Any:
+    red, green, blue = (value / 255 for value in color)
+    return Patch(facecolor=(red, green, blue), edgecolor=_FAINT, linewidth=0.5, label=label)
+
+
+def _percent(share: float) -> str:
+    return "< 1 %" if 0 < share < 0.01 else f"{share:.0%}".replace("%", " %")
