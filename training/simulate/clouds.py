@@ -44,7 +44,10 @@ class Sky:
         brightness: Reflectance of the thickest cloud in the visible.
         height: 0 for low clouds to 1 for high ones; sets B09 and B10.
         shadow: What remains of the light in full shadow; 1 means no shadow.
-        shift: Rows and columns from a cloud to its shadow.
+        shift: Rows and columns from a cloud to its shadow, at most `MAX_SHADOW_SHIFT`.
+        slope: Power-law exponent of the field; lower is more ragged.
+        stretch: How much longer than wide the clouds are.
+        angle: Direction of the stretch in radians.
     """
 
     softness: float
@@ -53,6 +56,9 @@ class Sky:
     height: float
     shadow: float
     shift: tuple[int, int]
+    slope: float
+    stretch: float
+    angle: float
 
 
 def simulate_clouds(
@@ -61,6 +67,8 @@ def simulate_clouds(
     cover: float,
     rng: np.random.Generator,
     textures: CloudTextures | None = None,
+    *,
+    sky: Sky | None = None,
 ) -> tuple[Array, float, npt.NDArray[np.bool_]]:
     """Lay clouds of a wanted cover over one clear patch.
 
@@ -71,6 +79,7 @@ def simulate_clouds(
         cover: Wanted share of cloudy pixels in [0, 1]; 0 returns the patch unchanged.
         rng: Source of randomness; same state, same clouds.
         textures: Shapes and spectra of real clouds, used for half of the skies.
+        sky: The cloud situation; None draws one.
 
     Returns:
         The cloudy patch (dtype of ``optical``), the exact share of pixels with opacity of at least
@@ -84,13 +93,13 @@ def simulate_clouds(
     if cover == 0.0:
         return optical.copy(), 0.0, np.zeros((height, width), bool)
     real = textures is not None and rng.random() < 0.5
-    sky = draw_sky(rng, min(height, width), is_8bit=optical.dtype.itemsize == 1)
+    if sky is None:
+        sky = draw_sky(rng, min(height, width), is_8bit=optical.dtype.itemsize == 1)
     margin = MAX_SHADOW_SHIFT
     shape = (height + 2 * margin, width + 2 * margin + width % 2)
     field = textures.field(shape, cover, rng) if textures is not None and real else None
     if field is None:
-        field = power_law_field(*shape, rng.uniform(2.9, 4.0), rng,
-                                stretch=rng.uniform(1.0, 2.5), angle=rng.uniform(0, np.pi))  # fmt: skip
+        field = power_law_field(*shape, sky.slope, rng, stretch=sky.stretch, angle=sky.angle)
     inner = (slice(margin, margin + height), slice(margin, margin + width))
     level = _threshold(field[inner], cover)
     opacity, thickness = _opacity(field, level, sky)
@@ -116,6 +125,9 @@ def draw_sky(rng: np.random.Generator, size: int, *, is_8bit: bool = False) -> S
         height=float(rng.beta(1.2, 1.8)),
         shadow=float(rng.uniform(0.3, 0.6) if rng.random() < 0.75 else 1.0),
         shift=(round(reach * np.sin(direction)), round(reach * np.cos(direction))),
+        slope=float(rng.uniform(2.9, 4.0)),
+        stretch=float(rng.uniform(1.0, 2.5)),
+        angle=float(rng.uniform(0, np.pi)),
     )
 
 

@@ -24,6 +24,8 @@ from .noise import Field, box_mean, power_law_field
 from .speckle import GRD_IW_LOOKS, speckle
 
 Array = npt.NDArray[Any]
+#: One number for a patch, or a field ``(H, W)`` where classes differ from pixel to pixel.
+Amount = float | Field
 
 COVERS = ("water", "trees", "low", "bare", "built")
 #: Typical sigma0 in dB of each cover at C band and 30 to 45 degrees incidence.
@@ -47,11 +49,11 @@ class GroundProfile:
         points: Bright double-bounce points per 1000 pixels.
     """
 
-    trees: float
-    built: float
-    fields_db: float
-    relief_db: float
-    points: float
+    trees: Amount
+    built: Amount
+    fields_db: Amount
+    relief_db: Amount
+    points: Amount
 
 
 STRUCTURE_ONLY = GroundProfile(trees=0.3, built=0.3, fields_db=1.5, relief_db=0.8, points=2.0)
@@ -103,7 +105,36 @@ def simulate_sar(
     Returns:
         ``(2, H, W)`` sigma0 in dB, VV then VH.
     """
-    profile = PROFILES.get(class_name, STRUCTURE_ONLY)
+    return _simulate(optical, bands, PROFILES.get(class_name, STRUCTURE_ONLY), rng, looks)
+
+
+def simulate_sar_scene(
+    optical: Array,
+    bands: Sequence[str],
+    labels: npt.NDArray[np.integer[Any]],
+    classes: Sequence[str],
+    rng: np.random.Generator,
+    looks: float = GRD_IW_LOOKS,
+) -> npt.NDArray[np.float32]:
+    """Simulate one acquisition over a scene of several classes.
+
+    Like `simulate_sar`, with ``labels`` ``(H, W)`` as positions in ``classes``; wind, moisture
+    and angles are drawn once for the whole scene.
+    """
+    profiles = [PROFILES.get(name, STRUCTURE_ONLY) for name in classes]
+    table = np.array([(p.trees, p.built, p.fields_db, p.relief_db, p.points) for p in profiles],
+                     np.float32)  # fmt: skip
+    amounts = [box_mean(table[labels, i], 5) for i in range(table.shape[1])]
+    return _simulate(optical, bands, GroundProfile(*amounts), rng, looks)
+
+
+def _simulate(
+    optical: Array,
+    bands: Sequence[str],
+    profile: GroundProfile,
+    rng: np.random.Generator,
+    looks: float,
+) -> npt.NDArray[np.float32]:
     structure = read_structure(optical, bands)
     shares = _cover_shares(structure, profile, rng)
     sigma0 = _mixture(shares, structure, profile, rng)
@@ -167,8 +198,8 @@ def _cover_shares(
     structure: Structure, profile: GroundProfile, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """Shares ``(5, H, W)`` of the covers in `COVERS` order, summing to 1."""
-    tree_share = np.clip(profile.trees + rng.normal(0, 0.12), 0, 1)
-    built_share = profile.built * rng.uniform(0.55, 1.25)
+    tree_share = np.clip(profile.trees + np.float32(rng.normal(0, 0.12)), 0, 1)
+    built_share = profile.built * np.float32(rng.uniform(0.55, 1.25))
     land = 1.0 - structure.water
     green = _step(structure.ndvi, 0.38, 0.15)
     built = land * np.clip(built_share * (0.25 + structure.contrast) * (1.15 - green), 0, 1)
@@ -194,7 +225,7 @@ def _mixture(
     change = profile.fields_db * _by_colour(structure, rng)
     height, width = structure.ndvi.shape
     relief = power_law_field(height, width + width % 2, 3.0, rng)[:, :width]
-    change = (1 - shares[0]) * change + np.float32(profile.relief_db) * relief
+    change = (1 - shares[0]) * change + profile.relief_db * relief
     return np.asarray(sigma0 * 10 ** (change / 10), np.float32)
 
 
@@ -214,12 +245,12 @@ def _bright_points(
     """Corner reflections of buildings, linear ``(2, H, W)``, spread over one pixel around."""
     height, width = built.shape
     points = np.zeros((2, height, width), np.float32)
-    count = rng.poisson(profile.points * rng.uniform(0.5, 1.5) * height * width / 1000)
-    rows, columns = rng.integers(0, height, count), rng.integers(0, width, count)
+    rate = profile.points * np.float32(rng.uniform(0.5, 1.5) / 1000)
+    rows, columns = np.nonzero(rng.random((height, width), np.float32) < rate)
+    count = len(rows)
     strength = 10 ** (rng.normal(2.0, 4.0, count) / 10) * (0.1 + built + contrast)[rows, columns]
     cross = 10 ** (rng.normal(-8.0, 1.5, count) / 10)
-    np.add.at(points[0], (rows, columns), strength)
-    np.add.at(points[1], (rows, columns), strength * cross)
+    points[:, rows, columns] = strength, strength * cross
     spread = points.copy()
     spread[:, 1:] += 0.3 * points[:, :-1]
     spread[:, :-1] += 0.3 * points[:, 1:]
