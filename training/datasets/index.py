@@ -42,6 +42,7 @@ class IndexSource:
         self.labels = np.array(labels, np.int64)
         self.groups = tuple(row.group for row in index.rows)
         self.splits = tuple(row.split for row in index.rows)
+        self.covers = tuple(row.cover for row in index.rows)
         _require_disjoint(self.groups, self.splits)
         self.optical_channels = _channels((row.optical for row in index.rows), is_sar=False)
         self.sar_channels = _channels((row.sar for row in index.rows), is_sar=True)

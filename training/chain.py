@@ -1,0 +1,161 @@
+"""Teacher -> SAR auxiliary -> optical auxiliary -> student, each trained once per run folder.
+
+`run.train` goes through all of it; `compare` asks for what its methods share. Every method below
+trains its step, goes on where it stopped, or loads it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from esccs_edge.errors import InputError
+from esccs_edge.manifest import ModalitySpec
+
+from .datasets import PairSource
+from .fit import class_weights, fit
+from .losses import soften
+from .options import TrainOptions
+from .pseudo_labels import PseudoLabelFilter, filter_report
+from .samples import CloudySamples, Degradation, modality_specs
+from .simulate.textures import CloudTextures
+from .steps.auxiliary import OpticalAuxiliaryStep, SarAuxiliaryStep
+from .steps.source_view import ask_source
+from .steps.step import epoch_seed
+from .steps.student import StudentStep
+from .steps.teacher import TeacherStep
+
+
+class Chain:
+    """The trained networks of one run.
+
+    Args:
+        options: The run.
+        source: Data set; the steps learn on its training split.
+        folder: Where checkpoints and logs are kept.
+
+    Raises:
+        InputError: The training split has labels of fewer than two classes, lacks a modality, or
+            the cloud textures cannot be read.
+    """
+
+    def __init__(self, options: TrainOptions, source: PairSource, folder: Path) -> None:
+        self.options = options
+        self.source = source
+        self.folder = folder
+        self._check_labels()
+        clouds = options.clouds
+        self.textures = CloudTextures.read(clouds.textures) if clouds.textures else None
+        self.optical_spec, self.sar_spec = self._specs()
+
+    @cached_property
+    def teacher(self) -> nn.Module:
+        """The source model."""
+        self._seed_weights("teacher")
+        step = TeacherStep(len(self.optical_spec.channels), self._class_weights(), self.options)
+        return fit(step, self.samples(Degradation(cover=0.0, augment=True)), self.folder)
+
+    @cached_property
+    def sar_auxiliary(self) -> nn.Module:
+        """The auxiliary that sees SAR only."""
+        teacher, pseudo_labels = self.teacher, self.pseudo_labels[0]
+        self._seed_weights("sar-auxiliary")
+        step = SarAuxiliaryStep(
+            len(self.sar_spec.channels), self._class_weights(), self.options, teacher,
+            pseudo_labels,
+        )  # fmt: skip
+        return fit(step, self.samples(self._cloudy()), self.folder)
+
+    @cached_property
+    def optical_auxiliary(self) -> nn.Module:
+        """The auxiliary that sees cloudy optical images only."""
+        teacher, sar_auxiliary = self.teacher, self.sar_auxiliary
+        self._seed_weights("optical-auxiliary")
+        step = OpticalAuxiliaryStep(
+            len(self.optical_spec.channels), self._class_weights(), self.options, teacher,
+            sar_auxiliary,
+        )  # fmt: skip
+        return fit(step, self.samples(self._cloudy()), self.folder)
+
+    @cached_property
+    def student(self) -> nn.Module:
+        """The deliverable."""
+        taught_by = self.teacher, self.optical_auxiliary, self.sar_auxiliary
+        self._seed_weights("student")
+        channels = len(self.optical_spec.channels), len(self.sar_spec.channels)
+        step = StudentStep(channels, self._class_weights(), self.options, *taught_by)
+        return fit(step, self.samples(self._cloudy(self.options.student.drop_share)), self.folder)
+
+    @cached_property
+    def pseudo_labels(self) -> tuple[PseudoLabelFilter, dict[str, float]]:
+        """The fitted filter of sub-task F1, and how much it keeps of what."""
+        probabilities, reliability, labels = self._source_answers()
+        chosen = PseudoLabelFilter.fit(probabilities, reliability, self.options.auxiliary.filter)
+        kept = chosen.keep(probabilities, reliability)
+        return chosen, filter_report(kept, probabilities, labels)
+
+    @property
+    def patch_size(self) -> int:
+        """Height and width of the patches in pixels."""
+        for index in range(len(self.source)):
+            for pixels in self.source.pair(index):
+                if pixels is not None:
+                    return int(pixels.shape[-1])
+        raise InputError(f"{self.source.name} has no pixels")
+
+    def samples(self, degradation: Degradation, split: str = "train") -> CloudySamples:
+        """Return one split as this run's tensors."""
+        return CloudySamples(
+            self.source, split, self.optical_spec, self.sar_spec, degradation, self.options.seed
+        )
+
+    def _seed_weights(self, name: str) -> None:
+        """Fix the initial weights of a step, whatever ran before it."""
+        torch.manual_seed(epoch_seed(self.options.seed, name, -1))
+
+    def _cloudy(self, drop_share: float = 0.0) -> Degradation:
+        clouds = self.options.clouds
+        return Degradation(
+            cover=(0.0, 1.0) if clouds.simulate else 0.0,
+            clear_share=clouds.clear_share,
+            augment=True,
+            drop_share=drop_share,
+            textures=self.textures,
+        )
+
+    @torch.no_grad()
+    def _source_answers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the source model says about the training split, once through."""
+        samples = self.samples(self._cloudy())
+        loader = torch.utils.data.DataLoader(samples, self.options.auxiliary.schedule.batch_size)
+        answers = []
+        for batch in loader:
+            source = ask_source(self.teacher, batch, self.options.distillation)
+            answers.append((soften(source.logits), source.reliability, batch["label"]))
+        probabilities, reliability, labels = (
+            torch.cat(part) for part in zip(*answers, strict=True)
+        )
+        return probabilities, reliability, labels
+
+    def _specs(self) -> tuple[ModalitySpec, ModalitySpec]:
+        return modality_specs(self.source, self.options.seed, self.textures)
+
+    def _class_weights(self) -> torch.Tensor:
+        return class_weights(self._train_labels(), len(self.source.classes))
+
+    def _train_labels(self) -> np.ndarray:
+        return np.asarray(self.source.labels)[np.asarray(self.source.splits) == "train"]
+
+    def _check_labels(self) -> None:
+        labels = self._train_labels()
+        found = sorted({self.source.classes[k] for k in labels[labels >= 0]})
+        if len(found) < 2:
+            raise InputError(
+                f"the training split of {self.source.name} has labels of the classes {found}, "
+                "expected at least two",
+                hint="Check the columns label and split",
+            )

@@ -1,0 +1,128 @@
+"""How good a finished bundle is on a labeled data set, through the public runtime.
+
+Overall and by cloud cover. Clouds are simulated on request, each image at one cover per bin;
+otherwise the images are judged as they are and the recorded cover, if any, decides the bin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.errors import InputError
+from esccs_edge.manifest import Manifest
+from esccs_edge.scene import Prediction
+
+from .datasets import PairSource
+from .degraded import Degradation, DegradedPair, DegradedPairs
+from .heldout import labeled
+from .metrics import CLOUD_BINS, FAILED, bin_range, scores_by_cloud
+from .recorded_covers import recorded_covers
+
+if TYPE_CHECKING:
+    from esccs_edge.classifier import Classifier
+
+CHUNK = 64
+
+
+def evaluate(
+    classifier: Classifier,
+    source: PairSource,
+    *,
+    clouds_seed: int | None = None,
+    split: str = "test",
+) -> dict[str, Any]:
+    """Judge a classifier.
+
+    Args:
+        classifier: Ready to answer.
+        source: Labeled pairs; pairs without a label are left out.
+        clouds_seed: Simulate clouds from this seed; None takes the images as they are.
+        split: Which pairs.
+
+    Returns:
+        ``{"overall": {oa, balanced_accuracy, macro_f1, kappa, ece, n, failed}, "by_cloud":
+        {"0-20": {...}, ...}}``. A pair without an answer (an error, or no usable pixel) is
+        wrong and counted in ``failed``. An empty bin has ``n`` 0 and None for each measure.
+
+    Raises:
+        InputError: No labeled pair in the split, or classes or channels that the model lacks.
+    """
+    manifest = classifier.manifest
+    place = _class_places(source, manifest)
+    channels = _channel_order(source.optical_channels, manifest.optical.channels, "optical")
+    polarisations = _channel_order(source.sar_channels, manifest.sar.channels, "SAR")
+    labels, predicted, confidence, covers = [], [], [], []
+    pairs = _pairs(source, split, clouds_seed)
+    while chunk := list(islice(pairs, CHUNK)):
+        answers = classifier.classify_batch(
+            [_selected(pair.optical, channels) for pair, _ in chunk],
+            [_selected(pair.sar, polarisations) for pair, _ in chunk],
+        )
+        for (pair, cover), answer in zip(chunk, answers, strict=True):
+            found = _class_of(answer, manifest.classes)
+            labels.append(place[pair.label])
+            predicted.append(found)
+            confidence.append(0.0 if found == FAILED else answer.confidence)
+            covers.append(cover)
+    if not labels:
+        raise InputError(
+            f"{source.name} has no labeled pair in split {split!r}", hint="Choose another --split"
+        )
+    return scores_by_cloud(
+        np.array(labels, np.int64), np.array(predicted, np.int64), np.array(confidence),
+        np.array(covers, np.float64), len(manifest.classes),
+    )  # fmt: skip
+
+
+def _pairs(
+    source: PairSource, split: str, clouds_seed: int | None
+) -> Iterator[tuple[DegradedPair, float]]:
+    """Yield labeled pairs and their cover, NaN where it is not known."""
+    if clouds_seed is None:
+        recorded = recorded_covers(source)
+        for pair in labeled(DegradedPairs(source, split, Degradation(cover=0.0))):
+            yield pair, float(recorded[pair.index])
+        return
+    for position in range(len(CLOUD_BINS)):
+        degradation = Degradation(cover=bin_range(position))
+        for pair in labeled(DegradedPairs(source, split, degradation, clouds_seed)):
+            # The cover inside a bin is exact to a pixel; a draw at its edge stays in the bin.
+            low, high = bin_range(position)
+            yield pair, float(np.clip(pair.cover, low, np.nextafter(high, low)))
+
+
+def _class_places(source: PairSource, manifest: Manifest) -> list[int]:
+    unknown = sorted(set(source.classes) - set(manifest.classes))
+    if unknown:
+        raise InputError(
+            f"{source.name} has classes {unknown} that the model does not know, expected among "
+            f"{list(manifest.classes)}"
+        )
+    return [manifest.classes.index(name) for name in source.classes]
+
+
+def _channel_order(found: Sequence[str], wanted: Sequence[str], what: str) -> list[int] | None:
+    """Positions of the wanted channels, or None where nothing has to be picked."""
+    if not found or tuple(found) == tuple(wanted):
+        return None
+    if missing := [name for name in wanted if name not in found]:
+        raise InputError(
+            f"the data set's {what} channels are {', '.join(found)}, the model also needs "
+            f"{', '.join(missing)}"
+        )
+    return [list(found).index(name) for name in wanted]
+
+
+def _selected(pixels: npt.NDArray[Any] | None, order: list[int] | None) -> npt.NDArray[Any] | None:
+    return pixels if pixels is None or order is None else pixels[order]
+
+
+def _class_of(answer: Prediction | Exception, classes: Sequence[str]) -> int:
+    if not isinstance(answer, Prediction) or answer.label not in classes:
+        return FAILED
+    return classes.index(answer.label)

@@ -1,0 +1,105 @@
+"""How good a torch network is on held-out pairs, by cloud cover; used while training.
+
+`evaluate` judges a finished bundle through the public runtime instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from .chain import Chain
+from .metrics import CLOUD_BINS, bin_range, scores_by_cloud
+from .samples import CloudySamples, Degradation
+from .steps.step import Batch
+
+BATCH_SIZE = 64
+#: Batch -> probabilities ``(N, K)``.
+Predictor = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network said about held-out pairs.
+
+    Attributes:
+        labels: ``(N,)`` true classes.
+        probabilities: ``(N, K)``.
+        cover: ``(N,)`` simulated share of cloudy pixels.
+    """
+
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    cover: npt.NDArray[np.float64]
+
+    def report(self) -> dict[str, Any]:
+        """Return ``{overall, by_cloud}``; see `metrics.scores_by_cloud`."""
+        return scores_by_cloud(
+            self.labels,
+            self.probabilities.argmax(axis=1),
+            self.probabilities.max(axis=1),
+            self.cover,
+            self.probabilities.shape[1],
+        )
+
+
+def held_out(chain: Chain, split: str, *, clear: bool = False) -> list[CloudySamples]:
+    """Return a split as tensors: clear, or each image at one cover per cloud bin.
+
+    Where the run takes the images as they are, so does the judgment.
+    """
+    if clear or not chain.options.clouds.simulate:
+        return [chain.samples(Degradation(cover=0.0), split)]
+    return [
+        chain.samples(Degradation(cover=bin_range(position), textures=chain.textures), split)
+        for position in range(len(CLOUD_BINS))
+    ]
+
+
+def batches(parts: list[CloudySamples]) -> Iterator[Batch]:
+    """Iterate over the labeled pairs of several sample sets, in order."""
+    for samples in parts:
+        for batch in DataLoader(samples, BATCH_SIZE):
+            known = batch["label"] >= 0
+            if known.any():
+                yield {name: value[known] for name, value in batch.items()}
+
+
+@torch.no_grad()
+def judge(predict: Predictor, parts: list[CloudySamples]) -> Answers:
+    """Ask a network about held-out pairs."""
+    labels, probabilities, cover = [], [], []
+    for batch in batches(parts):
+        labels.append(batch["label"])
+        probabilities.append(predict(batch))
+        cover.append(batch["cover"])
+    return Answers(
+        torch.cat(labels).numpy(),
+        torch.cat(probabilities).double().numpy(),
+        torch.cat(cover).double().numpy(),
+    )
+
+
+def unimodal(net: nn.Module, view: str) -> Predictor:
+    """Predict from one view: ``"clear"``, ``"optical"`` or ``"sar"``."""
+    return lambda batch: torch.softmax(net(batch[view]), dim=1)
+
+
+def bimodal(net: nn.Module, *, use_optical: bool = True, use_sar: bool = True) -> Predictor:
+    """Predict with the student; a modality that is not used is handed in as absent."""
+    used = torch.tensor([use_optical, use_sar], dtype=torch.float32)
+
+    def predict(batch: Batch) -> Tensor:
+        logits, _ = net(
+            batch["optical"] * used[0], batch["sar"] * used[1], batch["availability"] * used
+        )
+        return torch.softmax(logits, dim=1)
+
+    return predict

@@ -1,0 +1,63 @@
+"""Training losses as pure functions, one value per sample.
+
+Per sample, because the information regulation mechanism and the reliability of the source model
+weight each sample on its own; the steps take the mean.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+#: Keeps logarithms of gate weights finite; far below any weight that matters.
+GATE_EPS = 1e-6
+
+
+def soften(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """``softmax(logits / temperature)`` over the classes, detached: a target, never a path."""
+    return torch.softmax(logits.detach() / temperature, dim=1)
+
+
+def distillation_loss(target: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """``T^2 * KL(target || softmax(logits / T))`` per sample (Hinton et al., 2015).
+
+    Args:
+        target: ``(N, K)`` probabilities, already softened at the same temperature.
+        logits: ``(N, K)`` of the network that learns.
+        temperature: T; the factor T^2 keeps the gradient's size independent of it.
+
+    Returns:
+        ``(N,)``, at least 0, and 0 where both agree.
+    """
+    target = target.detach()
+    log_student = torch.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * (torch.xlogy(target, target) - target * log_student).sum(dim=1)
+
+
+def label_loss(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Cross-entropy per sample; 0 where the label is -1 (unknown).
+
+    Args:
+        logits: ``(N, K)``.
+        labels: ``(N,)`` int64 in ``-1..K-1``.
+        class_weights: ``(K,)`` factor per class, or None.
+        smoothing: Share of the target spread over all classes.
+    """
+    return functional.cross_entropy(
+        logits, labels, class_weights, ignore_index=-1, reduction="none", label_smoothing=smoothing
+    )
+
+
+def gate_loss(gate: Tensor, target: Tensor) -> Tensor:
+    """``KL(target || gate)`` per sample; 0 where the target is 0 for both modalities.
+
+    Args:
+        gate: ``(N, 2)`` weights of the student, optical first.
+        target: ``(N, 2)`` wanted weights; a row sums to 1 or is 0.
+    """
+    target = target.detach()
+    log_gate = torch.log(gate.clamp_min(GATE_EPS))
+    return (torch.xlogy(target, target) - target * log_gate).sum(dim=1)

@@ -1,0 +1,130 @@
+"""Classification measures, NumPy only, for training, evaluation and comparison alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.int64]
+
+#: Share of cloudy pixels in percent; the last bin holds 100 %.
+CLOUD_BINS = ("0-20", "20-40", "40-60", "60-80", "80-100")
+ECE_BINS = 15
+#: Predicted class of a pair that got no answer; it counts as wrong.
+FAILED = -1
+
+
+def cloud_bin(cover: float) -> int:
+    """Return the position in `CLOUD_BINS` of a cloud cover in [0, 1]."""
+    return min(int(cover * len(CLOUD_BINS) + 1e-9), len(CLOUD_BINS) - 1)
+
+
+def bin_range(position: int) -> tuple[float, float]:
+    """Return the lowest and highest cover of a cloud bin, in [0, 1]."""
+    return position / len(CLOUD_BINS), (position + 1) / len(CLOUD_BINS)
+
+
+def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
+    """Count pairs by true class (rows, K) and predicted class (columns, K + 1; last: `FAILED`)."""
+    matrix = np.zeros((classes, classes + 1), np.int64)
+    np.add.at(matrix, (labels, np.where(predicted == FAILED, classes, predicted)), 1)
+    return matrix
+
+
+def overall_accuracy(matrix: npt.NDArray[np.int64]) -> float:
+    """Share of right answers."""
+    return float(np.trace(matrix) / matrix.sum())
+
+
+def balanced_accuracy(matrix: npt.NDArray[np.int64]) -> float:
+    """Mean recall over the classes that occur."""
+    totals = matrix.sum(axis=1)
+    occurs = totals > 0
+    return float((np.diag(matrix)[occurs] / totals[occurs]).mean())
+
+
+def macro_f1(matrix: npt.NDArray[np.int64]) -> float:
+    """Mean F1 over the classes that occur or are predicted."""
+    hits = np.diag(matrix)
+    sizes = matrix.sum(axis=1) + matrix[:, : len(matrix)].sum(axis=0)
+    seen = sizes > 0
+    return float((2 * hits[seen] / sizes[seen]).mean())
+
+
+def cohen_kappa(matrix: npt.NDArray[np.int64]) -> float:
+    """Agreement beyond chance (Cohen, 1960); 0 where chance already agrees fully."""
+    total = matrix.sum()
+    expected = float((matrix.sum(axis=1) * matrix[:, : len(matrix)].sum(axis=0)).sum() / total**2)
+    if expected == 1.0:
+        return 0.0
+    return (overall_accuracy(matrix) - expected) / (1 - expected)
+
+
+def expected_calibration_error(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = ECE_BINS
+) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins (Guo et al., 2017).
+
+    Args:
+        confidence: ``(N,)`` in [0, 1].
+        right: ``(N,)``.
+        bins: Number of bins, each ``(low, high]`` but the first, which holds 0 too.
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gap = np.bincount(place, confidence - right, minlength=bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+def scores(
+    labels: Labels, predicted: Labels, confidence: npt.NDArray[np.float64], classes: int
+) -> dict[str, Any]:
+    """Return ``{oa, balanced_accuracy, macro_f1, kappa, ece, n, failed}``; None if n is 0.
+
+    Args:
+        labels: ``(N,)`` true classes, ``0..K-1``.
+        predicted: ``(N,)`` classes, or `FAILED`.
+        confidence: ``(N,)`` of the answer, 0 where failed.
+        classes: K.
+    """
+    if not len(labels):
+        names = ("oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
+        return {**dict.fromkeys(names), "n": 0, "failed": 0}
+    matrix = confusion_matrix(labels, predicted, classes)
+    return {
+        "oa": overall_accuracy(matrix),
+        "balanced_accuracy": balanced_accuracy(matrix),
+        "macro_f1": macro_f1(matrix),
+        "kappa": cohen_kappa(matrix),
+        "ece": expected_calibration_error(confidence, labels == predicted),
+        "n": len(labels),
+        "failed": int((predicted == FAILED).sum()),
+    }
+
+
+def scores_by_cloud(
+    labels: Labels,
+    predicted: Labels,
+    confidence: npt.NDArray[np.float64],
+    cover: npt.NDArray[np.float64],
+    classes: int,
+) -> dict[str, Any]:
+    """Return ``{overall: scores, by_cloud: {"0-20": scores, ...}}``.
+
+    Args:
+        labels: ``(N,)`` true classes.
+        predicted: ``(N,)`` classes, or `FAILED`.
+        confidence: ``(N,)`` of the answer.
+        cover: ``(N,)`` share of cloudy pixels; NaN (unknown) counts in ``overall`` only.
+        classes: K.
+    """
+    place = np.array([FAILED if np.isnan(c) else cloud_bin(c) for c in cover], np.int64)
+
+    def part(chosen: npt.NDArray[np.bool_]) -> dict[str, Any]:
+        return scores(labels[chosen], predicted[chosen], confidence[chosen], classes)
+
+    return {
+        "overall": part(np.ones(len(labels), bool)),
+        "by_cloud": {name: part(place == position) for position, name in enumerate(CLOUD_BINS)},
+    }

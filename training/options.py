@@ -1,0 +1,357 @@
+"""Options of a training run: frozen values, defaults beside the fields, read from TOML.
+
+No torch here, so that the command line can check a file before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from esccs_edge.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a step learns (AdamW, warm-up, then a cosine to zero).
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Pairs per step of the optimizer.
+        learning_rate: Highest learning rate.
+        weight_decay: Of AdamW, on weights and not on biases or norms.
+        warmup_share: Share of all steps in which the rate rises from zero.
+        averaging: Decay of the running mean of the weights, which is what a step hands on.
+    """
+
+    epochs: int = 60
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_share: float = 0.15
+    averaging: float = 0.98
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _require(self.batch_size >= 2, "batch_size", self.batch_size, "2 or more")
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        _require(0 <= self.averaging < 1, "averaging", self.averaging, "0 or more, below 1")
+        _require_shares(self, "warmup_share")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Size of one encoder; see `esccs_edge.training.networks.EncoderOptions`."""
+
+    width: int = 24
+    blocks: tuple[int, ...] = (1, 1, 1)
+
+    def __post_init__(self) -> None:
+        _require(self.width >= 1, "width", self.width, "1 or more")
+        _require(min(self.blocks) >= 1, "blocks", self.blocks, "1 or more in each stage")
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """What is changed besides the turns and gains that the samples bring.
+
+    Attributes:
+        shift_px: Largest shift in rows and columns; the border is mirrored.
+        gain_std: Standard deviation of a factor and of an offset, both on normalized pixels.
+        mix_share: Share of teacher batches whose images and labels are mixed in pairs.
+    """
+
+    shift_px: int = 8
+    gain_std: float = 0.02
+    mix_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.shift_px >= 0, "shift_px", self.shift_px, "0 or more")
+        _require_shares(self, "mix_share")
+
+
+@dataclass(frozen=True)
+class CloudOptions:
+    """What the auxiliaries and the student see instead of a clear sky.
+
+    Attributes:
+        simulate: False takes the optical images as they are, such as truly cloudy ones.
+        clear_share: Share of training pairs without any cloud; the rest is uniform in [0, 1].
+        textures: Folder with real cloudy Sentinel-2 images (``s2_cloudy/*.tif``), or empty.
+    """
+
+    simulate: bool = True
+    clear_share: float = 0.2
+    textures: str = ""
+
+    def __post_init__(self) -> None:
+        _require_shares(self, "clear_share")
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """The source model, taught by labels on cloud-free optical images."""
+
+    network: Branch = field(default_factory=Branch)
+    dropout: float = 0.2
+    label_smoothing: float = 0.1
+    schedule: Schedule = field(default_factory=Schedule)
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """Which answers of the source model may teach the auxiliaries.
+
+    Attributes:
+        confidence: Least probability of the answer.
+        top_share: Share of the reliable answers of a class to keep, most confident first.
+        class_floor: Answers of a class to keep in any case, if there are so many.
+        reliability: Least reliability of the source model on the sample.
+    """
+
+    confidence: float = 0.7
+    top_share: float = 0.8
+    class_floor: int = 50
+    reliability: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require_shares(self, "confidence", "top_share", "reliability")
+
+
+@dataclass(frozen=True)
+class AuxiliaryOptions:
+    """Sub-task F1: one auxiliary per modality, taught by the source model."""
+
+    optical: Branch = field(default_factory=Branch)
+    sar: Branch = field(default_factory=lambda: Branch(width=16))
+    dropout: float = 0.2
+    schedule: Schedule = field(default_factory=Schedule)
+    filter: FilterOptions = field(default_factory=FilterOptions)
+
+
+@dataclass(frozen=True)
+class IrmOptions:
+    """Information regulation mechanism; see `esccs_edge.training.irm`.
+
+    Attributes:
+        variant: Form of the weights.
+        beta: Exponent of the power variants; 0 switches the mechanism off.
+        alpha: Slope of the ``"ogm"`` variant.
+        clip: The ratio is kept within ``1 / clip`` and ``clip``.
+        center_decay: Decay of the running geometric mean that centers the ratio; 0: no centering.
+        warmup_epochs: Epochs of the student with all weights 1.
+        apply_to: What the weights multiply: the losses, or the auxiliaries' logits.
+    """
+
+    variant: Literal["ogm", "power", "power+floor"] = "power"
+    beta: float = 0.5
+    alpha: float = 0.1
+    clip: float = 10.0
+    center_decay: float = 0.99
+    warmup_epochs: int = 5
+    apply_to: Literal["loss", "logits"] = "loss"
+
+    def __post_init__(self) -> None:
+        _require(self.clip > 1, "clip", self.clip, "above 1")
+        _require(
+            0 <= self.center_decay < 1, "center_decay", self.center_decay, "0 or more, below 1"
+        )
+
+
+@dataclass(frozen=True)
+class StudentOptions:
+    """Sub-task F2: the deliverable, taught by the source model and both auxiliaries.
+
+    Attributes:
+        optical: Size of the optical branch.
+        sar: Size of the SAR branch.
+        dropout: Before the head.
+        source_weight: Weight of the source model's loss, before its reliability.
+        auxiliary_weight: Weight of both auxiliaries' losses, before IRM.
+        gate_weight: Weight of the gate's supervision; 0 leaves the gate to the other losses.
+        gate_sharpness: How closely the wanted gate follows the better modality.
+        drop_share: Share of training pairs that lose one modality.
+        schedule: How long and how fast.
+        irm: Information regulation.
+    """
+
+    optical: Branch = field(default_factory=Branch)
+    sar: Branch = field(default_factory=lambda: Branch(width=16))
+    dropout: float = 0.2
+    source_weight: float = 1.0
+    auxiliary_weight: float = 1.0
+    gate_weight: float = 0.2
+    gate_sharpness: float = 1.0
+    drop_share: float = 0.2
+    schedule: Schedule = field(default_factory=Schedule)
+    irm: IrmOptions = field(default_factory=IrmOptions)
+
+    def __post_init__(self) -> None:
+        _require_shares(self, "drop_share")
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """What all taught steps share.
+
+    Attributes:
+        temperature: Softens both sides of every distillation loss.
+        label_weight: Weight of the true labels in the auxiliaries' and the student's loss; 0 is
+            the protocol of the paper, where the cloudy images have no labels.
+        teacher_view: What the source model looks at: the ``"clear"`` image of the pair, where
+            one exists, or the ``"cloudy"`` one, the protocol of the paper.
+        reliable_clear_share: Estimated clear share at which the source model starts to be
+            believed, and at which it is fully believed (``"cloudy"`` view only).
+    """
+
+    temperature: float = 3.0
+    label_weight: float = 0.0
+    teacher_view: Literal["clear", "cloudy"] = "cloudy"
+    reliable_clear_share: tuple[float, float] = (0.4, 0.9)
+
+    def __post_init__(self) -> None:
+        low, high = self.reliable_clear_share
+        _require(low < high, "reliable_clear_share", (low, high), "two rising shares")
+        _require(self.temperature > 0, "temperature", self.temperature, "above 0")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """A whole run.
+
+    Attributes:
+        data: Data set: an ``index.csv`` or ``kind:FOLDER``; see `datasets.open_source`.
+        out: Run folder, created by the run.
+        name: Model name for the manifest.
+        seed: Seed of everything drawn.
+        pixel_size_m: Ground size of a pixel.
+        threads: Threads of torch; 0 leaves its default.
+    """
+
+    data: str = ""
+    out: str = ""
+    name: str = "student"
+    seed: int = 0
+    pixel_size_m: float = 10.0
+    threads: int = 0
+    clouds: CloudOptions = field(default_factory=CloudOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    auxiliary: AuxiliaryOptions = field(default_factory=AuxiliaryOptions)
+    student: StudentOptions = field(default_factory=StudentOptions)
+
+    def evolve(self, **changes: Any) -> TrainOptions:
+        """Return a copy with top-level fields replaced."""
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain nested values, as JSON takes them."""
+        return dataclasses.asdict(self)
+
+
+def read_options(path: str | Path, **overrides: Any) -> TrainOptions:
+    """Read a TOML file; its tables are the nested options.
+
+    Args:
+        path: The file.
+        overrides: Top-level values that win over the file.
+
+    Raises:
+        InputError: Not readable, not TOML, an unknown key, or a value of the wrong type; the
+            message names the key.
+    """
+    file = Path(path)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not TOML: {error}") from None
+    try:
+        return options_from({**document, **overrides})
+    except InputError as error:
+        raise InputError(f"{file}: {error.message}", hint=error.hint) from None
+
+
+def options_from(document: Mapping[str, Any]) -> TrainOptions:
+    """Build options from nested plain values; see `read_options`."""
+    return _build(TrainOptions, document, "")
+
+
+def _build(cls: type[T], document: Mapping[str, Any], where: str) -> T:
+    hints = typing.get_type_hints(cls)
+    if unknown := sorted(document.keys() - hints.keys()):
+        raise InputError(
+            f"unknown option {where + unknown[0]!r}, expected among {', '.join(hints)}",
+            hint="Check the spelling",
+        )
+    values = {key: _value(hints[key], raw, where + key) for key, raw in document.items()}
+    try:
+        return cls(**values)
+    except InputError as error:
+        raise InputError(f"{where or 'options'}: {error.message}") from None
+
+
+def _value(hint: Any, raw: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(raw, Mapping):
+            raise InputError(f"option {where!r} is {raw!r}, expected a table")
+        return _build(typing.cast(type, hint), raw, where + ".")
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        _require(raw in choices, where, raw, "one of " + ", ".join(map(repr, choices)))
+        return raw
+    if origin is tuple:
+        return _tuple(hint, raw, where)
+    if hint is float:
+        _require(_is_number(raw), where, raw, "a number")
+        return float(raw)
+    if hint is int:
+        _require(isinstance(raw, int) and not isinstance(raw, bool), where, raw, "an integer")
+        return raw
+    _require(isinstance(raw, hint), where, raw, f"a {_NAMES[hint]}")
+    return raw
+
+
+_NAMES: Mapping[type, str] = types.MappingProxyType({str: "string", bool: "boolean"})
+
+
+def _tuple(hint: Any, raw: Any, where: str) -> tuple[Any, ...]:
+    items = typing.get_args(hint)
+    is_open = items[-1] is Ellipsis
+    fits = isinstance(raw, (list, tuple)) and (len(raw) > 0 if is_open else len(raw) == len(items))
+    _require(fits, where, raw, "a list" if is_open else f"a list of {len(items)} values")
+    hints = [items[0]] * len(raw) if is_open else items
+    return tuple(
+        _value(h, r, f"{where}[{i}]") for i, (h, r) in enumerate(zip(hints, raw, strict=True))
+    )
+
+
+def _is_number(raw: Any) -> bool:
+    return isinstance(raw, (int, float)) and not isinstance(raw, bool)
+
+
+def _require(condition: bool, where: str, found: Any, expected: str) -> None:
+    if not condition:
+        raise InputError(f"option {where!r} is {found!r}, expected {expected}")
+
+
+def _require_shares(options: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        _require(0 <= value <= 1, name, value, "a share from 0 to 1")

@@ -1,0 +1,1 @@
+"""The three training steps: teacher, auxiliaries, student."""

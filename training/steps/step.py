@@ -1,0 +1,118 @@
+"""What the training steps share: optimizer, schedule, averaged weights, one seed per epoch.
+
+A step's result depends on its inputs and on (seed, step name, epoch) only, so a run that was
+killed and goes on at the last finished epoch gives the same numbers as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import zlib
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from ..options import Schedule
+
+Batch = dict[str, Tensor]
+
+
+def epoch_seed(seed: int, name: str, epoch: int) -> int:
+    """Return the seed of everything drawn in one epoch of one step."""
+    return zlib.crc32(f"{seed}/{name}/{epoch}".encode())
+
+
+class Step(L.LightningModule):
+    """A network that learns; subclasses say from what loss.
+
+    Attributes:
+        net: The network in training.
+        average: Running mean of its weights and statistics: what the step hands on.
+        name: Names the step's files and its random numbers.
+    """
+
+    def __init__(self, net: nn.Module, schedule: Schedule, name: str, seed: int) -> None:
+        super().__init__()
+        self.net = net
+        self.average = copy.deepcopy(net).requires_grad_(False)
+        self.schedule = schedule
+        self.name = name
+        self.seed = seed
+        self._frozen: dict[str, nn.Module] = {}
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean loss of a batch and what to log beside it."""
+        raise NotImplementedError
+
+    def freeze(self, **networks: nn.Module) -> None:
+        """Keep trained networks for use, outside of this step's weights and checkpoints."""
+        self._frozen = {
+            name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in networks.items()
+        }
+
+    def frozen(self, name: str) -> nn.Module:
+        """Return a network given to `freeze`."""
+        return self._frozen[name]
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Compute and log the loss of one batch."""
+        loss, logged = self.loss(batch)
+        values = {"loss": loss.detach(), **{k: v.detach() for k, v in logged.items()}}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
+        return loss
+
+    def on_fit_start(self) -> None:
+        """Bring the frozen networks to the device."""
+        for net in self._frozen.values():
+            net.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Seed this epoch."""
+        torch.manual_seed(epoch_seed(self.seed, self.name, self.current_epoch))
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Move the averaged weights; their start is weighted down as the mean grows."""
+        decay = min(self.schedule.averaging, self.global_step / (self.global_step + 10))
+        with torch.no_grad():
+            for mean, value in zip(
+                self.average.state_dict().values(), self.net.state_dict().values(), strict=True
+            ):
+                if mean.is_floating_point():
+                    mean.lerp_(value, 1 - decay)
+                else:
+                    mean.copy_(value)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up and cosine; norms and biases do not decay."""
+        decaying = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [{"params": decaying}, {"params": others, "weight_decay": 0.0}],
+            lr=self.schedule.learning_rate,
+            weight_decay=self.schedule.weight_decay,
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_share(step, total, self.schedule.warmup_share)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+def rate_share(step: int, total: int, warmup_share: float) -> float:
+    """Learning rate at a step as a share of its highest value."""
+    warmup = max(1, round(warmup_share * total))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``(N,)`` values over the samples where the mask is true; 0 if there are none."""
+    weights = mask.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp_min(1)

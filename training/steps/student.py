@@ -1,0 +1,140 @@
+"""Sub-task F2: the student, taught by the source model and both auxiliaries through IRM.
+
+No sample is filtered out: the student must see the clouded ones to learn whom to trust. The
+source model's loss is weighted by its reliability, the auxiliaries' losses by IRM, and the gate
+is supervised by the same contributions the other way round.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..augment import augmented
+from ..irm import (
+    RatioCenter,
+    contributions,
+    gate_target,
+    log_ratio,
+    modality_weights,
+    present_weights,
+)
+from ..losses import distillation_loss, gate_loss, label_loss, soften
+from ..networks import EncoderOptions, StudentNet
+from ..options import Branch, TrainOptions
+from ..reliability import known_or, trusted_decision
+from .source_view import SourceAnswer, ask_source
+from .step import Batch, Step, masked_mean
+
+
+class StudentStep(Step):
+    """The target model f_T.
+
+    Args:
+        channels: Optical and SAR channels.
+        class_weights: ``(K,)`` factor per class for true labels.
+        options: The run.
+        teacher: The source model f_S.
+        optical_auxiliary: f'_Opt.
+        sar_auxiliary: f'_SAR.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        class_weights: Tensor,
+        options: TrainOptions,
+        teacher: nn.Module,
+        optical_auxiliary: nn.Module,
+        sar_auxiliary: nn.Module,
+    ) -> None:
+        part = options.student
+        net = StudentNet(
+            *channels, len(class_weights), _encoder(part.optical), _encoder(part.sar), part.dropout
+        )
+        super().__init__(net, part.schedule, "student", options.seed)
+        self.options = options
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.class_weights: Tensor
+        self.center = RatioCenter(part.irm.center_decay) if part.irm.center_decay else None
+        self.freeze(teacher=teacher, optical=optical_auxiliary, sar=sar_auxiliary)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """``source + IRM-weighted auxiliaries + gate + labels``; see the module docstring."""
+        views = {name: batch[name] for name in ("clear", "optical", "sar")}
+        batch = {**batch, **augmented(views, self.options.augment)}
+        source = ask_source(self.frozen("teacher"), batch, self.options.distillation)
+        optical, sar = self._ask_auxiliaries(batch)
+        logits, gate = self.net(batch["optical"], batch["sar"], batch["availability"])
+        share = contributions(self._decision(batch, source, optical, sar), optical, sar)
+        weights = self._weights(share, optical, sar, batch["availability"])
+        losses = {
+            "source_loss": self._source_loss(source, logits),
+            "auxiliary_loss": self._auxiliary_loss(weights, optical, sar, logits),
+            "gate_loss": self._gate_loss(gate, share, batch["availability"]),
+            "label_loss": self._label_loss(logits, batch["label"]),
+        }
+        right = logits.argmax(dim=1) == batch["label"]
+        logged = {
+            **losses,
+            "accuracy": masked_mean(right.float(), batch["label"] >= 0),
+            "optical_weight": weights[:, 0].mean(),
+            "optical_gate": gate[:, 0].mean(),
+        }
+        return torch.stack(list(losses.values())).sum(), logged
+
+    @torch.no_grad()
+    def _ask_auxiliaries(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.frozen("optical")(batch["optical"]), self.frozen("sar")(batch["sar"])
+
+    def _decision(self, batch: Batch, source: SourceAnswer, optical: Tensor, sar: Tensor) -> Tensor:
+        """What the contributions are measured against."""
+        has_sar = batch["availability"][:, 1:] > 0
+        second = torch.where(has_sar, sar, optical)
+        decision = trusted_decision(source.logits, second, source.reliability)
+        if self.options.distillation.label_weight:
+            decision = known_or(decision, batch["label"])
+        return decision
+
+    def _weights(self, share: Tensor, optical: Tensor, sar: Tensor, availability: Tensor) -> Tensor:
+        irm = self.options.student.irm
+        log_rho = log_ratio(share)
+        if self.center is not None:
+            self.center.update(log_rho[(availability > 0).all(dim=1)])
+            log_rho = self.center(log_rho)
+        weights = modality_weights(log_rho, optical, sar, irm)
+        if self.current_epoch < irm.warmup_epochs:
+            weights = torch.ones_like(weights)
+        return present_weights(weights, availability)
+
+    def _source_loss(self, source: SourceAnswer, logits: Tensor) -> Tensor:
+        temperature = self.options.distillation.temperature
+        losses = distillation_loss(soften(source.logits, temperature), logits, temperature)
+        return self.options.student.source_weight * (source.reliability * losses).mean()
+
+    def _auxiliary_loss(
+        self, weights: Tensor, optical: Tensor, sar: Tensor, logits: Tensor
+    ) -> Tensor:
+        temperature = self.options.distillation.temperature
+        total = logits.new_zeros(())
+        for weight, taught in zip(weights.unbind(dim=1), (optical, sar), strict=True):
+            if self.options.student.irm.apply_to == "logits":
+                present = (weight > 0).to(weight.dtype)
+                target = soften(weight[:, None] * taught, temperature)
+                total = total + (present * distillation_loss(target, logits, temperature)).mean()
+            else:
+                target = soften(taught, temperature)
+                total = total + (weight * distillation_loss(target, logits, temperature)).mean()
+        return self.options.student.auxiliary_weight * total
+
+    def _gate_loss(self, gate: Tensor, share: Tensor, availability: Tensor) -> Tensor:
+        target = gate_target(share, availability, self.options.student.gate_sharpness)
+        return self.options.student.gate_weight * gate_loss(gate, target).mean()
+
+    def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses = label_loss(logits, labels) * self.class_weights[labels.clamp_min(0)]
+        return self.options.distillation.label_weight * masked_mean(losses, labels >= 0)
+
+
+def _encoder(branch: Branch) -> EncoderOptions:
+    return EncoderOptions(branch.width, branch.blocks)
