@@ -19,6 +19,7 @@ from .raster_file import regular_file
 
 try:
     import rasterio
+    from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through
     from rasterio.enums import Resampling
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 except ImportError as error:
@@ -77,7 +78,7 @@ def _read(
             shape = reduced_shape(dataset.height, dataset.width, longest_side)
             pixels: Any = dataset.read(out_shape=(bands, *shape), resampling=resampling)
             return pixels, dataset.tags(), grid_of(dataset, str(path))
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise RasterError(f"cannot read {path}: {error.__cause__ or error}") from error
 
 

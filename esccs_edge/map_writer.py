@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from .palette import class_colors
 try:
     import rasterio
     import rasterio.shutil
+    from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.windows import Window
 except ImportError as error:
@@ -33,6 +35,9 @@ except ImportError as error:
 
 #: Marks a pixel without an answer, in the class map and in the scores.
 NODATA = 255
+#: One row of COG blocks.
+_ROWS_READ_BACK = 512
+_WRITE_HINT = "Check free space and permissions; nothing was replaced"
 SCORE_BANDS = ("confidence", "gate_optical")
 PathLike = str | os.PathLike[str]
 Bytes = npt.NDArray[np.uint8]
@@ -75,8 +80,8 @@ class MapWriter:
     """Takes finished rows of pixels, from top to bottom."""
 
     def __init__(self, classes: Any, scores: Any) -> None:
-        self._classes = classes
-        self._scores = scores
+        self._files = (classes, scores)
+        self.checksums = [0], [0, 0]
 
     def write_rows(self, row: int, classes: Bytes, confidence: Bytes, gate_optical: Bytes) -> None:
         """Write rows of pixels, each array ``(rows, width)`` with `NODATA` where unjudged.
@@ -88,9 +93,11 @@ class MapWriter:
             gate_optical: Percent.
         """
         window = Window(0, row, classes.shape[1], classes.shape[0])
-        with _translated(self._classes.name):
-            self._classes.write(classes, 1, window=window)
-            self._scores.write(np.stack([confidence, gate_optical]), window=window)
+        layers = (classes[None], np.stack([confidence, gate_optical]))
+        with _translated(self._files[0].name):
+            for file, rows, checksums in zip(self._files, layers, self.checksums, strict=True):
+                file.write(rows, window=window)
+                _add_rows(checksums, rows)
 
 
 @contextmanager
@@ -119,11 +126,15 @@ def open_map(
                 scores = stack.enter_context(_working_file(folder / "scores.tif", grid, 2))
                 _describe_classes(maps, classes, tags)
                 _describe_scores(scores, tags)
-            yield MapWriter(maps, scores)
+            writer = MapWriter(maps, scores)
+            yield writer
             with _translated(target):
-                stack.close()  # flushes; a full disk may show only here
+                stack.close()
         with _translated(target):
             finished = _finish(folder, "classes", "MODE"), _finish(folder, "scores", "AVERAGE")
+        for path, checksums in zip(finished, writer.checksums, strict=True):
+            _require_intact(path, checksums, target)
+        with _translated(target):
             # The map comes last: whoever sees it finds its scores beside it.
             _move(finished[1], scores_path_of(target))
             _move(finished[0], target)
@@ -164,18 +175,37 @@ def _describe_scores(dataset: Any, tags: Mapping[str, str]) -> None:
 
 
 def _finish(folder: Path, stem: str, overviews: str) -> Path:
-    """Turn a working file into a COG and read it back: a write error may come without one."""
+    """Turn a working file into a COG."""
     working, finished = folder / f"{stem}.tif", folder / f"{stem}.cog.tif"
     rasterio.shutil.copy(
         working, finished, driver="COG", compress="DEFLATE", bigtiff="IF_SAFER",
         overview_resampling=overviews, overview_compress="DEFLATE", num_threads="ALL_CPUS",
     )  # fmt: skip
     working.unlink()
-    with rasterio.open(finished, driver="GTiff") as dataset:
-        for band in dataset.indexes:
-            for _, window in dataset.block_windows(band):
-                dataset.read(band, window=window)
     return finished
+
+
+def _require_intact(finished: Path, checksums: list[int], target: Path) -> None:
+    """Read a finished file back and compare it with what was written.
+
+    GDAL writes late and may only log that the disk is full; the lost part then reads as nodata.
+    """
+    found = [0] * len(checksums)
+    with _translated(target), rasterio.open(finished, driver="GTiff") as dataset:
+        for row in range(0, dataset.height, _ROWS_READ_BACK):
+            rows = min(_ROWS_READ_BACK, dataset.height - row)
+            _add_rows(found, dataset.read(window=Window(0, row, dataset.width, rows)))
+    if found != checksums:
+        raise RasterError(
+            f"cannot write {target.name}: what was written does not read back",
+            hint=_WRITE_HINT,
+        )
+
+
+def _add_rows(checksums: list[int], rows: Bytes) -> None:
+    """Extend the checksum of each band by rows of pixels; how they are grouped is irrelevant."""
+    for i, band in enumerate(rows):
+        checksums[i] = zlib.crc32(band.tobytes(), checksums[i])
 
 
 def _move(finished: Path, target: Path) -> None:
@@ -190,8 +220,8 @@ def _translated(target: PathLike) -> Iterator[None]:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the inputs may have no place
         try:
             yield
-        except (RasterioError, OSError) as error:
+        except (RasterioError, CPLE_BaseError, OSError) as error:
             raise RasterError(
                 f"cannot write {Path(target).name}: {error.__cause__ or error}",
-                hint="Check free space and permissions; nothing was replaced",
+                hint=_WRITE_HINT,
             ) from error

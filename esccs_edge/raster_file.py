@@ -24,8 +24,9 @@ from .manifest import ModalitySpec
 
 try:
     import rasterio
+    from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through
     from rasterio.enums import ColorInterp, MaskFlags, Resampling
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
     from rasterio.windows import Window
 except ImportError as error:
     raise MissingDependencyError.for_extra("rasterio", "geo", "Reading rasters") from error
@@ -254,7 +255,7 @@ def _translated(path: Path) -> Iterator[None]:
     """Turn what GDAL raises into one line of ours."""
     try:
         yield
-    except (RasterioError, rasterio.errors.CRSError, OSError, MemoryError) as error:
+    except (RasterioError, CPLE_BaseError, CRSError, OSError, MemoryError) as error:
         cause = error.__cause__ or error
         raise RasterError(
             f"cannot read {path}: {cause}", hint="Expected an undamaged GeoTIFF or PNG"
