@@ -119,5 +119,6 @@ class Bundle:
 
 
 def _check_name(name: str) -> None:
-    if Path(name).name != name or name in (MANIFEST_NAME, MLM_NAME):
+    reserved = ("", "..", MANIFEST_NAME, MLM_NAME)
+    if Path(name).name != name or name in reserved or "\0" in name:
         raise ArtifactError(f"bundle file name is {name!r}, expected a plain file name")

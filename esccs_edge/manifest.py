@@ -166,6 +166,7 @@ class Manifest:
             )
         try:
             document = json.loads(text, parse_constant=_refuse_constant)
+            json.dumps(document, ensure_ascii=False).encode()  # refuses half of a surrogate pair
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"manifest is not valid JSON: {error}") from error
         if not isinstance(document, dict):
@@ -263,4 +264,6 @@ def _expect(condition: bool, name: str, raw: Any, where: str, expected: str) -> 
 
 
 def _is_number(raw: Any) -> bool:
-    return isinstance(raw, (int, float)) and not isinstance(raw, bool) and math.isfinite(raw)
+    if isinstance(raw, int):
+        return not isinstance(raw, bool) and abs(raw) < 2**63
+    return isinstance(raw, float) and math.isfinite(raw)
