@@ -328,3 +328,100 @@ def test_a_trained_bundle_goes_from_export_to_engine(tmp_path):
     forms = run_json("verify", bundle.folder)["parity"]["forms"]
     assert {row["name"] for row in forms} == {"student.onnx", "student.int8.onnx", "backend cpu"}
     assert run_json("inspect", bundle.folder)["manifest"]["quantization"]["method"] == "max"
+
+
+@pytest.fixture
+def index(bundle, tmp_path: Path) -> Path:
+    """48 labelled simulated pairs that the tiny bundle can read."""
+    from small_student import small_index
+
+    return small_index(tmp_path / "pairs", bundle.manifest, 48)
+
+
+def test_evaluate_answers_with_the_promised_json(bundle, index):
+    report = run_json("evaluate", bundle.folder, index)
+    assert list(report) == ["overall", "by_cloud"]
+    assert list(report["by_cloud"]) == ["0-20", "20-40", "40-60", "60-80", "80-100"]
+    for row in (report["overall"], *report["by_cloud"].values()):
+        assert {"oa", "balanced_accuracy", "macro_f1", "kappa", "ece", "n"} <= set(row)
+    assert sum(row["n"] for row in report["by_cloud"].values()) == report["overall"]["n"] == 16
+
+
+def test_evaluate_with_simulated_clouds_depends_on_the_seed_alone(bundle, index):
+    first, again, other = (
+        run_json("evaluate", bundle.folder, index, "--clouds", seed) for seed in (3, 3, 4)
+    )
+    assert first == again != other
+
+
+def test_evaluate_counts_like_the_python_interface(bundle, index):
+    from esccs_edge import Classifier
+    from esccs_edge.pairs import read_index
+
+    pairs = read_index(index, bundle.manifest.classes)
+    with Classifier(bundle, backend="cpu") as classifier:
+        right = [
+            classifier.classify(
+                *pairs.load(i, bundle.manifest.optical, bundle.manifest.sar)
+            ).label == row.label
+            for i, row in enumerate(pairs.rows)
+            if row.split == "val"
+        ]  # fmt: skip
+    report = run_json("evaluate", bundle.folder, index, "--split", "val")
+    assert report["overall"]["oa"] == pytest.approx(np.mean(right))
+
+
+def test_evaluate_needs_no_torch(bundle, index, tmp_path):
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['onnx'] = None\n"
+        "from esccs_edge.cli import main\n"
+        f"main(['evaluate', {str(bundle.folder)!r}, {str(index)!r}, '--clouds', '1'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "balanced_accuracy" in done.stdout
+
+
+def test_train_needs_data_and_a_folder(tmp_path):
+    assert run("train", "--out", tmp_path / "run").exit_code == 2
+    assert run("train", "--data", "index.csv").exit_code == 2
+    assert run("train", "--set", "novalue").exit_code == 2
+
+
+def test_train_refuses_an_unknown_option_by_name(index, tmp_path):
+    words = ("train", "--data", index, "--out", tmp_path / "run", "--set", "student.colour=3")
+    assert "student.colour" in refused(run(*words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_settings_win_over_the_file(tmp_path):
+    from esccs_edge.cli.train import _options
+
+    config = tmp_path / "run.toml"
+    config.write_text('data = "a.csv"\nseed = 1\n[student.schedule]\nepochs = 9\nbatch_size = 4\n')
+    found = _options(config, {"seed": 5}, ("student.schedule.epochs=2", "out=runs/x"))
+    assert (found.data, found.seed, found.out) == ("a.csv", 5, "runs/x")
+    assert (found.student.schedule.epochs, found.student.schedule.batch_size) == (2, 4)
+
+
+@pytest.mark.slow
+def test_train_ends_with_a_bundle_and_resumes_to_the_same(index, tmp_path):
+    config = tmp_path / "run.toml"
+    schedules = "".join(
+        f"[{step}.schedule]\nepochs = 1\nbatch_size = 16\n" for step in ("teacher", "auxiliary")
+    )
+    widths = "".join(
+        f"[{part}]\nwidth = 4\n"
+        for part in ("teacher.network", "auxiliary.optical", "auxiliary.sar", "student.optical")
+    )
+    config.write_text(f"data = {str(index)!r}\n{schedules}{widths}")
+    words = ("train", "--config", config, "--out", tmp_path / "run",
+             "--set", "student.schedule.epochs=1", "--set", "student.sar.width=4")  # fmt: skip
+    trained = run_json(*words)
+    assert Path(trained["bundle"], "manifest.json").is_file()
+    assert "already holds a run" in refused(run(*words))
+    assert run_json(*words, "--resume") == trained
+    assert run_json("verify", trained["bundle"])["files"] == ["student.safetensors"]

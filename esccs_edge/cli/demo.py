@@ -30,7 +30,7 @@ ORIGIN = "simulated scene, clouds and SAR; nothing here was measured"
 )
 @click.option(
     "--size",
-    type=click.IntRange(min=256, max=4096),
+    type=click.IntRange(min=128, max=4096),
     default=DEFAULT_SIZE,
     show_default=True,
     help="Rows and columns of the scene.",
@@ -106,9 +106,9 @@ def _agreement(found: Any, classes: Sequence[str], scene: SimulatedScene) -> dic
 
     return {
         "overall": share(counted),
-        "clear": share(counted & ~scene.cloud),
-        "under_cloud": share(counted & scene.cloud),
-        "cloud_share": float(scene.cloud.mean()),
+        "clear": share(counted & ~scene.cloud_mask),
+        "under_cloud": share(counted & scene.cloud_mask),
+        "cloud_share": float(scene.cloud_mask.mean()),
         "counted_pixels": int(counted.sum()),
     }
 

@@ -10,7 +10,7 @@ import rasterio
 from affine import Affine
 
 from ..atomic import atomic_path
-from ..sensors import SENTINEL1_POLARISATIONS, SENTINEL2_NODATA
+from ..sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_NODATA
 
 if TYPE_CHECKING:
     from ..training.simulate.scene import SimulatedScene
@@ -27,7 +27,7 @@ def write_rasters(scene: SimulatedScene, folder: Path, pixel_size_m: float) -> t
         Paths of both; each file appears complete or not at all.
     """
     optical, sar = folder / "optical.tif", folder / "sar.tif"
-    _write(optical, scene.optical, scene.bands, pixel_size_m, SENTINEL2_NODATA)
+    _write(optical, scene.optical, SENTINEL2_L1C_BANDS, pixel_size_m, SENTINEL2_NODATA)
     _write(sar, scene.sar, SENTINEL1_POLARISATIONS, pixel_size_m, None)
     return optical, sar
 

@@ -10,7 +10,7 @@ import click
 from .options import backend_option
 from .shell import Answer, command
 
-COLUMNS = ("n", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
+COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 
 
 @command(
@@ -49,12 +49,19 @@ def run(bundle: str, index: str, clouds: int | None, split: str, backend: str) -
 
 def _table(report: Mapping[str, Any]) -> str:
     rows = {"overall": report["overall"], **report["by_cloud"]}
-    header = f"{'cloud %':>10}" + "".join(f"{name:>18}" for name in COLUMNS)
-    return "\n".join([header, *(_row(name, row) for name, row in rows.items())])
-
-
-def _row(name: str, row: Mapping[str, Any]) -> str:
-    cells = (
-        f"{row[c]:>18.4f}" if isinstance(row[c], float) else f"{row[c]!s:>18}" for c in COLUMNS
+    widths = {name: max(len(name), 6) + 2 for name in COLUMNS}
+    header = f"{'cloud, %':>10}" + "".join(f"{name:>{width}}" for name, width in widths.items())
+    return "\n".join(
+        [header]
+        + [
+            f"{name:>10}" + "".join(f"{_cell(row[c]):>{width}}" for c, width in widths.items())
+            for name, row in rows.items()
+        ]
     )
-    return f"{name:>10}" + "".join(cells)
+
+
+def _cell(value: float | None) -> str:
+    """An empty bin has no measures."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
