@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esccs_edge.manifest import Manifest
+from esccs_edge.manifest import Manifest, ModalitySpec
 from esccs_edge.pairs import PairIndex
 from esccs_edge.preprocess import preprocess
 from esccs_edge.reader import read_pair
@@ -63,11 +64,15 @@ def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> ScenePair:
 
 
 def _inputs(scenes: Sequence[ScenePair], manifest: Manifest) -> dict[str, npt.NDArray[np.float32]]:
-    optical = np.empty((len(scenes), *manifest.inputs["optical"][1:]), np.float32)  # type: ignore[arg-type]
-    sar = np.empty((len(scenes), *manifest.inputs["sar"][1:]), np.float32)  # type: ignore[arg-type]
-    seen = (
-        preprocess([scene.optical for scene in scenes], manifest.optical, optical),
-        preprocess([scene.sar for scene in scenes], manifest.sar, sar),
-    )
-    availability = np.array([[stats.availability for stats in part] for part in seen], np.float32)
-    return {"optical": optical, "sar": sar, "availability": np.ascontiguousarray(availability.T)}
+    optical, seen = _normalized([s.optical for s in scenes], manifest.optical, manifest.patch_size)
+    sar, heard = _normalized([s.sar for s in scenes], manifest.sar, manifest.patch_size)
+    return {"optical": optical, "sar": sar, "availability": np.stack([seen, heard], axis=1)}
+
+
+def _normalized(
+    images: list[npt.NDArray[Any] | None], spec: ModalitySpec, size: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the tensor ``(N, C, size, size)`` and the availability ``(N,)`` of one modality."""
+    out = np.empty((len(images), len(spec.channels), size, size), np.float32)
+    stats = preprocess(images, spec, out)
+    return out, np.array([seen.availability for seen in stats], np.float32)

@@ -54,7 +54,7 @@ def _constant_names(graph: onnx.GraphProto, parameters: set[str]) -> dict[str, s
 def _node_name(node: onnx.NodeProto, parameters: set[str], counter: Counter[str]) -> str:
     for name in node.input:
         if name in parameters and name.endswith(".weight"):
-            return name.removesuffix(".weight")
+            return str(name).removesuffix(".weight")
     kind = node.op_type.lower()
     counter[kind] += 1
     return f"{kind}_{counter[kind] - 1}"
