@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _preprocess_cpu
+from .errors import InputError
 from .manifest import ModalitySpec
 from .scene import ABSENT, PixelStats
 
@@ -42,7 +43,18 @@ def preprocess(
 
     Returns:
         What was seen in each patch; ``ABSENT`` for None.
+
+    Raises:
+        InputError: ``out`` is not an array that can be written in place.
+        TypeError: An image is not an array of the stated kind.
+        ValueError: Shapes disagree, or a dtype is not in `KERNEL_DTYPES`.
     """
+    if out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
+        # The binding would convert it, and the result would be lost in the copy.
+        raise InputError(
+            f"out has dtype {out.dtype} and strides {out.strides}, "
+            "expected a writeable, C-contiguous float32 array"
+        )
     mean, inv_std = _statistics(spec)
     table = np.empty((len(images), 7))
     _preprocess_cpu.preprocess(

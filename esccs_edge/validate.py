@@ -92,7 +92,8 @@ def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np
             f"{name} has dtype {pixels.dtype}, expected integers (DN) or float {spec.unit}"
         )
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, then masked
-        return np.ascontiguousarray(pixels, wanted)
+        ready = np.ascontiguousarray(pixels, wanted)
+    return ready if ready.flags.aligned else ready.copy()
 
 
 def _integer_dtype(pixels: npt.NDArray[Any], name: str) -> np.dtype[Any]:
