@@ -1,1 +1,250 @@
+// Fused preprocessing on the GPU: the arithmetic of pixel.h over a batch of raw patches of one modality.
+//
+// One pass: a thread reads 16 bytes of neighbouring pixels per channel, keeps them in shared memory
+// until every channel has said whether its pixels are usable, then writes them normalised. What the
+// CPU reports about each patch is reduced on the way. No kernel synchronises or allocates; the caller
+// gives the stream and zeroes `stats`. Loaded by esccs_edge.preprocess_gpu, which mirrors the structs.
+
+#include <cstdint>
+
 #include "pixel.h"
+
+#if defined(__CUDACC__)
+#include <cuda_fp16.h>
+#endif
+
+namespace {
+
+constexpr int kWarp = 32;
+constexpr int kVectorBytes = 16;
+
+enum Dtype : std::int32_t { kUint8 = 0, kUint16 = 1, kInt16 = 2, kFloat32 = 3 };
+
+// Where one patch starts, counted from `raw`, and how it is stored. Absent patches become 0.
+struct Patch {
+    std::int64_t offset;
+    std::int32_t dtype, present;
+};
+
+// All fields start at 0 and only grow, so that one memset prepares them: `lowest` holds the inverted
+// order of the smallest value, `highest` the order of the largest (see `order`).
+struct Stats {
+    std::uint32_t valid, nonfinite, below, above, lowest, highest;
+    double sum;
+};
+
+struct Params {
+    const std::uint8_t *raw;  // Patch[batch], then pixels
+    void *out;                // (batch, channels, pixels)
+    Stats *stats;             // one per patch
+    const float *mean, *inv_std;
+    std::int64_t pixels;
+    std::int32_t channels;
+    float dn_scale, dn_offset, nodata, low, high;
+    std::int32_t has_nodata, linear_to_db;
+};
+
+struct AvailabilityParams {
+    const Stats *optical, *sar;
+    float *availability;  // (batch, 2)
+    std::int64_t pixels;  // per patch, the same for both
+    std::int32_t batch;
+};
+
+static_assert(sizeof(Patch) == 16 && sizeof(Stats) == 32 && sizeof(Params) == 80 && sizeof(AvailabilityParams) == 40,
+              "preprocess_gpu.py mirrors these layouts");
+
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+    T value[N];
+};
+
+// Unsigned integers in the order of the floats they stand for, so that an integer maximum can be used.
+__device__ __forceinline__ std::uint32_t order(float value) {
+    const std::uint32_t bits = __float_as_uint(value);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// What one thread has seen; one value of another type than Stats, so that counting stays in registers.
+struct Seen {
+    std::uint32_t valid = 0, nonfinite = 0, below = 0, above = 0, lowest = 0, highest = 0;
+    double sum = 0;
+};
+
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
+    for (int step = kWarp / 2; step > 0; step /= 2) value += __shfl_down_sync(0xffffffffu, value, step);
+    return value;
+}
+
+__device__ __forceinline__ std::uint32_t warp_max(std::uint32_t value) {
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+        const std::uint32_t other = __shfl_down_sync(0xffffffffu, value, step);
+        value = other > value ? other : value;
+    }
+    return value;
+}
+
+// One atomic per warp and field: at most a few hundred per patch, far fewer than its pixels.
+__device__ void add_to(Stats *stats, const Seen &seen) {
+    const std::uint32_t valid = warp_sum(seen.valid), nonfinite = warp_sum(seen.nonfinite);
+    const std::uint32_t below = warp_sum(seen.below), above = warp_sum(seen.above);
+    const std::uint32_t lowest = warp_max(seen.lowest), highest = warp_max(seen.highest);
+    const double sum = warp_sum(seen.sum);
+    if (threadIdx.x % kWarp != 0) return;
+    if (valid) {
+        atomicAdd(&stats->valid, valid);
+        atomicMax(&stats->lowest, lowest);
+        atomicMax(&stats->highest, highest);
+        atomicAdd(&stats->sum, sum);
+    }
+    if (nonfinite) atomicAdd(&stats->nonfinite, nonfinite);
+    if (below) atomicAdd(&stats->below, below);
+    if (above) atomicAdd(&stats->above, above);
+}
+
+template <typename T>
+constexpr bool kIsFloat = static_cast<T>(0.5f) != static_cast<T>(0);
+
+template <typename Out>
+__device__ __forceinline__ Out as_output(float value);
+template <>
+__device__ __forceinline__ float as_output<float>(float value) {
+    return value;
+}
+#if defined(__CUDACC__)
+template <>
+__device__ __forceinline__ __half as_output<__half>(float value) {
+    return __float2half_rn(value);
+}
+#endif
+
+// Reads one group of N neighbouring pixels in all channels into `stage`; bit i tells that pixel i is usable.
+template <typename T, int N>
+__device__ __forceinline__ std::uint32_t read_group(const T *in, Pack<T, N> *stage, const Params &p, Seen &seen) {
+    constexpr std::uint32_t all = N == 32 ? 0xffffffffu : (1u << N) - 1u;
+    std::uint32_t finite = all, absent = p.has_nodata ? all : 0u;
+#pragma unroll 4  // several loads in flight
+    for (int c = 0; c < p.channels; ++c) {
+        const Pack<T, N> pack = *reinterpret_cast<const Pack<T, N> *>(in + c * p.pixels);
+        stage[c * blockDim.x] = pack;
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+            const float stored = static_cast<float>(pack.value[i]);
+            if (kIsFloat<T> && !esccs::is_finite(stored)) finite &= ~(1u << i);
+            if (stored != p.nodata) absent &= ~(1u << i);
+        }
+    }
+    const std::uint32_t usable = finite & ~absent;
+    seen.nonfinite += __popc(all & ~finite);
+    seen.valid += __popc(usable);
+    return usable;
+}
+
+template <typename T>
+__device__ __forceinline__ float physical_value(T stored, const Params &p) {
+    const float number = static_cast<float>(stored);
+    const float unit = kIsFloat<T> ? number : esccs::physical(number, p.dn_scale, p.dn_offset);
+    return p.linear_to_db ? esccs::decibel(unit) : unit;
+}
+
+template <typename T, int N, typename Out>
+__device__ __forceinline__ void write_group(const Pack<T, N> *stage, Out *out, std::uint32_t usable, const Params &p,
+                                            Seen &seen) {
+#pragma unroll 1  // long enough already, and nine architectures add up
+    for (int c = 0; c < p.channels; ++c) {
+        const Pack<T, N> pack = stage[c * blockDim.x];
+        const float mean = p.mean[c], inv_std = p.inv_std[c];
+        Pack<Out, N> result;
+        float sum = 0.0f;
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+            const bool ok = usable >> i & 1u;
+            const float value = ok ? physical_value(pack.value[i], p) : p.low;
+            seen.below += value < p.low;
+            seen.above += value > p.high;
+            if (ok) {
+                const std::uint32_t rank = order(value);
+                seen.lowest = ~rank > seen.lowest ? ~rank : seen.lowest;
+                seen.highest = rank > seen.highest ? rank : seen.highest;
+                sum += value;
+            }
+            const float normal = esccs::normalize(esccs::clip(value, p.low, p.high), mean, inv_std);
+            result.value[i] = as_output<Out>(ok ? normal : 0.0f);
+        }
+        seen.sum += sum;
+        // A pack may be wider than one store; the compiler splits it into 16-byte ones.
+        *reinterpret_cast<Pack<Out, N> *>(out + c * p.pixels) = result;
+    }
+}
+
+template <typename T, int N, typename Out>
+__device__ void patch_groups(const T *in, Out *out, const Params &p, std::uint8_t *shared, Seen &seen) {
+    auto *stage = reinterpret_cast<Pack<T, N> *>(shared) + threadIdx.x;
+    const std::int64_t groups = p.pixels / N, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    for (std::int64_t g = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; g < groups; g += step) {
+        const std::uint32_t usable = read_group<T, N>(in + g * N, stage, p, seen);
+        write_group<T, N, Out>(stage, out + g * N, usable, p, seen);
+    }
+}
+
+template <typename T, typename Out>
+__device__ void one_patch(const std::uint8_t *raw, Out *out, const Params &p, std::uint8_t *shared, Seen &seen) {
+    constexpr int wide = sizeof(T) == 1 ? kVectorBytes / 2 : kVectorBytes / sizeof(T);
+    const auto *in = reinterpret_cast<const T *>(raw);
+    // Every channel of every patch starts on a vector boundary only if its pixels fill whole vectors.
+    if (p.pixels % wide == 0 && reinterpret_cast<std::uintptr_t>(raw) % kVectorBytes == 0)
+        patch_groups<T, wide, Out>(in, out, p, shared, seen);
+    else
+        patch_groups<T, 1, Out>(in, out, p, shared, seen);
+}
+
+template <typename Out>
+__device__ void zero_patch(Out *out, const Params &p) {
+    const std::int64_t values = p.channels * p.pixels, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < values; i += step)
+        out[i] = as_output<Out>(0.0f);
+}
+
+// Grid (tiles, batch); block of whole warps; shared memory of channels * block * 16 bytes.
+template <typename Out>
+__device__ void preprocess(const Params &p, std::uint8_t *shared) {
+    const Patch patch = reinterpret_cast<const Patch *>(p.raw)[blockIdx.y];
+    Out *out = static_cast<Out *>(p.out) + blockIdx.y * p.channels * p.pixels;
+    if (!patch.present) {
+        zero_patch(out, p);
+        return;
+    }
+    const std::uint8_t *raw = p.raw + patch.offset;
+    Seen seen;
+    switch (patch.dtype) {
+        case kUint8: one_patch<std::uint8_t>(raw, out, p, shared, seen); break;
+        case kUint16: one_patch<std::uint16_t>(raw, out, p, shared, seen); break;
+        case kInt16: one_patch<std::int16_t>(raw, out, p, shared, seen); break;
+        default: one_patch<float>(raw, out, p, shared, seen);
+    }
+    add_to(p.stats + blockIdx.y, seen);
+}
+
+}  // namespace
+
+extern "C" __global__ void esccs_preprocess_f32(const Params p) {
+    extern __shared__ __align__(16) std::uint8_t esccs_shared[];
+    preprocess<float>(p, esccs_shared);
+}
+
+#if defined(__CUDACC__)
+extern "C" __global__ void esccs_preprocess_f16(const Params p) {
+    extern __shared__ __align__(16) std::uint8_t esccs_shared[];
+    preprocess<__half>(p, esccs_shared);
+}
+#endif
+
+// Counts -> shares of valid pixels. Divides in double, as the CPU does, so that both round alike.
+extern "C" __global__ void esccs_availability(const AvailabilityParams p) {
+    const std::int32_t n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= p.batch) return;
+    const double pixels = static_cast<double>(p.pixels);
+    p.availability[2 * n] = static_cast<float>(p.optical[n].valid / pixels);
+    p.availability[2 * n + 1] = static_cast<float>(p.sar[n].valid / pixels);
+}

@@ -1,0 +1,345 @@
+"""Owners of CUDA things: each is freed exactly once, by `close` or at the end of its `with`.
+
+A `Device` outlives all it made; what is still open when it closes is closed first, newest first.
+Views (`address`, `array`) borrow and die with their owner. Nothing here waits for the whole device.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ClosedError, CudaError, ForkedProcessError, InputError
+from .driver import Driver, Handle, open_driver
+
+_INTEGRATED, _MAJOR, _MINOR = 18, 75, 76
+
+Made = TypeVar("Made", bound="Owner")
+
+
+class Owner:
+    """Something of a device that must be freed.
+
+    Args:
+        device: Where it lives.
+        handle: What the driver calls it.
+        free: Frees the handle; None for a borrowed one.
+    """
+
+    def __init__(
+        self, device: Device, handle: Handle, free: Callable[[Handle], None] | None
+    ) -> None:
+        self.device = device
+        self._handle = handle
+        self._free = free
+
+    @property
+    def handle(self) -> Handle:
+        """The driver's handle.
+
+        Raises:
+            ClosedError: It was freed.
+        """
+        if self._handle is None:
+            raise ClosedError(f"this {type(self).__name__} was closed")
+        return self._handle
+
+    @property
+    def closed(self) -> bool:
+        """True once freed."""
+        return self._handle is None
+
+    def close(self) -> None:
+        """Free it; a second call does nothing."""
+        with self.device.lock:
+            handle, self._handle = self._handle, None
+            self.device.forget(self)
+        if handle is not None and self._free is not None and self.device.is_ours:
+            with self.device.active():
+                self._free(handle)
+
+    def __enter__(self: Made) -> Made:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Event(Owner):
+    """A point in a stream."""
+
+    def record(self, stream: Stream) -> None:
+        """Enqueue it."""
+        self.device.driver.record_event(self.handle, stream.handle)
+
+    def synchronize(self) -> None:
+        """Wait until it has happened; other threads run meanwhile."""
+        self.device.driver.synchronize_event(self.handle)
+
+    def milliseconds_since(self, start: Event) -> float:
+        """Return the time from ``start`` to here; both must have been made with timing."""
+        return self.device.driver.elapsed_ms(start.handle, self.handle)
+
+
+class Stream(Owner):
+    """A queue of work, owned or adopted from another library."""
+
+    @property
+    def number(self) -> int:
+        """The ``CUstream`` as an integer."""
+        return self.device.driver.stream_number(self.handle)
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        """Let other libraries use this stream (version 0 of the protocol)."""
+        return 0, self.number
+
+    def wait(self, event: Event) -> None:
+        """Let what is enqueued next wait for an event; returns at once."""
+        self.device.driver.wait_event(self.handle, event.handle)
+
+    def synchronize(self) -> None:
+        """Wait until all that is enqueued here has ended."""
+        self.device.driver.synchronize_stream(self.handle)
+
+    def capture(self, enqueue: Callable[[], None]) -> Graph:
+        """Record what ``enqueue`` puts on this stream, without running it.
+
+        Only this thread's calls are held to the rules of capturing.
+
+        Raises:
+            CudaError: Something that cannot be captured was called, or the provider has no graphs.
+        """
+        driver = self.device.driver
+        driver.begin_capture(self.handle)
+        try:
+            enqueue()
+        except BaseException:
+            self._abandon_capture()
+            raise
+        return self.device.own(Graph, driver.end_capture(self.handle), driver.destroy_graph)
+
+    def _abandon_capture(self) -> None:
+        """End a failed capture, so that the stream can be used again; the first error counts."""
+        try:
+            self.device.driver.destroy_graph(self.device.driver.end_capture(self.handle))
+        except Exception:
+            pass
+
+
+class Graph(Owner):
+    """Captured work."""
+
+    def launch(self, stream: Stream) -> None:
+        """Enqueue it."""
+        self.device.driver.launch_graph(self.handle, stream.handle)
+
+
+class DeviceMemory(Owner):
+    """Bytes on the device."""
+
+    def __init__(
+        self, device: Device, handle: Handle, free: Callable[[Handle], None], size: int
+    ) -> None:
+        super().__init__(device, handle, free)
+        self.size = size
+
+    @property
+    def address(self) -> int:
+        """Where it starts, for the device."""
+        return self.device.driver.address(self.handle)
+
+    def upload(self, source: npt.NDArray[np.uint8], stream: Stream) -> None:
+        """Enqueue a copy from pinned bytes to the start of this memory."""
+        self._check(source.nbytes)
+        self.device.driver.copy_to_device(self.address, source, stream.handle)
+
+    def download(self, target: npt.NDArray[np.uint8], stream: Stream) -> None:
+        """Enqueue a copy from the start of this memory to pinned bytes."""
+        self._check(target.nbytes)
+        self.device.driver.copy_to_host(target, self.address, stream.handle)
+
+    def _check(self, size: int) -> None:
+        if size > self.size:
+            raise InputError(f"copy of {size} bytes, expected at most {self.size}")
+
+
+class HostMemory(DeviceMemory):
+    """Pinned bytes on the host; ``address`` is valid only when they are mapped."""
+
+    @property
+    def array(self) -> npt.NDArray[np.uint8]:
+        """A view of the bytes; do not keep it longer than this object."""
+        return self.device.driver.host_array(self.handle)
+
+
+class Module(Owner):
+    """Loaded kernels."""
+
+    def kernel(self, name: str) -> Kernel:
+        """Return a kernel by its unmangled name."""
+        return Kernel(self.device, self.device.driver.function(self.handle, name))
+
+
+class Kernel:
+    """A kernel that takes one struct; lives as long as its module."""
+
+    def __init__(self, device: Device, handle: Handle) -> None:
+        self._device = device
+        self._handle = handle
+
+    def launch(
+        self,
+        stream: Stream,
+        grid: tuple[int, int],
+        block: int,
+        parameters: npt.NDArray[np.void],
+        *,
+        shared_bytes: int = 0,
+    ) -> None:
+        """Enqueue it with one struct, given as a 0-d structured array of the struct's layout."""
+        self._device.driver.launch(
+            self._handle, grid, block, shared_bytes, stream.handle, parameters
+        )
+
+
+class Device:
+    """One GPU through its primary context, which other libraries in the process share.
+
+    Every method, and every method of what it makes, must be called inside ``with active():``,
+    except ``close``.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.lock = threading.RLock()
+        self._owned: list[Owner] = []
+        self._pid = os.getpid()
+        self._closed = False
+
+    @classmethod
+    def open(cls, ordinal: int = 0) -> Device:
+        """Open a GPU; see `open_driver` for the errors."""
+        return cls(open_driver(ordinal))
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make the context current on this thread; may be nested.
+
+        Raises:
+            ClosedError: The device was closed.
+            ForkedProcessError: This is a child of the process that opened it.
+        """
+        if not self.is_ours:
+            raise ForkedProcessError(
+                "CUDA cannot be used in a forked child", hint="Start workers with spawn"
+            )
+        if self._closed:
+            raise ClosedError("the CUDA device was closed")
+        self.driver.push()
+        try:
+            yield
+        finally:
+            self.driver.pop()
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a forked child, which must free nothing: it all belongs to the parent."""
+        return os.getpid() == self._pid
+
+    @property
+    def name(self) -> str:
+        """Name of the GPU."""
+        return self.driver.device_name()
+
+    @property
+    def compute_capability(self) -> str:
+        """Such as ``"8.7"``."""
+        return f"{self.driver.attribute(_MAJOR)}.{self.driver.attribute(_MINOR)}"
+
+    @property
+    def integrated(self) -> bool:
+        """True if host and device share their memory (Jetson)."""
+        return bool(self.driver.attribute(_INTEGRATED))
+
+    def free_bytes(self) -> int:
+        """Return the free device memory."""
+        return self.driver.memory_info()[0]
+
+    def stream(self) -> Stream:
+        """Make a stream that does not wait for the default one."""
+        return self.own(Stream, self.driver.create_stream(), self.driver.destroy_stream)
+
+    def adopt(self, stream: Any) -> Stream:
+        """Borrow a stream of another library; it is not destroyed here."""
+        return Stream(self, self.driver.adopt_stream(stream), None)
+
+    def event(self, *, timing: bool = False) -> Event:
+        """Make an event."""
+        return self.own(Event, self.driver.create_event(timing), self.driver.destroy_event)
+
+    def memory(self, size: int) -> DeviceMemory:
+        """Allocate device memory."""
+        return self.own(DeviceMemory, self.driver.alloc(size), self.driver.free, size)
+
+    def pinned(self, size: int, *, mapped: bool = False) -> HostMemory:
+        """Allocate pinned host memory; mapped memory can be read and written by kernels."""
+        handle = self.driver.alloc_host(size, mapped)
+        return self.own(HostMemory, handle, self.driver.free_host, size)
+
+    def module(self, image: bytes) -> Module:
+        """Load kernels from a fatbin."""
+        return self.own(Module, self.driver.load_module(image), self.driver.unload_module)
+
+    def own(self, kind: type[Made], *arguments: Any) -> Made:
+        """Make an owner and remember it, so that it is freed before the device."""
+        made = kind(self, *arguments)
+        with self.lock:
+            self._owned.append(made)
+        return made
+
+    def forget(self, owner: Owner) -> None:
+        """Stop remembering an owner that frees itself."""
+        if owner in self._owned:
+            self._owned.remove(owner)
+
+    def close(self) -> None:
+        """Close what is still open, newest first, and let the context go. Idempotent.
+
+        Raises:
+            CudaError: The first thing that could not be freed; the rest was still tried.
+        """
+        if self._closed or not self.is_ours:
+            return
+        errors: list[CudaError] = []
+        for owner in reversed(list(self._owned)):
+            try:
+                owner.close()
+            except CudaError as error:
+                errors.append(error)
+        self._closed = True
+        self.driver.release()
+        if errors:
+            raise errors[0]
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,214 @@
+"""What the CUDA preprocessing kernels read and write, and how a batch is laid out for them.
+
+The layouts mirror the structs of `native/preprocess_cuda.cu`. NumPy only: filling a buffer, the
+launch geometry and reading back the statistics are tested without a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _preprocess_cpu
+from .errors import BackendError, InputError
+from .manifest import ModalitySpec
+from .scene import ABSENT, PixelStats
+
+#: One patch of a batch: where its pixels start and how they are stored.
+PATCH = np.dtype([("offset", "<i8"), ("dtype", "<i4"), ("present", "<i4")])
+#: What a kernel counts; all zero before. `lowest` and `highest` are ordered integers.
+STATS = np.dtype(
+    [("valid", "<u4"), ("nonfinite", "<u4"), ("below", "<u4"), ("above", "<u4"),
+     ("lowest", "<u4"), ("highest", "<u4"), ("sum", "<f8")]
+)  # fmt: skip
+#: Argument of ``esccs_preprocess_f32`` and ``esccs_preprocess_f16``.
+PARAMS = np.dtype(
+    [("raw", "<u8"), ("out", "<u8"), ("stats", "<u8"), ("mean", "<u8"), ("inv_std", "<u8"),
+     ("pixels", "<i8"), ("channels", "<i4"), ("dn_scale", "<f4"), ("dn_offset", "<f4"),
+     ("nodata", "<f4"), ("low", "<f4"), ("high", "<f4"), ("has_nodata", "<i4"),
+     ("linear_to_db", "<i4")]
+)  # fmt: skip
+#: Argument of ``esccs_availability``.
+AVAILABILITY_PARAMS = np.dtype(
+    [("optical", "<u8"), ("sar", "<u8"), ("availability", "<u8"), ("pixels", "<i8"),
+     ("batch", "<i4"), ("unused", "<i4")]
+)  # fmt: skip
+
+_DTYPE_CODES = {"uint8": 0, "uint16": 1, "int16": 2, "float32": 3}
+#: A patch starts where the widest load may start.
+_PATCH_ALIGNMENT = 16
+#: TensorRT wants tensors to start on such a boundary, and so does the pixel area.
+SECTION_ALIGNMENT = 256
+#: Shared memory that every supported device gives a block without asking.
+_SHARED_BYTES = 48 * 1024
+_VECTOR_BYTES = 16
+_PIXELS_PER_THREAD = 4
+
+
+def load_fatbin() -> bytes:
+    """Return the compiled kernels, which lie beside the CPU module.
+
+    Raises:
+        BackendError: The package was built without nvcc.
+    """
+    path = Path(_preprocess_cpu.__file__).parent / "preprocess.fatbin"
+    if not path.is_file():
+        raise BackendError(
+            "the CUDA kernels are not part of this installation",
+            hint="Put nvcc on the PATH (CUDA toolkit) and install esccs-edge again from source",
+        )
+    return path.read_bytes()
+
+
+def aligned(size: int, boundary: int = SECTION_ALIGNMENT) -> int:
+    """Round a size up."""
+    return -(-size // boundary) * boundary
+
+
+@dataclass(frozen=True)
+class RawLayout:
+    """A batch of raw patches of one modality in one buffer: `PATCH` table, then pixels.
+
+    Attributes:
+        max_batch: Most patches.
+        channels: Channels per patch.
+        pixels: Pixels per channel.
+    """
+
+    max_batch: int
+    channels: int
+    pixels: int
+
+    @property
+    def header_bytes(self) -> int:
+        """Size of the patch table."""
+        return aligned(self.max_batch * PATCH.itemsize)
+
+    @property
+    def capacity(self) -> int:
+        """Buffer size for ``max_batch`` patches of the widest type."""
+        widest = aligned(self.channels * self.pixels * 4, _PATCH_ALIGNMENT)
+        return self.header_bytes + self.max_batch * widest
+
+    def fill(self, buffer: npt.NDArray[np.uint8], images: Sequence[npt.NDArray[Any] | None]) -> int:
+        """Copy a batch into a buffer; returns the bytes used.
+
+        Args:
+            buffer: At least `capacity` bytes.
+            images: Up to ``max_batch`` arrays ``(C, H, W)`` in a kernel dtype, or None if absent.
+        """
+        table = buffer[: self.max_batch * PATCH.itemsize].view(PATCH)
+        at = self.header_bytes
+        for row, image in enumerate(images):
+            if image is None:
+                table[row] = (0, 0, 0)
+                continue
+            table[row] = (at, _DTYPE_CODES[image.dtype.name], 1)
+            target = buffer[at : at + image.nbytes].view(image.dtype)
+            np.copyto(target.reshape(image.shape), image)
+            at += aligned(image.nbytes, _PATCH_ALIGNMENT)
+        return at
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Geometry of the preprocessing kernel for one modality."""
+
+    tiles: int
+    block: int
+    shared_bytes: int
+
+
+def launch_of(channels: int, pixels: int) -> Launch:
+    """Choose a block that keeps all channels of its pixels in shared memory.
+
+    Raises:
+        InputError: So many channels do not fit even for one warp.
+    """
+    for block in (128, 64, 32):
+        if (shared := channels * block * _VECTOR_BYTES) <= _SHARED_BYTES:
+            return Launch(-(-pixels // (block * _PIXELS_PER_THREAD)), block, shared)
+    most = _SHARED_BYTES // (32 * _VECTOR_BYTES)
+    raise InputError(f"{channels} channels, the CUDA kernel takes at most {most}")
+
+
+def statistics(spec: ModalitySpec) -> npt.NDArray[np.float32]:
+    """Return ``mean`` then ``1 / std`` of a modality, ``(2, C)``, rounded as on the CPU."""
+    inv_std = 1.0 / np.asarray(spec.std, np.float64)
+    return np.stack([np.asarray(spec.mean, np.float64), inv_std]).astype(np.float32)
+
+
+def parameters(
+    spec: ModalitySpec,
+    pixels: int,
+    *,
+    raw: int,
+    out: int,
+    stats: int,
+    statistics: int,
+    linear_to_db: bool,
+) -> npt.NDArray[np.void]:
+    """Fill the kernel's struct; addresses are the device's."""
+    channels = len(spec.channels)
+    values = np.zeros((), PARAMS)
+    values["raw"], values["out"], values["stats"] = raw, out, stats
+    values["mean"], values["inv_std"] = statistics, statistics + 4 * channels
+    values["pixels"], values["channels"] = pixels, channels
+    values["dn_scale"], values["dn_offset"] = spec.dn_scale or 1.0, spec.dn_offset
+    values["has_nodata"], values["nodata"] = spec.nodata is not None, spec.nodata or 0.0
+    values["low"], values["high"] = spec.clip
+    values["linear_to_db"] = linear_to_db
+    return values
+
+
+def availability_parameters(
+    optical_stats: int, sar_stats: int, availability: int, pixels: int, batch: int
+) -> npt.NDArray[np.void]:
+    """Fill the struct of the kernel that turns counts into shares."""
+    values = np.zeros((), AVAILABILITY_PARAMS)
+    values["optical"], values["sar"], values["availability"] = (
+        optical_stats,
+        sar_stats,
+        availability,
+    )
+    values["pixels"], values["batch"] = pixels, batch
+    return values
+
+
+def read_stats(
+    rows: npt.NDArray[Any], present: Sequence[bool], channels: int, pixels: int
+) -> list[PixelStats]:
+    """Turn the kernel's counts into `PixelStats`, one per patch."""
+    lowest, highest = _floats(~rows["lowest"]), _floats(rows["highest"])
+    return [
+        _stats(row, pixels, channels, float(lowest[i]), float(highest[i])) if there else ABSENT
+        for i, (row, there) in enumerate(zip(rows, present, strict=True))
+    ]
+
+
+def _stats(row: Any, pixels: int, channels: int, lowest: float, highest: float) -> PixelStats:
+    valid = int(row["valid"])
+    none = float("nan")
+    return PixelStats(
+        pixels,
+        valid,
+        int(row["nonfinite"]),
+        int(row["below"]),
+        int(row["above"]),
+        lowest if valid else none,
+        highest if valid else none,
+        float(row["sum"]) / (valid * channels) if valid else none,
+    )
+
+
+def _floats(order: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
+    """Undo the kernel's ``order``: positive floats had their sign bit set, negative ones were
+    inverted.
+    """
+    sign = np.uint32(0x80000000)
+    return np.where(order & sign, order ^ sign, ~order).astype(np.uint32).view(np.float32)
