@@ -58,13 +58,17 @@ class Blender:
         Values are ``(layers, rows, width)``; NaN where no judged patch lies.
         """
         rows = self._tiling.finished_rows(i)
-        lines = np.stack([line for _, line in self._lines])
         for first in range(rows.start, rows.stop, ROWS_AT_ONCE):
-            share = self._vertical(range(first, min(first + ROWS_AT_ONCE, rows.stop)))
-            mixed = np.tensordot(share, lines, axes=(0, 0)).transpose(1, 0, 2)
-            total = mixed[-1]
+            mixed = self._mixed(range(first, min(first + ROWS_AT_ONCE, rows.stop)))
             with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN promised above
-                yield first, mixed[:-1] / total
+                yield first, mixed[:-1] / mixed[-1]
+
+    def _mixed(self, rows: range) -> Float:
+        """Return ``(layers + 1, rows, width)``: weighted sums and, last, the sum of weights."""
+        mixed = np.zeros((self._layers + 1, len(rows), self._tiling.width), np.float32)
+        for (_, line), share in zip(self._lines, self._vertical(rows), strict=True):
+            mixed += share[None, :, None] * line[:, None, :]
+        return mixed
 
     def _vertical(self, rows: range) -> Float:
         """Return ``(lines, rows)``: how much each stored line counts in each pixel row."""

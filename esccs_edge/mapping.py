@@ -45,7 +45,7 @@ class PatchClassifier(Protocol):
         """Contract of the model."""
 
     def stream(self, pairs: Iterable[Patch]) -> Iterator[Prediction | EsccsError]:
-        """Judge pairs in order; a bad pair's place holds its error."""
+        """Judge pairs in order, copying what it keeps; a bad pair's place holds its error."""
 
 
 def classify_scene(
@@ -247,8 +247,7 @@ def _chunks(columns: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _cut(pixels: Pixels | None, columns: slice) -> Pixels | None:
-    """Copy one patch, so that it does not keep the whole strip in memory."""
-    return None if pixels is None else np.ascontiguousarray(pixels[:, :, columns])
+    return None if pixels is None else pixels[:, :, columns]
 
 
 def _placed(values: npt.NDArray[Any], answered: Mask) -> npt.NDArray[np.uint8]:

@@ -15,9 +15,11 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.windows import Window
 from rasters import NORTH_UP, UTM, random_scene, write_raster
 from tiny import tiny_bundle, tiny_manifest
 
+from esccs_edge import map_writer
 from esccs_edge.blending import Blender
 from esccs_edge.classifier import Classifier
 from esccs_edge.errors import BackendError, InputError, RasterError
@@ -352,6 +354,24 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path, share):
             classify_scene(FakeClassifier(), *paths, tmp_path / "map.tif", stride=8, overwrite=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert everything_in(tmp_path) == before
+
+
+def test_a_write_that_was_lost_silently_is_found(tmp_path, scene, monkeypatch):
+    """GDAL may only log a failed write; the lost block then reads back as something else."""
+    finish = map_writer._finish
+
+    def lose_a_block(folder, stem, overviews):
+        with rasterio.open(folder / f"{stem}.tif", "r+") as dataset:
+            dataset.write(
+                np.full((1, 1), NODATA, np.uint8), dataset.count, window=Window(3, 3, 1, 1)
+            )
+        return finish(folder, stem, overviews)
+
+    before = everything_in(tmp_path)
+    monkeypatch.setattr(map_writer, "_finish", lose_a_block)
+    with pytest.raises(RasterError, match="does not read back"):
+        classify_scene(FakeClassifier(), *scene, tmp_path / "map.tif")
     assert everything_in(tmp_path) == before
 
 
