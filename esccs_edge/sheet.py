@@ -46,7 +46,11 @@ Place = tuple[int, int]  # row, column
 
 
 class Sheet:
-    """A page of two rows and two columns of panels, all showing the same ground."""
+    """A page of two rows and two columns of panels, all showing the same ground.
+
+    Attributes:
+        figure: The matplotlib figure.
+    """
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
@@ -59,8 +63,8 @@ class Sheet:
             _LEFT + 2 * max(self._width, 2.2) + _BETWEEN_COLUMNS + _RIGHT,
             _TOP + 2 * self._height + _BETWEEN_ROWS + _BOTTOM,
         )
-        self._figure = Figure(figsize=self._size, dpi=_DPI, facecolor="white")
-        FigureCanvasAgg(self._figure)
+        self.figure = Figure(figsize=self._size, dpi=_DPI, facecolor="white")
+        FigureCanvasAgg(self.figure)
         self._panels: dict[Place, Any] = {}
 
     def headline(self, title: str, *lines: str) -> None:
@@ -121,17 +125,17 @@ class Sheet:
             norm=Normalize(0, 1), interpolation="nearest",
         )  # fmt: skip
         left, bottom, width, height = axes.get_position().bounds
-        bar = self._figure.add_axes(
+        bar = self.figure.add_axes(
             (left + width + 0.12 / self._size[0], bottom, 0.14 / self._size[0], height)
         )
-        self._figure.colorbar(image, cax=bar, ticks=[0, 0.25, 0.5, 0.75, 1])
+        self.figure.colorbar(image, cax=bar, ticks=[0, 0.25, 0.5, 0.75, 1])
         bar.set_yticklabels(["0  SAR alone", "0.25", "0.5  both alike", "0.75", "1  optical alone"])
         bar.tick_params(labelsize=8.5, length=2, labelcolor=_INK)
 
     def png(self) -> bytes:
         """Return the page as a PNG file."""
         content = io.BytesIO()
-        self._figure.savefig(content, format="png", metadata={"Software": None})
+        self.figure.savefig(content, format="png", metadata={"Software": None})
         return content.getvalue()
 
     def _panel(self, place: Place, title: str) -> Any:
@@ -139,7 +143,7 @@ class Sheet:
         left = _LEFT + column * (self._width + _BETWEEN_COLUMNS)
         bottom = _BOTTOM + (1 - row) * (self._height + _BETWEEN_ROWS)
         page_width, page_height = self._size
-        axes = self._figure.add_axes(
+        axes = self.figure.add_axes(
             (left / page_width, bottom / page_height,
              self._width / page_width, self._height / page_height)
         )  # fmt: skip
@@ -195,7 +199,7 @@ class Sheet:
 
     def _text(self, left: float, from_top: float, text: str, **style: Any) -> None:
         width, height = self._size
-        self._figure.text(left / width, 1 - from_top / height, text,
+        self.figure.text(left / width, 1 - from_top / height, text,
                           **{"color": _INK, "va": "center", **style})  # fmt: skip
 
 
