@@ -9,10 +9,13 @@ candidate (as many bins as levels), which makes it the maximum rule under anothe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+
+from esccs_edge.errors import ArtifactError
 
 BINS = 2048
 #: Magnitudes an int8 can tell apart on one side of zero, with 0.
@@ -35,14 +38,23 @@ class Histogram:
         self.largest = 0.0
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Count the values of an array of any shape."""
+        """Count the values of an array of any shape.
+
+        Raises:
+            ArtifactError: A value is not finite, so the float model is broken.
+        """
         magnitudes = np.abs(values, dtype=np.float32).ravel()
         largest = float(magnitudes.max(initial=0.0))
+        if not math.isfinite(largest):
+            raise ArtifactError(
+                f"the float model computes {largest} on a calibration pair, expected finite values",
+                hint="Its weights are damaged or training diverged; train or export again",
+            )
         self.largest = max(self.largest, largest)
         if largest > 0:
             self._reach(largest)
-        scale = BINS / self.limit if self.limit else 0.0
-        bins = np.minimum((magnitudes * np.float32(scale)).astype(np.int32), BINS - 1)
+        shares = magnitudes / np.float32(self.limit or 1.0)
+        bins = np.minimum((shares * np.float32(BINS)).astype(np.int32), BINS - 1)
         self.counts += np.bincount(bins, minlength=BINS)
 
     def _reach(self, largest: float) -> None:

@@ -97,7 +97,7 @@ def quantize_student(
         if loss - error <= max_accuracy_loss:
             break
     else:
-        _refuse_loss(loss, error, best.method, max_accuracy_loss, len(labels))
+        raise _too_lossy(loss, error, best.method, max_accuracy_loss, len(labels))
     few = load_batches(index, bundle.manifest, pairs.held_out[:TENSOR_ERROR_PAIRS])
     measured = Measured(
         pairs=pairs,
@@ -163,8 +163,8 @@ def _badness(candidate: Candidate, exact: FloatArray, labels: LabelArray) -> tup
     return -accuracy(candidate.logits, labels).balanced_accuracy, squared
 
 
-def _refuse_loss(loss: float, error: float, method: str, allowed: float, pairs: int) -> None:
-    raise ArtifactError(
+def _too_lossy(loss: float, error: float, method: str, allowed: float, pairs: int) -> ArtifactError:
+    return ArtifactError(
         f"INT8 loses {loss:.2f} (+- {error:.2f}) points of balanced accuracy on {pairs} held-out "
         f"pairs with its best method {method!r}, expected at most {allowed:g}",
         hint="Use more calibration pairs that look like the real input, keep the float model, "

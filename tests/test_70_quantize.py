@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,12 @@ def test_entropy_clips_a_lone_outlier_and_keeps_an_even_spread():
     assert 2 < amax_by_entropy(lone) < 10
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_that_overflows_is_refused(value):
+    with pytest.raises(ArtifactError, match="finite"):
+        Histogram().add(np.array([1, value], np.float32))
+
+
 def test_a_tensor_that_is_always_zero_gets_a_usable_scale(calibrated):
     histogram = Histogram()
     histogram.add(np.zeros(10, np.float32))
@@ -166,6 +173,28 @@ def test_float_stems_leave_the_network_inputs_alone(calibrated):
     )
     assert not {"optical", "sar"} & set(recipe.activations)
     assert {"optical.stem.0", "sar.stem.0"} <= set(recipe.float_nodes)
+
+
+def with_wild_band(bundle: Bundle, band: int, factor: float) -> Bundle:
+    """The same function of the pixels, but one band comes in a much larger unit."""
+    model = onnx.load_from_string(bundle.read("student.onnx"))
+    stem = next(t for t in model.graph.initializer if t.name == "optical.stem.0.weight")
+    weight = onnx.numpy_helper.to_array(stem).copy()
+    weight[:, band] /= factor
+    stem.CopyFrom(onnx.numpy_helper.from_array(weight, stem.name))
+    std = list(bundle.manifest.optical.std)
+    std[band] /= factor
+    optical = replace(bundle.manifest.optical, std=tuple(std))
+    return bundle.add({"student.onnx": model.SerializeToString()}, optical=optical)
+
+
+def test_stems_stay_float_when_one_scale_cannot_serve_all_bands(index, tmp_path):
+    bundle = with_wild_band(exported_bundle(tmp_path / "b"), band=10, factor=2000.0)
+    bundle = quantize_student(bundle, index, methods=("max",))
+    report = json.loads(bundle.read("calibration.json"))
+    assert report["float_stems"] and {"optical.stem.0", "sar.stem.0"} <= set(report["float_nodes"])
+    assert report["balanced_accuracy_loss_points"] <= 1.0 + report["loss_standard_error_points"]
+    assert report["label_agreement"] > 0.9
 
 
 def test_an_int8_model_is_not_quantised_twice(int8):
