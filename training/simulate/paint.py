@@ -91,10 +91,10 @@ def _field(size: int, slope: float, rng: np.random.Generator, **shape: Any) -> F
 
 
 def _annual_crop(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
-    fields = parcels(axes, 36, 62, rng)
-    canvas.fill(mask, mixtures("AnnualCrop", 64, rng), chosen(fields.ids, 64, rng), 0.025)
-    hedged = chosen(fields.ids, 4, rng) == 0
-    canvas.fill(mask & hedged & (fields.border < 1.2), SPECTRA["Pasture"], 0, 0.05)
+    fields = parcels(axes, 48, 85, rng)
+    canvas.fill(mask, mixtures("AnnualCrop", 64, rng), chosen(fields.ids, 64, rng), 0.02)
+    hedged = chosen(fields.ids, 6, rng) == 0
+    canvas.fill(mask & hedged & (fields.border < 1.0), SPECTRA["Pasture"], 0, 0.05)
 
 
 def _permanent_crop(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
@@ -119,12 +119,12 @@ def _pasture(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -
 def _forest(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
     size = len(mask)
     canopy = 0.5 + 0.17 * _field(size, 3.2, rng) + 0.09 * _field(size, 1.2, rng)
-    canvas.fill(mask, _ramp("Forest", (0, 1, 3, 2)), _steps(canopy), 0.05)
+    canvas.fill(mask, _ramp("Forest", (0, 1, 3, 2)), _steps(canopy), 0.07)
 
 
 def _herbaceous(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
     size = len(mask)
-    scrub = 0.45 + 0.2 * _field(size, 2.6, rng) + 0.07 * _field(size, 1.0, rng)
+    scrub = 0.5 + 0.24 * _field(size, 2.6, rng) + 0.07 * _field(size, 1.0, rng)
     canvas.fill(mask, _ramp("HerbaceousVegetation", (2, 3, 4, 5)), _steps(scrub), 0.045)
 
 
@@ -155,9 +155,9 @@ def _industrial(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator
     works = SPECTRA["Industrial"]
     canvas.fill(mask, works, 3, 0.06)
     lots, sheds = parcels(axes, 23, 30, rng), parcels(axes, 8, 11, rng)
-    white = works[5] * np.linspace(1.0, 1.8, 4)[:, None]
+    white = works[5] * np.linspace(0.9, 1.6, 4)[:, None]
     blue = works[3] * np.where(np.arange(13) == 1, 1.5, np.where(np.arange(13) == 3, 0.8, 1.0))
-    roofs = np.concatenate([white, works[[4, 4, 2, 2, 3]], blue[None]]).astype(np.float32)
+    roofs = np.concatenate([white, works[[4, 4, 4, 2, 2, 2, 3, 3]], blue[None]]).astype(np.float32)
     canvas.fill(mask & (sheds.border > 2.2), roofs, chosen(sheds.ids, len(roofs), rng), 0.05)
     halls = chosen(lots.ids, 2, rng) == 0
     yard = mask & halls
@@ -191,9 +191,15 @@ def paint_river(canvas: Canvas, distance: Field, land: Mask, rng: np.random.Gene
     canvas.fill(land & (reach < half_width), _ramp("River", (0, 2)), _steps(0.5 * flow), 0.015)
 
 
-def paint_road(canvas: Canvas, distance: Field, land: Mask) -> None:
-    """Lay a motorway: two lanes, a median and green verges."""
+def paint_road(
+    canvas: Canvas, distance: Field, land: Mask, axes: Axes, rng: np.random.Generator
+) -> None:
+    """Lay a motorway: four lanes, a median, verges, and the small plots that roads leave over."""
     reach = np.abs(distance)
-    canvas.fill(land & (reach < 4.2), SPECTRA["Highway"], 1, 0.05)
-    canvas.fill(land & (reach < 2.6), SPECTRA["Highway"] * np.float32(1.12), 4, 0.03)
-    canvas.fill(land & (reach < 0.5), SPECTRA["Highway"], 3, 0.03)
+    plots = parcels(axes, 15, 24, rng)
+    canvas.fill(land & (reach < 15), mixtures("Highway", 32, rng, 0.1),
+                chosen(plots.ids, 32, rng), 0.05)  # fmt: skip
+    canvas.fill(land & (np.abs(distance - 13) < 0.8), SPECTRA["Highway"], 4, 0.03)
+    canvas.fill(land & (reach < 5.5), SPECTRA["Highway"], 1, 0.06)
+    canvas.fill(land & (reach < 3.4), SPECTRA["Highway"] * np.float32(1.15), 4, 0.03)
+    canvas.fill(land & (reach < 0.7), SPECTRA["Highway"], 3, 0.03)

@@ -92,7 +92,7 @@ def _landscape(
         paint(canvas, axes, labels == CLASSES.index(name), rng)
     river, road = _lines(size, rng)
     paint_river(canvas, river, ~sea, rng)
-    paint_road(canvas, road, ~sea)
+    paint_road(canvas, road, ~sea, axes, rng)
     labels[(np.abs(road) < ROAD_REACH) & ~sea] = CLASSES.index("Highway")
     labels[(np.abs(river) < RIVER_REACH) & ~sea] = CLASSES.index("River")
     return labels.astype(np.uint8), canvas.render(rng)
