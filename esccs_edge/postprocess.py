@@ -37,14 +37,14 @@ def predictions(
         BackendError: The arrays do not have one row per pair and one column per class.
     """
     _check_shapes(output, len(batch), len(manifest.classes))
-    finite = np.isfinite(output.logits).all(axis=1) & np.isfinite(output.gate).all(axis=1)
+    numbers = np.concatenate((output.logits, output.gate), axis=1)
+    finite = np.asarray(np.isfinite(numbers).all(axis=1))
     probabilities = softmax(output.logits, manifest.temperature)
-    is_finite: list[bool] = finite.tolist()
     rows = zip(
         batch,
         output.optical,
         output.sar,
-        is_finite,
+        finite.tolist(),
         probabilities.tolist(),
         output.gate.tolist(),
         strict=True,

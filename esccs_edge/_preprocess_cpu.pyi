@@ -1,0 +1,20 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+def preprocess(
+    images: Sequence[npt.NDArray[Any] | None],
+    out: npt.NDArray[np.float32],
+    mean: npt.NDArray[np.float32],
+    inv_std: npt.NDArray[np.float32],
+    stats: npt.NDArray[np.float64],
+    dn_scale: float,
+    dn_offset: float,
+    nodata: float | None,
+    low: float,
+    high: float,
+    linear_to_db: bool,
+    threads: int,
+) -> None: ...
