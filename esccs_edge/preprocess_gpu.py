@@ -207,8 +207,6 @@ def _stats(row: Any, pixels: int, channels: int, lowest: float, highest: float) 
 
 
 def _floats(order: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
-    """Undo the kernel's ``order``: positive floats had their sign bit set, negative ones were
-    inverted.
-    """
+    """Undo the kernel's ``order``, which sets the sign of positive floats and inverts others."""
     sign = np.uint32(0x80000000)
     return np.where(order & sign, order ^ sign, ~order).astype(np.uint32).view(np.float32)

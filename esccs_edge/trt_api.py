@@ -80,6 +80,23 @@ def load_flavor(name: FlavorName) -> Flavor:
     )
 
 
+def pick_flavor() -> Flavor:
+    """Return the TensorRT to run with here: ``tensorrt`` where installed, else ``rtx``.
+
+    Raises:
+        MissingDependencyError: Neither is installed.
+    """
+    for name in ("tensorrt", "rtx"):
+        try:
+            return load_flavor(name)
+        except MissingDependencyError:
+            continue
+    raise MissingDependencyError(
+        "the TensorRT backend needs TensorRT, which is not installed",
+        hint=f"{_INSTALL['tensorrt']}; or, for a GeForce or workstation GPU, {_INSTALL['rtx']}",
+    )
+
+
 def _broken(module: str, error: BaseException) -> BackendError:
     return BackendError(
         f"{module} is installed but does not load: {error}",
