@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small_student import calibrated_bundle, exported_bundle, small_index
@@ -61,6 +61,7 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 finite = st.floats(-1e4, 1e4, width=32)
 
 
+@settings(deadline=None)
 @given(st.lists(arrays(np.float32, st.integers(1, 50), elements=finite), min_size=1, max_size=5))
 def test_a_histogram_counts_every_value_and_every_method_stays_below_the_largest(parts):
     histogram = Histogram()
@@ -73,6 +74,7 @@ def test_a_histogram_counts_every_value_and_every_method_stays_below_the_largest
         assert 0 <= method(histogram) <= values.max()
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_the_percentile_of_a_growing_histogram_is_that_of_the_values(seed, parts):
     rng = np.random.default_rng(seed)
@@ -301,6 +303,15 @@ def test_an_unknown_method_and_unknown_labels_are_refused(index, tmp_path):
     other = bundle.add({}, classes=("A", "B", "C", "D"))
     with pytest.raises(InputError, match="labels"):
         quantize_student(other, index)
+
+
+def test_an_empty_index_is_refused_and_nothing_written(index, tmp_path):
+    (tmp_path / "empty.csv").write_text(index.read_text().splitlines()[0] + "\n")
+    bundle = exported_bundle(tmp_path / "b")
+    before = listing(bundle.folder)
+    with pytest.raises(InputError, match="no pairs"):
+        quantize_student(bundle, tmp_path / "empty.csv")
+    assert listing(bundle.folder) == before
 
 
 def test_a_bundle_that_was_not_exported_is_refused(index, tmp_path):

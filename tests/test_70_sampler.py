@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_student import small_index
 from tiny import CLASSES, tiny_manifest
@@ -39,6 +39,7 @@ def real_looking(tmp_path_factory) -> PairIndex:
     return read_index(small_index(folder, tiny_manifest(16), count=96))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=MIN_PAIRS, max_size=120),
     st.integers(8, 60),
