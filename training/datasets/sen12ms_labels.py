@@ -117,6 +117,8 @@ class _NumbersOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return an allowed NumPy name."""
+        if (module, name) == ("_codecs", "encode"):  # how protocol 2 spells bytes
+            return _latin1_bytes
         if (module, name) not in self._ALLOWED:
             raise InputError(
                 f"label file asks for {module}.{name}, expected numbers only",
@@ -126,3 +128,9 @@ class _NumbersOnly(pickle.Unpickler):
             return getattr(np, name)
         multiarray = np.core.multiarray if np.lib.NumpyVersion(np.__version__) < "2.0.0" else None
         return getattr(multiarray or np._core.multiarray, name)
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise InputError(f"label file asks for the codec {encoding!r}, expected latin1")
+    return text.encode("latin-1")

@@ -43,6 +43,10 @@ def split_by_group(
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.zeros((len(names), int(labels.max()) + 1))
     np.add.at(counts, (member, labels), 1)
+    if not every_class:
+        # Classes that stand in one place pull all places to one side; the total pulls back.
+        total = np.repeat(counts.sum(axis=1, keepdims=True), counts.shape[1], axis=1)
+        counts = np.column_stack([counts, total])
     wanted = np.outer(shares, counts.sum(axis=0))
     rng = np.random.default_rng(seed)
     best = min((_assign(counts, wanted, rng) for _ in range(ATTEMPTS)), key=lambda found: found[0])
