@@ -31,11 +31,14 @@ except ImportError as error:
 
 #: Classes the legend names; the rest is summed up.
 LEGEND_CLASSES = 14
+_LONGEST_NAME = 24
 #: All lengths on the sheet are in inches.
 _DPI = 110
 _PANEL = 4.6
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.75, 2.1, 1.2, 0.45
-_BETWEEN_COLUMNS, _BETWEEN_ROWS = 0.3, 0.45
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.75, 2.4, 1.2, 0.45
+_BETWEEN_COLUMNS, _BETWEEN_ROWS = 0.3, 0.55
+_NARROWEST, _LOWEST, _THINNEST = 3.2, 2.6, 0.3
+_TALLEST = 1.5  # times the width
 _INK = "#222222"
 _FAINT = "#666666"
 _ABSENT = tuple(value / 255 for value in ABSENT_COLOR)
@@ -56,16 +59,19 @@ class Sheet:
         self._grid = grid
         self._ground = _ground_size(grid)
         ratio = self._ground[1] / self._ground[0]
-        # A very long scene keeps its proportions down to a strip that can still be seen.
-        self._width = _PANEL * min(1.0, max(1.4 / ratio, 0.15))
-        self._height = _PANEL * min(1.4, max(ratio, 0.15))
+        # Cells stay readable for strips too; a panel has the scene's proportions in its cell.
+        self._cell = (
+            _clipped(_TALLEST * _PANEL / ratio, _NARROWEST, _PANEL),
+            _clipped(ratio * _PANEL, _LOWEST, _TALLEST * _PANEL),
+        )
+        width = min(self._cell[0], self._cell[1] / ratio)
+        self._panel_size = max(width, _THINNEST), max(width * ratio, _THINNEST)
         self._size = (
-            _LEFT + 2 * max(self._width, 2.2) + _BETWEEN_COLUMNS + _RIGHT,
-            _TOP + 2 * self._height + _BETWEEN_ROWS + _BOTTOM,
+            _LEFT + 2 * self._cell[0] + _BETWEEN_COLUMNS + _RIGHT,
+            _TOP + 2 * self._cell[1] + _BETWEEN_ROWS + _BOTTOM,
         )
         self.figure = Figure(figsize=self._size, dpi=_DPI, facecolor="white")
         FigureCanvasAgg(self.figure)
-        self._panels: dict[Place, Any] = {}
 
     def headline(self, title: str, *lines: str) -> None:
         """Write a title and smaller lines at the top."""
@@ -88,7 +94,7 @@ class Sheet:
             axes.text(0.5, 0.5, "not given", transform=axes.transAxes, ha="center", va="center",
                       color=_FAINT, size=12)  # fmt: skip
             return
-        side_px = round(max(self._width, self._height) * _DPI)
+        side_px = round(max(self._panel_size) * _DPI)
         shown = resized(picture, side_px, smooth=smooth)
         axes.imshow(shown, extent=self._extent(), aspect="auto", interpolation="nearest")
         if place[0] == 0:
@@ -103,16 +109,20 @@ class Sheet:
         order = [i for i in np.argsort(-counts[: len(names)], kind="stable") if counts[i]]
         colors = class_colors(names)
         share = counts / max(classes.size, 1)
-        handles = [_swatch(colors[i], f"{names[i]}  {_percent(share[i])}")
-                   for i in order[:LEGEND_CLASSES]]  # fmt: skip
+        handles = [
+            _swatch(colors[i], f"{_percent(share[i])}  {_short(names[i])}")
+            for i in order[:LEGEND_CLASSES]
+        ]
         if len(order) > LEGEND_CLASSES:
             rest = sum(share[i] for i in order[LEGEND_CLASSES:])
-            text = f"{len(order) - LEGEND_CLASSES} more  {_percent(rest)}"
+            text = f"{_percent(rest)}  {len(order) - LEGEND_CLASSES} more"
             handles.append(Patch(facecolor="none", edgecolor="none", label=text))
         if counts[NODATA]:
-            handles.append(_swatch(ABSENT_COLOR, f"no answer  {_percent(share[NODATA])}"))
-        self._panels[place].legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0,
+            handles.append(_swatch(ABSENT_COLOR, f"{_percent(share[NODATA])}  no answer"))
+        left, top = self._cell_corner(place)
+        self.figure.legend(
+            handles=handles, loc="upper left", borderaxespad=0,
+            bbox_to_anchor=((left + self._cell[0] + 0.12) / self._size[0], top / self._size[1]),
             frameon=False, fontsize=9, labelcolor=_INK, handlelength=1.2, handleheight=1.2,
         )  # fmt: skip
 
@@ -124,10 +134,8 @@ class Sheet:
             shares, extent=self._extent(), aspect="auto", cmap=_SHARE_COLORS,
             norm=Normalize(0, 1), interpolation="nearest",
         )  # fmt: skip
-        left, bottom, width, height = axes.get_position().bounds
-        bar = self.figure.add_axes(
-            (left + width + 0.12 / self._size[0], bottom, 0.14 / self._size[0], height)
-        )
+        left, top = self._cell_corner(place)
+        bar = self._axes(left + self._cell[0] + 0.12, top, 0.14, self._cell[1])
         self.figure.colorbar(image, cax=bar, ticks=[0, 0.25, 0.5, 0.75, 1])
         bar.set_yticklabels(["0  SAR alone", "0.25", "0.5  both alike", "0.75", "1  optical alone"])
         bar.tick_params(labelsize=8.5, length=2, labelcolor=_INK)
@@ -139,30 +147,38 @@ class Sheet:
         return content.getvalue()
 
     def _panel(self, place: Place, title: str) -> Any:
-        row, column = place
-        left = _LEFT + column * (self._width + _BETWEEN_COLUMNS)
-        bottom = _BOTTOM + (1 - row) * (self._height + _BETWEEN_ROWS)
-        page_width, page_height = self._size
-        axes = self.figure.add_axes(
-            (left / page_width, bottom / page_height,
-             self._width / page_width, self._height / page_height)
-        )  # fmt: skip
+        left, top = self._cell_corner(place)
+        axes = self._axes(left, top, *self._panel_size)
         axes.set_title(title, loc="left", size=10, color=_INK, pad=5)
-        self._coordinates(axes, row, column)
-        self._panels[place] = axes
+        self._coordinates(axes, place)
         return axes
 
-    def _coordinates(self, axes: Any, row: int, column: int) -> None:
+    def _cell_corner(self, place: Place) -> tuple[float, float]:
+        """Return left and top of a cell, measured from the left and bottom of the page."""
+        row, column = place
+        return (
+            _LEFT + column * (self._cell[0] + _BETWEEN_COLUMNS),
+            _BOTTOM + self._cell[1] + (1 - row) * (self._cell[1] + _BETWEEN_ROWS),
+        )
+
+    def _axes(self, left: float, top: float, width: float, height: float) -> Any:
+        page_width, page_height = self._size
+        return self.figure.add_axes(
+            (left / page_width, (top - height) / page_height,
+             width / page_width, height / page_height)
+        )  # fmt: skip
+
+    def _coordinates(self, axes: Any, place: Place) -> None:
         """Label the outer edges only; all panels show the same ground."""
         left, right, bottom, top = self._extent()
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
+        for axis, length in zip((axes.xaxis, axes.yaxis), self._panel_size, strict=True):
+            axis.set_major_locator(MaxNLocator(max(round(length), 1), min_n_ticks=1))
             axis.set_major_formatter(ScalarFormatter(useOffset=False))
             axis.get_major_formatter().set_scientific(False)
         axes.tick_params(labelsize=7, length=2, color=_FAINT, labelcolor=_FAINT,
-                         labelbottom=row == 1, labelleft=column == 0)  # fmt: skip
+                         labelbottom=place[0] == 1, labelleft=place[1] == 0)  # fmt: skip
         axes.tick_params(axis="y", labelrotation=90)
         for label in axes.yaxis.get_ticklabels():
             label.set_verticalalignment("center")
@@ -181,13 +197,13 @@ class Sheet:
             return
         length_m = bar_length_m(self._ground[0])
         width = length_m / self._ground[0]
-        height = 0.07 / self._height
+        height = 0.07 / self._panel_size[1]
         axes.add_patch(
             Rectangle((0.04, 0.045), width, height, transform=axes.transAxes, facecolor="white",
                       edgecolor="black", linewidth=0.8)
         )  # fmt: skip
-        axes.text(0.04 + width / 2, 0.06 + height, length_text(length_m), color="white", size=8.5,
-                  transform=axes.transAxes, ha="center", va="bottom",
+        axes.text(0.04, 0.06 + height, length_text(length_m), color="white", size=8.5,
+                  transform=axes.transAxes, ha="left", va="bottom",
                   path_effects=_OUTLINE)  # fmt: skip
 
     def _north(self, axes: Any) -> None:
@@ -212,6 +228,14 @@ def _ground_size(grid: Grid) -> tuple[float, float]:
 def _swatch(color: tuple[int, int, int], label: str) -> Any:
     red, green, blue = (value / 255 for value in color)
     return Patch(facecolor=(red, green, blue), edgecolor=_FAINT, linewidth=0.5, label=label)
+
+
+def _clipped(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def _percent(share: float) -> str:
