@@ -111,7 +111,7 @@ def check_parity(
     for name, run in _onnx_forms(bundle, optional=backend is not None).items():
         rows.append(_compare(name, run(inputs), inputs, expected, _file_tolerance(name)))
     if backend is not None:
-        reduced = not backend_is_exact or bundle.manifest.model.endswith(".int8.onnx")
+        reduced = not backend_is_exact or _is_reduced(bundle.manifest.model)
         tolerance = REDUCED_TOLERANCE if reduced else BACKEND_FP32_TOLERANCE
         found = _run_backend(backend, inputs, bundle.manifest)
         rows.append(_compare(f"backend {backend.name}", found, inputs, expected, tolerance))
@@ -125,7 +125,11 @@ def check_parity(
 
 
 def _file_tolerance(name: str) -> Tolerance:
-    return REDUCED_TOLERANCE if name.endswith(".int8.onnx") else FP32_TOLERANCE
+    return REDUCED_TOLERANCE if _is_reduced(name) else FP32_TOLERANCE
+
+
+def _is_reduced(name: str) -> bool:
+    return name.endswith((".int8.onnx", ".fp16.onnx"))
 
 
 def _onnx_forms(bundle: Bundle, optional: bool) -> dict[str, Callable[[Arrays], Arrays]]:

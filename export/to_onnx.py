@@ -32,6 +32,9 @@ from .simplify import simplified
 
 STUDENT_WEIGHTS = "student.safetensors"
 STUDENT_ONNX = "student.onnx"
+#: Made from an earlier `student.onnx`; they no longer belong to a bundle that is exported again.
+DERIVED_FILES = ("student.int8.onnx", "student.fp16.onnx", "calibration.json",
+                 "calibration-pairs.csv")  # fmt: skip
 #: The oldest opset the exporter writes without conversion; TensorRT 10.3 reads up to 20.
 OPSET = 18
 #: The oldest IR that carries opset 18, so that older runtimes accept the file.
@@ -40,6 +43,8 @@ IR_VERSION = 8
 
 def export_student(bundle: Bundle) -> Bundle:
     """Add `student.onnx` and `reference.npz` to a trained bundle and make the former its model.
+
+    An earlier calibration is dropped with its files, since it measured another graph.
 
     Args:
         bundle: Holds `student.safetensors`; ``provenance["architecture"]`` gives the branch sizes.
@@ -70,15 +75,23 @@ def export_student(bundle: Bundle) -> Bundle:
         "simplifier": simplifier,
         "weights_sha256": weights_digest,
     }
-    return bundle.add(
+    exported = _without(bundle, DERIVED_FILES).add(
         {
             STUDENT_ONNX: model.SerializeToString(deterministic=True),
             REFERENCE_NAME: pack_reference(inputs, answers),
         },
         model=STUDENT_ONNX,
-        quantization=None,  # an INT8 file made from earlier weights no longer belongs to this model
+        quantization=None,
         provenance={**manifest.provenance, "export": made_with},
     )
+    for name in DERIVED_FILES:  # last, when the manifest no longer names them
+        (bundle.folder / name).unlink(missing_ok=True)
+    return exported
+
+
+def _without(bundle: Bundle, names: tuple[str, ...]) -> Bundle:
+    files = {name: record for name, record in bundle.manifest.files.items() if name not in names}
+    return Bundle(bundle.folder, bundle.manifest.evolve(files=files))
 
 
 def load_student(bundle: Bundle) -> StudentNet:

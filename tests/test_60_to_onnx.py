@@ -100,8 +100,14 @@ def test_metadata_describes_the_model(exported):
     assert found["weights_sha256"] == manifest.files["student.safetensors"].sha256
 
 
-def test_same_weights_give_the_same_bytes(exported, tmp_path):
-    again = export_student(small_bundle(tmp_path / "again"))
+def test_same_weights_give_the_same_bytes_and_an_old_calibration_is_dropped(exported, tmp_path):
+    bundle = small_bundle(tmp_path / "again").add(
+        {"student.int8.onnx": b"of earlier weights"}, quantization={"scheme": "int8"}
+    )
+    again = export_student(bundle)
+    assert again.manifest.quantization is None
+    assert set(again.verify()) == {"student.safetensors", "student.onnx", "reference.npz"}
+    assert not (again.folder / "student.int8.onnx").exists()
     for name in ("student.onnx", "reference.npz"):
         assert again.manifest.files[name] == exported.manifest.files[name], name
     assert again.manifest.model == "student.onnx"
