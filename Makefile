@@ -13,6 +13,8 @@ ROOMS := esccs_edge training export calibration
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
 	$(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '.*')
 
+LISTING := $(shell echo $(sort $(SOURCES)) | cksum)
+
 .PHONY: demo test lint types wheel clean always
 
 demo: $(VENV)/installed-runtime
@@ -42,7 +44,7 @@ $(VENV)/made:
 
 # Changes when a source is added or removed, which the time of the other files does not tell.
 $(VENV)/sources: $(VENV)/made always
-	@echo $(sort $(SOURCES)) | cmp -s - $@ || echo $(sort $(SOURCES)) > $@
+	@echo "$(LISTING)" | cmp -s - $@ || echo "$(LISTING)" > $@
 
 $(VENV)/installed-runtime: $(VENV)/sources $(SOURCES)
 	$(BIN)/pip install --quiet ".[geo,view]"
