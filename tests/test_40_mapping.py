@@ -233,7 +233,7 @@ def test_a_scene_without_valid_pixels_gives_a_map_without_answers(tmp_path):
 
 def test_the_map_is_a_cog_that_explains_itself(tmp_path):
     optical = write_raster(tmp_path / "o.tif", random_scene(MANIFEST, 600, 520)[0])
-    classify_scene(FakeClassifier(), optical, None, tmp_path / "map.tif", stride=8)
+    classify_scene(FakeClassifier(tiny_manifest(64)), optical, None, tmp_path / "map.tif")
     with rasterio.open(tmp_path / "map.tif") as dataset:
         assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert dataset.overviews(1) == [2]
@@ -344,14 +344,15 @@ def test_a_stream_that_ends_early_is_an_error(tmp_path, scene):
 def test_a_full_disk_leaves_everything_as_it_was(tmp_path, share):
     """A limit on the size of a file stands in for the disk: writes beyond it fail."""
     paths = [write_raster(tmp_path / "o.tif", random_scene(MANIFEST, 600, 600)[0]), None]
-    classify_scene(FakeClassifier(), *paths, tmp_path / "map.tif", stride=8)
+    classifier = FakeClassifier(tiny_manifest(32))
+    classify_scene(classifier, *paths, tmp_path / "map.tif")
     before = everything_in(tmp_path)
     largest = max(len(before[name]) for name in ("map.tif", "map.scores.tif"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * largest), hard))
     try:
         with pytest.raises(RasterError, match="cannot write map.tif"):
-            classify_scene(FakeClassifier(), *paths, tmp_path / "map.tif", stride=8, overwrite=True)
+            classify_scene(classifier, *paths, tmp_path / "map.tif", overwrite=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert everything_in(tmp_path) == before

@@ -207,7 +207,7 @@ def test_many_classes_are_summed_up_in_the_legend():
 
 def test_a_large_scene_is_read_at_reduced_size(tmp_path):
     optical = write_raster(tmp_path / "o.tif", random_scene(MANIFEST, 1700, 900)[0])
-    classify_scene(FakeClassifier(), optical, None, tmp_path / "map.tif", stride=8)
+    classify_scene(FakeClassifier(tiny_manifest(64)), optical, None, tmp_path / "map.tif")
     result = read_map(tmp_path / "map.tif", 800)
     assert result.classes.shape == result.confidence.shape == (800, 424)
     assert (result.grid.height, result.grid.width) == (1700, 900)

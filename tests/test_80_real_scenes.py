@@ -165,7 +165,7 @@ def bigearthnet(sample_data, tmp_path_factory):
 
 
 def test_every_bigearthnet_pair_is_read_and_judged(bigearthnet, classifier):
-    """The optical product is L2A, so B10 is filled; what a trained L1C model makes of it is open."""
+    """The optical product is L2A, so B10 is filled; what a trained model makes of it is open."""
     manifest = classifier.manifest
     assert len(bigearthnet) == 6
     for files in bigearthnet.values():
