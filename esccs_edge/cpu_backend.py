@@ -15,9 +15,10 @@ import openvino as ov
 
 from .backend import Backend, Lane, LaneOutput
 from .bundle import Bundle
-from .errors import ArtifactError, BackendError, InputError, ManifestError
+from .errors import BackendError, InputError
 from .manifest import Manifest
 from .onnx_file import refuse_external_data
+from .openvino_model import load_model
 from .preprocess import preprocess
 from .scene import PixelStats, ScenePair
 
@@ -33,6 +34,7 @@ class CpuBackend(Backend):
         sar_is_linear: SAR pixels are linear sigma0 and are converted to dB.
         precision: ``"f32"`` for exact float arithmetic where parity is measured; None lets OpenVINO
             choose, which is bfloat16 on CPUs that have it.
+        cache: Keep the compiled model in the user's cache folder for the next start.
 
     Raises:
         ArtifactError: The model file is missing, altered, unreadable or not self-contained.
@@ -50,6 +52,7 @@ class CpuBackend(Backend):
         threads: int | None = None,
         sar_is_linear: bool = False,
         precision: str | None = None,
+        cache: bool = True,
     ) -> None:
         if precision not in (None, "f32"):
             raise InputError(f"precision is {precision!r}, expected None or 'f32'")
@@ -60,7 +63,14 @@ class CpuBackend(Backend):
         self._threads = threads
         self._sar_is_linear = sar_is_linear
         self._core = ov.Core()
-        self._compiled = _compile(self._core, content, manifest, threads, precision)
+        # One stream over all cores: the lowest latency for one pair, and no less throughput, since
+        # preprocessing of one lane overlaps with inference of the other.
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = threads
+        if precision is not None:
+            options["INFERENCE_PRECISION_HINT"] = precision
+        self._compiled = load_model(self._core, content, manifest, options, keep=cache)
 
     def open_lane(self) -> Lane:
         """Allocate input buffers for ``max_batch`` pairs and an inference request."""
@@ -179,43 +189,3 @@ class CpuLane(Lane):
 
 def _zeros(rows: int, columns: int) -> npt.NDArray[np.float32]:
     return np.zeros((rows, columns), np.float32)
-
-
-def _compile(
-    core: ov.Core, content: bytes, manifest: Manifest, threads: int | None, precision: str | None
-) -> Any:
-    try:
-        model = core.read_model(content, b"")
-    except RuntimeError as error:
-        raise ArtifactError(f"OpenVINO cannot read {manifest.model}: {error}") from error
-    _check_ports(model.inputs, manifest.inputs, manifest.model, "inputs")
-    _check_ports(model.outputs, manifest.outputs, manifest.model, "outputs")
-    # One stream over all cores: the lowest latency for one pair, and no less throughput here,
-    # since preprocessing of one lane overlaps with inference of the other.
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
-    if precision is not None:
-        options["INFERENCE_PRECISION_HINT"] = precision
-    try:
-        return core.compile_model(model, "CPU", options)
-    except RuntimeError as error:
-        raise BackendError(f"OpenVINO cannot compile {manifest.model}: {error}") from error
-
-
-def _check_ports(
-    ports: Sequence[Any], expected: dict[str, tuple[str | int, ...]], model: str, what: str
-) -> None:
-    found = {name: _port(port) for port in ports for name in port.get_names()}
-    wanted = {name: ("f32", *shape) for name, shape in expected.items()}
-    if len(ports) != len(expected) or any(found.get(n) != shape for n, shape in wanted.items()):
-        raise ManifestError(
-            f"{model} has {what} {found}, expected {wanted} from the manifest",
-            hint="Export the bundle again, so that model and manifest agree",
-        )
-
-
-def _port(port: Any) -> tuple[str | int, ...]:
-    shape = port.get_partial_shape()
-    dimensions = ["N" if axis.is_dynamic else axis.get_length() for axis in shape]
-    return (port.get_element_type().get_type_name(), *dimensions)

@@ -10,6 +10,20 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Keep tests, and the processes they start, out of the user's cache folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    folder.chmod(0o700)
+    before = os.environ.get("ESCCS_CACHE_DIR")
+    os.environ["ESCCS_CACHE_DIR"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["ESCCS_CACHE_DIR"]
+    else:
+        os.environ["ESCCS_CACHE_DIR"] = before
+
+
 @pytest.fixture
 def bundle(tmp_path: Path):
     """A bundle of the hand-checkable model, 16 x 16 pixels."""
