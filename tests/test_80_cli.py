@@ -398,11 +398,11 @@ def test_train_refuses_an_unknown_option_by_name(index, tmp_path):
 
 
 def test_train_settings_win_over_the_file(tmp_path):
-    from esccs_edge.cli.train import _options
+    from esccs_edge.cli.training_options import training_options
 
     config = tmp_path / "run.toml"
     config.write_text('data = "a.csv"\nseed = 1\n[student.schedule]\nepochs = 9\nbatch_size = 4\n')
-    found = _options(config, {"seed": 5}, ("student.schedule.epochs=2", "out=runs/x"))
+    found = training_options(config, {"seed": 5}, ("student.schedule.epochs=2", "out=runs/x"))
     assert (found.data, found.seed, found.out) == ("a.csv", 5, "runs/x")
     assert (found.student.schedule.epochs, found.student.schedule.batch_size) == (2, 4)
 
@@ -425,3 +425,22 @@ def test_train_ends_with_a_bundle_and_resumes_to_the_same(index, tmp_path):
     assert "already holds a run" in refused(run(*words))
     assert run_json(*words, "--resume") == trained
     assert run_json("verify", trained["bundle"])["files"] == ["student.safetensors"]
+
+
+def test_compare_refuses_an_unknown_method_and_writes_nothing(index, tmp_path):
+    out = tmp_path / "compare"
+    words = ("compare", "--train", index, "--test", index, "--out", out, "--methods", "magic")
+    assert "magic" in refused(run(*words))
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_compare_prints_its_table_and_resumes(index, tmp_path):
+    words = ("compare", "--train", index, "--test", index, "--out", tmp_path / "compare",
+             "--methods", "source-only", "--set", "teacher.network.width=4",
+             "--set", "teacher.schedule.epochs=1", "--set", "threads=1")  # fmt: skip
+    document = run_json(*words)
+    assert [row["method"] for row in document["rows"]] == ["source-only"]
+    assert 0 <= document["rows"][0]["balanced_accuracy_mean"] <= 1
+    assert run_json(*words, "--resume") == document
+    assert "| source-only |" in run(*words, "--resume").stdout

@@ -7,11 +7,15 @@ from pathlib import Path
 import click
 
 from .shell import Answer, command
+from .training_options import config_option, settings_option, training_options
 
 
 @command(
     "compare",
-    example="esccs-edge compare --train train.csv --test test.csv --seeds 3 --out runs/compare",
+    example="""
+    esccs-edge compare --train train.csv --test test.csv --out runs/compare --seeds 3
+    esccs-edge compare --train train.csv --test test.csv --out runs/compare --resume
+    """,
 )
 @click.option("--train", "train_index", required=True, metavar="INDEX", help="Training pairs.")
 @click.option("--test", "test_index", required=True, metavar="INDEX", help="Pairs to judge on.")
@@ -28,6 +32,8 @@ from .shell import Answer, command
     required=True,
     help="Folder of the runs and the table.",
 )
+@config_option
+@settings_option
 @click.option("--resume", is_flag=True, help="Keep the runs that are finished.")
 def run(
     train_index: str,
@@ -36,18 +42,26 @@ def run(
     seeds: int,
     jobs: int,
     out: Path,
+    config: Path | None,
+    settings: tuple[str, ...],
     resume: bool,
 ) -> Answer:
-    """Train and judge several methods on the same pairs."""
+    """Train and judge several methods on the same pairs.
+
+    All methods get the same clouds, seeds and schedules. OUT gets table.md, table.csv and
+    runs.json; finished runs are kept as they come, and --resume goes on with the rest.
+    """
     from ..training.compare import compare
 
-    report = compare(
+    comparison = compare(
         train_index,
         test_index,
-        methods=None if methods is None else tuple(methods.split(",")),
+        out,
+        methods=None if methods is None else [name.strip() for name in methods.split(",")],
         seeds=seeds,
         jobs=jobs,
-        out=out,
         resume=resume,
+        options=training_options(config, {}, settings),
     )
-    return Answer(report.to_dict(), report.to_table())
+    document = {"folder": comparison.folder, "rows": comparison.rows}
+    return Answer(document, (comparison.folder / "table.md").read_text(encoding="utf-8").rstrip())

@@ -1,0 +1,65 @@
+"""Options of training as `train` and `compare` take them: a TOML file, settings, then flags."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..training.options import TrainOptions
+
+config_option = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.toml",
+    help="Options of the run; what is given here beside it wins.",
+)
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other option by its dotted name, as in the file; may be repeated.",
+)
+
+
+def training_options(
+    config: Path | None, changes: Mapping[str, Any], settings: tuple[str, ...]
+) -> TrainOptions:
+    """Build the options of a run; of one option the last given wins: file, settings, changes."""
+    from ..training.options import TrainOptions, options_from, read_options
+
+    options = TrainOptions() if config is None else read_options(config)
+    document = options.as_dict()
+    for setting in settings:
+        _merge(document, _setting(setting))
+    return options_from({**document, **changes})
+
+
+def _setting(text: str) -> dict[str, Any]:
+    """Read ``a.b=1`` as TOML does; a bare word is text, so that paths need no quotes."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    key, equals, value = text.partition("=")
+    quoted = json.dumps(value.strip())
+    for line in (f"{key} = {value}", f"{key} = {quoted}") if equals else ():
+        try:
+            return tomllib.loads(line)
+        except tomllib.TOMLDecodeError:
+            continue
+    raise click.UsageError(f"--set is {text!r}, expected KEY=VALUE")
+
+
+def _merge(document: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(document.get(key), dict):
+            _merge(document[key], value)
+        else:
+            document[key] = value
