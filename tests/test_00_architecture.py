@@ -22,7 +22,9 @@ ROOMS = ("esccs_edge", "training", "export", "calibration")
 SIBLINGS = frozenset(ROOMS[1:])
 
 GPU = {"tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda", "pycuda"}
-LEARN = {"torch", "lightning", "torchmetrics", "safetensors", "tomli", "tqdm", "tensorboard"}
+LEARN = {"torch", "lightning", "torchmetrics", "safetensors", "tqdm", "tensorboard"}
+#: `tomli` is the standard library's `tomllib` for Python 3.10.
+STANDARD = set(sys.stdlib_module_names) | {"tomli"}
 ONNX = {"onnx", "onnxscript", "onnxsim", "onnxruntime"}
 
 #: First matching pattern -> third-party packages that the file may import, anywhere in it.
@@ -39,7 +41,6 @@ MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
     ("esccs_edge/pictures.py", {"numpy", "cv2", "matplotlib"}),
     ("esccs_edge/cli/demo_rasters.py", {"numpy", "click", "rasterio", "affine"}),
     ("esccs_edge/cli/inspect.py", {"numpy", "click", "onnx"}),
-    ("esccs_edge/cli/train.py", {"numpy", "click", "tomli"}),
     ("esccs_edge/cli/*.py", {"numpy", "click"}),
     ("esccs_edge/*.py", {"numpy"}),
     ("training/cloud_cover.py", {"numpy"}),
@@ -115,7 +116,7 @@ def _nodes(node: ast.AST, at_run_time: bool):
 
 def third_party(source: str) -> set[str]:
     tops = {name.split(".")[0] for name in imports(source, at_run_time=False)}
-    return tops - set(sys.stdlib_module_names) - {"esccs_edge"}
+    return tops - STANDARD - {"esccs_edge"}
 
 
 def inside(source: str) -> set[str]:
