@@ -78,7 +78,7 @@ class TrtBackend(Backend):
         self._model = manifest.model if precision is None else MODEL_FILES[precision]
         onnx = bundle.read(self._model)
         self._flavor = load_flavor(flavor) if flavor else pick_flavor()
-        self._lanes: weakref.WeakSet[TrtLane] = weakref.WeakSet()
+        self._lanes: list[TrtLane] = []
         self._loaded: LoadedEngine | None = None
         self._device = Device.open(ordinal)
         try:
@@ -102,7 +102,7 @@ class TrtBackend(Backend):
             raise ClosedError("the TensorRT backend was closed")
         with self._device.active():
             lane = TrtLane(self._device, self._loaded, self._kernels, self._manifest, self._options)
-        self._lanes.add(lane)
+        self._lanes = [*(known for known in self._lanes if not known.closed), lane]
         return lane
 
     def describe(self) -> dict[str, Any]:
@@ -131,10 +131,15 @@ class TrtBackend(Backend):
             }
 
     def close(self) -> None:
-        """Free lanes that are still open, then the engine, then the device. Idempotent."""
-        for lane in list(self._lanes):
+        """Free lanes that are still open, then the engine, then the device.
+
+        Idempotent; a forked child frees nothing, since all of it is the parent's.
+        """
+        if not self._device.is_ours:
+            return
+        for lane in self._lanes:
             lane.close()
-        if self._device.is_ours and self._loaded is not None:
+        if self._loaded is not None:
             with self._device.active():  # TensorRT frees device memory here
                 self._loaded = None
         self._device.close()

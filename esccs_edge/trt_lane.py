@@ -10,13 +10,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .backend import Lane, LaneOutput
-from .cuda.owners import Device, Graph, Kernel, Owner, Stream
+from .cuda.owners import (
+    Device,
+    DeviceMemory,
+    Event,
+    Graph,
+    HostMemory,
+    Kernel,
+    Owner,
+    Stream,
+)
 from .errors import BackendError, ClosedError, CudaError
 from .manifest import Manifest, ModalitySpec
 from .preprocess_gpu import (
@@ -33,6 +42,7 @@ from .scene import PixelStats, ScenePair
 from .trt_api import LoadedEngine, error_log, trt_error
 
 _AVAILABILITY_BLOCK = 128
+Kept = TypeVar("Kept", bound=Owner)
 _log = logging.getLogger("esccs_edge.tensorrt")
 
 
@@ -53,14 +63,56 @@ class LaneOptions:
     mapped: bool
 
 
+class Allocator:
+    """Makes what a lane needs and frees all of it at once, newest first."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._owned: list[Owner] = []
+
+    def stream(self) -> Stream:
+        """Make a stream."""
+        return self._keep(self.device.stream())
+
+    def event(self) -> Event:
+        """Make an event."""
+        return self._keep(self.device.event())
+
+    def memory(self, size: int) -> DeviceMemory:
+        """Allocate device memory."""
+        return self._keep(self.device.memory(size))
+
+    def pinned(self, size: int, mapped: bool) -> HostMemory:
+        """Allocate pinned host memory."""
+        return self._keep(self.device.pinned(size, mapped=mapped))
+
+    def settle(self) -> None:
+        """Wait for what is enqueued; the caller already has the error that counts."""
+        for owner in self._owned:
+            if isinstance(owner, Stream):
+                try:
+                    owner.synchronize()
+                except CudaError as error:
+                    _log.debug("while settling: %s", error)
+
+    def free(self) -> None:
+        """Free everything; nothing may be enqueued."""
+        while self._owned:
+            self._owned.pop().close()
+
+    def _keep(self, owner: Kept) -> Kept:
+        self._owned.append(owner)
+        return owner
+
+
 class Staging:
     """Bytes that host and device both see: pinned plus a device twin, or the same when mapped."""
 
-    def __init__(self, device: Device, size: int, mapped: bool) -> None:
-        self.host = device.pinned(size, mapped=mapped)
-        self.array = self.host.array
-        self._memory = None if mapped else device.memory(size)
-        self.address = self.host.address if self._memory is None else self._memory.address
+    def __init__(self, make: Allocator, size: int, mapped: bool) -> None:
+        host = make.pinned(size, mapped)
+        self._memory = None if mapped else make.memory(size)
+        self.array = host.array
+        self.address = host.address if self._memory is None else self._memory.address
 
     def upload(self, size: int, stream: Stream) -> None:
         """Enqueue making the first ``size`` bytes visible to the device."""
@@ -71,10 +123,6 @@ class Staging:
         """Enqueue making all bytes visible to the host."""
         if self._memory is not None:
             self._memory.download(self.array, stream)
-
-    def owners(self) -> list[Owner]:
-        """Return what must be closed."""
-        return [self.host] if self._memory is None else [self.host, self._memory]
 
 
 class Results:
@@ -111,17 +159,17 @@ class Branch:
     """One modality of a lane: its stream, its raw pixels and its network input."""
 
     def __init__(
-        self, device: Device, spec: ModalitySpec, pixels: int, options: LaneOptions, to_db: bool
+        self, make: Allocator, spec: ModalitySpec, pixels: int, options: LaneOptions, to_db: bool
     ) -> None:
         channels = len(spec.channels)
         self.layout = RawLayout(options.max_batch, channels, pixels)
         self.present: list[bool] = []
-        self.stream = device.stream()
-        self.uploaded, self.ready = device.event(), device.event()
-        self.raw = Staging(device, self.layout.capacity, options.mapped)
-        self.input = device.memory(aligned(options.max_batch * channels * pixels * 4))
+        self.stream = make.stream()
+        self.uploaded, self.ready = make.event(), make.event()
+        self.raw = Staging(make, self.layout.capacity, options.mapped)
+        self.input = make.memory(aligned(options.max_batch * channels * pixels * 4))
         table = statistics(spec)
-        self._statistics = Staging(device, table.nbytes, options.mapped)
+        self._statistics = Staging(make, table.nbytes, options.mapped)
         self._statistics.array[:] = table.reshape(-1).view(np.uint8)
         self._statistics.upload(table.nbytes, self.stream)
         self._launch = launch_of(channels, pixels)
@@ -157,12 +205,6 @@ class Branch:
         channels = len(self._spec.channels)
         return read_stats(rows[: len(self.present)], self.present, channels, self._pixels)
 
-    def owners(self) -> list[Owner]:
-        """Return what must be closed, in the order of making."""
-        events: list[Owner] = [self.uploaded, self.ready]
-        memory = [*self.raw.owners(), self.input, *self._statistics.owners()]
-        return [self.stream, *events, *memory]
-
 
 class TrtLane(Lane):
     """See the module; made by `TrtBackend.open_lane`, with the device active."""
@@ -179,25 +221,38 @@ class TrtLane(Lane):
         self._preprocess, self._count_shares = kernels
         self._pixels = manifest.patch_size**2
         self._errors = error_log(loaded.flavor)
-        self._owned: list[Owner] = []
         self._shapes = {name: shape[1:] for name, shape in manifest.inputs.items()}
-        self.compute = self._keep(device.stream())
-        self._fork, self._done = self._keep(device.event()), self._keep(device.event())
-        self._aux = [self._keep(device.stream()) for _ in range(loaded.engine.num_aux_streams)]
-        self._optical = self._branch(manifest.optical, False)
-        self._sar = self._branch(manifest.sar, options.sar_is_linear)
-        self._availability = self._keep(device.memory(aligned(options.max_batch * 8)))
         self._results = Results(manifest, options.max_batch)
-        self._staged = Staging(device, self._results.size, options.mapped)
-        self._owned += self._staged.owners()
         self._contexts: dict[int, Any] = {}
         self._bound: dict[int, int] = {}
         self._graphs: dict[int, Graph | None] = {}
         self._batch = 0
+        self._closed = False
+        self._make = Allocator(device)
+        try:
+            self._allocate(manifest, loaded.engine.num_aux_streams)
+        except BaseException:
+            self.close()
+            raise
+
+    def _allocate(self, manifest: Manifest, aux_streams: int) -> None:
+        make, options = self._make, self._options
+        self.compute = make.stream()
+        self._fork, self._done = make.event(), make.event()
+        self._aux = [make.stream() for _ in range(aux_streams)]
+        self._optical = Branch(make, manifest.optical, self._pixels, options, False)
+        self._sar = Branch(make, manifest.sar, self._pixels, options, options.sar_is_linear)
+        self._availability = make.memory(aligned(options.max_batch * 8))
+        self._staged = Staging(make, self._results.size, options.mapped)
+
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self._closed
 
     def start(self, batch: Sequence[ScenePair]) -> None:
         """Copy the pixels into pinned memory and enqueue everything else."""
-        if not self._owned:
+        if self._closed:
             raise ClosedError("the lane was closed")
         if self._batch or not 1 <= len(batch) <= self._options.max_batch:
             raise BackendError(
@@ -211,7 +266,7 @@ class TrtLane(Lane):
                 self._run(len(batch))
                 self._done.record(self.compute)
             except BackendError:
-                self._settle()
+                self._make.settle()
                 raise
         self._batch = len(batch)
 
@@ -232,18 +287,16 @@ class TrtLane(Lane):
 
     def close(self) -> None:
         """Let running work end, then free contexts, graphs and memory, newest first."""
-        if not self._owned:
+        if self._closed or not self._device.is_ours:
             return
+        self._closed = True
         with self._device.active():
-            self._settle()
+            self._make.settle()
             for graph in self._graphs.values():
                 if graph is not None:
                     graph.close()
-            self._graphs.clear()
             self._contexts.clear()  # before the memory they point to
-            for owner in reversed(self._owned):
-                owner.close()
-        self._owned.clear()
+            self._make.free()
 
     def _run(self, batch: int) -> None:
         """Launch the graph of this batch size, or enqueue plainly (and capture from the second)."""
@@ -343,23 +396,6 @@ class TrtLane(Lane):
     def _require(self, accepted: bool, what: str) -> None:
         if not accepted:
             raise trt_error(f"Setting the {what}", self._errors, running=True)
-
-    def _settle(self) -> None:
-        """Wait for what is enqueued; the caller already has the error that counts."""
-        for stream in (self._optical.stream, self._sar.stream, self.compute):
-            try:
-                stream.synchronize()
-            except CudaError as error:
-                _log.debug("while settling: %s", error)
-
-    def _branch(self, spec: ModalitySpec, to_db: bool) -> Branch:
-        branch = Branch(self._device, spec, self._pixels, self._options, to_db)
-        self._owned += branch.owners()
-        return branch
-
-    def _keep(self, owner: Any) -> Any:
-        self._owned.append(owner)
-        return owner
 
 
 def _without_graph(options: LaneOptions, batch: int) -> LaneOptions:

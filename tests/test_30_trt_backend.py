@@ -1,0 +1,426 @@
+"""The GPU lane's order of work, on a fake GPU that interleaves streams at random.
+
+The preprocessing kernels are the real source, compiled for the CPU; the engine is tiny's NumPy
+twin. `gpu` tests at the end run the same on a real GPU with a real TensorRT.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from fake_gpu import FakeDriver, fake_flavor, host_kernels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import raw_pair, tiny_bundle, tiny_manifest
+
+from esccs_edge import trt_backend
+from esccs_edge.cuda.owners import Device
+from esccs_edge.cuda.probe import probe_driver
+from esccs_edge.engine_cache import EngineCache
+from esccs_edge.errors import BackendError, ClosedError, CudaError
+from esccs_edge.scene import ScenePair
+from esccs_edge.trt_api import LoadedEngine, error_log
+from esccs_edge.trt_build import BuiltPlan
+
+#: Kernels differ from the CPU module by nothing but the order of the sum behind the mean, and the
+#: fake engine from OpenVINO by the order of a dot product of 15 float32 numbers.
+MEAN_RTOL = 1e-5
+ENGINE_ATOL = 1e-4
+
+
+class Machine:
+    """A fake GPU with TensorRT, put in place of the real ones."""
+
+    def __init__(self, monkeypatch, folder, **driver):
+        host_kernels()
+        self.manifest = tiny_manifest()
+        self.driver = FakeDriver(**driver)
+        self.flavor = fake_flavor(self.driver, self.manifest)
+        self.folder = folder
+        self.builds, self.loads, self.refuse = 0, [], 0
+        patch = monkeypatch.setattr
+        patch(trt_backend.Device, "open", classmethod(lambda cls, ordinal=0: Device(self.driver)))
+        patch(trt_backend, "pick_flavor", lambda: self.flavor)
+        patch(trt_backend, "load_fatbin", lambda: b"fake")
+        patch(trt_backend, "build_plan", self._build)
+        patch(trt_backend, "load_engine", self._load)
+
+    def _build(self, flavor, onnx, manifest, options, *, progress=None, timing_cache=None):
+        self.builds += 1
+        return BuiltPlan(b"plan %d" % self.builds, b"timings")
+
+    def _load(self, flavor, plan):
+        self.loads.append(plan)
+        if self.refuse:
+            self.refuse -= 1
+            raise BackendError("made for compute 8.6, this is 7.5", action="rebuild")
+        return LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
+
+    def open(self, max_batch=8, **options):
+        bundle = tiny_bundle(self.folder / "bundle")
+        cache = EngineCache(self.folder / "engines")
+        return trt_backend.TrtBackend(
+            bundle, bundle.manifest, max_batch=max_batch, cache=cache, **options
+        )
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    return Machine(monkeypatch, tmp_path)
+
+
+def awkward_batch(manifest, count=5):
+    """Both, one or no modality; nodata, NaN and infinity; three stored types."""
+    pairs = []
+    for seed in range(count):
+        optical, sar = raw_pair(manifest, seed)
+        if seed % 5 == 1:
+            optical[:, :3] = 0
+            sar[0, 4, 4], sar[1, 5, 5] = np.nan, np.inf
+        elif seed % 5 == 2:
+            optical = (optical * 1e-4).astype(np.float32)
+            optical[3, 0, 0] = np.inf
+        elif seed % 5 == 3:
+            optical = optical.astype(np.int16) - 500
+        pairs.append(ScenePair(None if seed % 5 == 4 else optical, None if seed % 5 == 2 else sar))
+    return pairs
+
+
+def cpu_answer(bundle_folder, pairs, **options):
+    from esccs_edge.bundle import Bundle
+    from esccs_edge.cpu_backend import CpuBackend
+
+    bundle = Bundle.open(bundle_folder)
+    backend = CpuBackend(
+        bundle, bundle.manifest, max_batch=len(pairs), threads=1, precision="f32", **options
+    )
+    lane = backend.open_lane()
+    lane.start(pairs)
+    output = lane.finish()
+    lane.close()
+    backend.close()
+    return output
+
+
+def assert_same(found, wanted):
+    np.testing.assert_allclose(found.logits, wanted.logits, atol=ENGINE_ATOL)
+    np.testing.assert_allclose(found.gate, wanted.gate, atol=ENGINE_ATOL)
+    for mine, theirs in zip((found.optical, found.sar), (wanted.optical, wanted.sar), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert (a.pixels, a.valid, a.nonfinite) == (b.pixels, b.valid, b.nonfinite)
+            assert (a.below, a.above) == (b.below, b.above)
+            np.testing.assert_array_equal([a.minimum, a.maximum], [b.minimum, b.maximum])
+            np.testing.assert_allclose(a.mean, b.mean, rtol=MEAN_RTOL)
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_lane_answers_as_the_cpu_backend_in_any_order_of_streams(
+    monkeypatch, tmp_path, seed, integrated
+):
+    machine = Machine(monkeypatch, tmp_path, seed=seed, integrated=integrated)
+    backend = machine.open()
+    lane = backend.open_lane()
+    for count in (5, 1, 8, 5):
+        pairs = awkward_batch(machine.manifest, count)
+        lane.start(pairs)
+        assert_same(lane.finish(), cpu_answer(tmp_path / "bundle", pairs))
+    backend.close()
+    assert machine.driver.released
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from([1, 2, 3, 8]), min_size=3, max_size=8), st.integers(0, 1000))
+def test_graphs_replay_the_same_answers(tmp_path_factory, sizes, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        machine = Machine(patch, tmp_path_factory.mktemp("m"), seed=seed)
+        backend = machine.open(graph_batches=(1, 3, 8))
+        lane = backend.open_lane()
+        for turn, count in enumerate(sizes):
+            pairs = [ScenePair(*raw_pair(machine.manifest, turn * 10 + i)) for i in range(count)]
+            lane.start(pairs)
+            assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs))
+        again = [size for size in (1, 3, 8) if sizes.count(size) > 1]
+        assert machine.driver.log.count("begin_capture") == len(again)
+        backend.close()
+
+
+def test_start_waits_for_nothing_and_finish_for_one_event_only(machine):
+    backend = machine.open()
+    lane = backend.open_lane()
+    lane.start(awkward_batch(machine.manifest))
+    log = machine.driver.log
+    assert "synchronize_event" not in log and "synchronize_stream" not in log
+    lane.finish()
+    assert log.count("synchronize_event") == 1 and "synchronize_stream" not in log
+    backend.close()
+
+
+def test_branches_upload_and_preprocess_on_streams_of_their_own(machine):
+    backend = machine.open(graph_batches=())
+    lane = backend.open_lane()
+    lane.start(awkward_batch(machine.manifest))
+    queues = [[op[0] for op in s.queue] for s in machine.driver.streams if s.queue]
+    compute, *branches = sorted(queues, key=lambda q: q.count("wait"), reverse=True)
+    assert len(branches) == 2 and all("wait" not in queue for queue in branches)
+    assert compute == ["wait", "wait", "do", "do", "do", "record"]
+    lane.finish()
+    backend.close()
+
+
+def test_two_lanes_share_the_engine_and_nothing_else(machine):
+    backend = machine.open()
+    first, second = backend.open_lane(), backend.open_lane()
+    one, two = awkward_batch(machine.manifest, 3), awkward_batch(machine.manifest, 5)
+    first.start(one)
+    second.start(two)
+    assert_same(second.finish(), cpu_answer(machine.folder / "bundle", two))
+    assert_same(first.finish(), cpu_answer(machine.folder / "bundle", one))
+    assert machine.builds == 1
+    backend.close()
+
+
+def test_outputs_belong_to_the_caller(machine):
+    backend = machine.open()
+    lane = backend.open_lane()
+    lane.start(awkward_batch(machine.manifest, 2))
+    first = lane.finish()
+    kept = first.logits.copy()
+    lane.start(awkward_batch(machine.manifest, 5))
+    lane.finish()
+    np.testing.assert_array_equal(first.logits, kept)
+    backend.close()
+
+
+def test_linear_sar_is_converted_on_the_device(machine):
+    backend = machine.open(sar_is_linear=True)
+    lane = backend.open_lane()
+    pairs = [
+        ScenePair(p.optical, np.float32(10) ** (p.sar / np.float32(10)))
+        for p in (ScenePair(*raw_pair(machine.manifest, i)) for i in range(3))
+    ]
+    lane.start(pairs)
+    assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs, sar_is_linear=True))
+    backend.close()
+
+
+def test_integrated_gpu_copies_nothing(monkeypatch, tmp_path):
+    machine = Machine(monkeypatch, tmp_path, integrated=True)
+    backend = machine.open()
+    lane = backend.open_lane()
+    lane.start(awkward_batch(machine.manifest))
+    lane.finish()
+    assert not {"copy_to_device", "copy_to_host"} & set(machine.driver.log)
+    assert backend.describe()["copies"] is False
+    backend.close()
+
+
+def test_discrete_gpu_uploads_only_the_bytes_of_the_batch(machine):
+    backend = machine.open()
+    lane = backend.open_lane()
+    lane.start(awkward_batch(machine.manifest, 1))
+    used = lane._optical.layout.header_bytes + 13 * 16 * 16 * 2
+    assert lane._optical.layout.fill(lane._optical.raw.array, [p.optical for p in
+                                     awkward_batch(machine.manifest, 1)]) == used  # fmt: skip
+    lane.finish()
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    "code, action",
+    [
+        ("FAILED_EXECUTION", "retry"),
+        ("FAILED_COMPUTATION", "retry"),
+        ("FAILED_ALLOCATION", "smaller-batch"),
+        ("INTERNAL_ERROR", "restart"),
+        ("UNSUPPORTED_STATE", "rebuild"),
+        ("INVALID_ARGUMENT", ""),
+    ],
+)
+def test_tensorrts_error_says_what_may_help_and_the_lane_lives_on(machine, code, action):
+    backend = machine.open()
+    lane = backend.open_lane()
+    machine.flavor.trt.run_errors.append((code, "some kernel"))
+    with pytest.raises(BackendError, match="some kernel") as caught:
+        lane.start(awkward_batch(machine.manifest))
+    assert caught.value.action == action
+    pairs = awkward_batch(machine.manifest)
+    lane.start(pairs)
+    assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs))
+    backend.close()
+
+
+@pytest.mark.parametrize("call", ["copy_to_device", "launch", "synchronize_event", "record_event"])
+@pytest.mark.parametrize("number, action", [(2, "smaller-batch"), (700, "restart"), (1, "")])
+def test_cuda_error_in_a_batch_reaches_the_caller(monkeypatch, tmp_path, call, number, action):
+    machine = Machine(monkeypatch, tmp_path)
+    backend = machine.open()
+    lane = backend.open_lane()
+    before = machine.driver.log.count(call)
+    machine.driver.fail = {call: (before + 1, (number, "CUDA_ERROR_X", "it broke"))}
+    with pytest.raises(CudaError, match="CUDA_ERROR_X.*it broke") as caught:
+        lane.start(awkward_batch(machine.manifest))
+        lane.finish()
+    assert caught.value.action == action
+    backend.close()
+    assert machine.driver.released
+
+
+@pytest.mark.parametrize("call", ["create_stream", "alloc", "alloc_host", "create_event"])
+def test_lane_that_cannot_be_opened_leaks_nothing(machine, call):
+    backend = machine.open()
+    for failing in range(1, 40):
+        machine.driver.log.clear()
+        machine.driver.fail = {call: (failing, (2, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"))}
+        try:
+            lane = backend.open_lane()
+        except CudaError as error:
+            assert error.action == "smaller-batch"
+        else:
+            lane.close()
+            break
+    assert failing > 2
+    machine.driver.fail = {}
+    backend.close()
+    assert machine.driver.released and not machine.driver.live
+
+
+def test_no_memory_for_a_context_suggests_a_smaller_batch(machine):
+    backend = machine.open()
+    machine.flavor.trt.no_context = True
+    lane = backend.open_lane()
+    with pytest.raises(BackendError, match="execution context") as caught:
+        lane.start(awkward_batch(machine.manifest))
+    assert caught.value.action == "smaller-batch"
+    backend.close()
+
+
+def test_capture_that_fails_says_so_once_and_runs_plainly(machine, caplog):
+    backend = machine.open(graph_batches=(5,))
+    lane = backend.open_lane()
+    machine.driver.fail = {"end_capture": (1, (900, "CAPTURE_UNSUPPORTED", "not while capturing"))}
+    with caplog.at_level(logging.WARNING, "esccs_edge.tensorrt"):
+        for _ in range(4):
+            pairs = awkward_batch(machine.manifest)
+            lane.start(pairs)
+            assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs))
+    assert [r.getMessage().startswith("No CUDA graph") for r in caplog.records] == [True]
+    backend.close()
+
+
+def test_graph_runs_need_no_launches_of_their_own(machine):
+    backend = machine.open(graph_batches=(5,))
+    lane = backend.open_lane()
+    for _ in range(3):
+        lane.start(awkward_batch(machine.manifest))
+        lane.finish()
+    launches = machine.driver.log.count("launch")
+    lane.start(awkward_batch(machine.manifest))
+    lane.finish()
+    assert machine.driver.log.count("launch") == launches
+    assert machine.driver.log.count("launch_graph") == 3
+    backend.close()
+
+
+def test_provider_without_graphs_runs_plainly_unless_asked(monkeypatch, tmp_path):
+    machine = Machine(monkeypatch, tmp_path, has_graphs=False)
+    backend = machine.open()
+    assert backend.describe()["graph_batches"] == []
+    backend.close()
+    machine.driver.released = False
+    with pytest.raises(BackendError, match="CUDA graphs were asked for"):
+        machine.open(graph_batches=(1,))
+
+
+def test_aux_streams_are_our_own(machine):
+    backend = machine.open(graph_batches=())
+    lane = backend.open_lane()
+    lane.start(awkward_batch(machine.manifest, 1))
+    lane.finish()
+    context = next(iter(lane._contexts.values()))
+    assert context.aux == [lane._aux[0].number] != [lane.compute.number]
+    backend.close()
+
+
+def test_engine_is_built_once_and_then_comes_from_the_cache(machine):
+    machine.open().close()
+    machine.driver.released = False
+    machine.open().close()
+    assert machine.builds == 1 and machine.loads == [b"plan 1", b"plan 1"]
+
+
+def test_engine_that_this_gpu_refuses_is_built_again_once(machine):
+    machine.refuse = 1
+    machine.open().close()
+    assert machine.builds == 2 and machine.loads == [b"plan 1", b"plan 2"]
+
+
+def test_engine_refused_twice_is_an_error_and_everything_is_freed(machine):
+    machine.refuse = 2
+    with pytest.raises(BackendError, match="compute 8.6"):
+        machine.open()
+    assert machine.driver.released
+
+
+def test_max_batch_stays_inside_the_engines_profile(machine):
+    backend = machine.open(max_batch=1000)
+    assert backend.max_batch == 8
+    backend.close()
+
+
+def test_wrong_use_of_a_lane_is_refused(machine):
+    backend = machine.open()
+    lane = backend.open_lane()
+    with pytest.raises(BackendError, match="no batch was started"):
+        lane.finish()
+    with pytest.raises(BackendError, match="9 pairs"):
+        lane.start(awkward_batch(machine.manifest, 9))
+    lane.start(awkward_batch(machine.manifest, 2))
+    with pytest.raises(BackendError, match="2 in flight"):
+        lane.start(awkward_batch(machine.manifest, 2))
+    lane.close()
+    lane.close()
+    with pytest.raises(ClosedError):
+        lane.start(awkward_batch(machine.manifest, 2))
+    backend.close()
+    backend.close()
+    with pytest.raises(ClosedError):
+        backend.open_lane()
+
+
+def test_close_while_a_batch_is_in_flight_frees_everything(machine):
+    backend = machine.open()
+    backend.open_lane().start(awkward_batch(machine.manifest))
+    backend.close()
+    assert machine.driver.released and not machine.driver.live
+
+
+def test_no_gpu_is_said_before_any_library_is_loaded(tmp_path):
+    if not probe_driver().problem:
+        pytest.skip("this host has a GPU")
+    bundle = tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(BackendError, match="no GPU can be used"):
+        trt_backend.TrtBackend(bundle, bundle.manifest, max_batch=4, flavor="rtx")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(probe_driver().problem), reason=f"no GPU: {probe_driver().problem}")
+@pytest.mark.parametrize("provider", ["cuda-python", "pycuda"])
+def test_real_gpu_answers_as_the_cpu_backend(monkeypatch, tmp_path, provider):
+    pytest.importorskip({"cuda-python": "cuda.bindings", "pycuda": "pycuda"}[provider])
+    monkeypatch.setenv("ESCCS_CUDA", provider)
+    bundle = tiny_bundle(tmp_path / "bundle")
+    cache = EngineCache(tmp_path / "engines")
+    backend = trt_backend.TrtBackend(bundle, bundle.manifest, max_batch=8, cache=cache)
+    lanes = [backend.open_lane() for _ in range(2)]
+    for count in (5, 5, 5, 1, 8, 1, 8, 8, 5):
+        pairs = awkward_batch(bundle.manifest, count)
+        for lane in lanes:
+            lane.start(pairs)
+        for lane in lanes:
+            assert_same(lane.finish(), cpu_answer(tmp_path / "bundle", pairs))
+    for lane in lanes:
+        lane.close()
+    backend.close()
