@@ -109,12 +109,12 @@ def check_parity(
     inputs, expected = read_reference(bundle)
     rows = []
     for name, run in _onnx_forms(bundle, optional=backend is not None).items():
-        rows.append(_compare(name, run(inputs), inputs, expected, _file_tolerance(name)))
+        rows.append(compare_outputs(name, run(inputs), inputs, expected, _file_tolerance(name)))
     if backend is not None:
         reduced = not backend_is_exact or _is_reduced(bundle.manifest.model)
         tolerance = REDUCED_TOLERANCE if reduced else BACKEND_FP32_TOLERANCE
         found = _run_backend(backend, inputs, bundle.manifest)
-        rows.append(_compare(f"backend {backend.name}", found, inputs, expected, tolerance))
+        rows.append(compare_outputs(f"backend {backend.name}", found, inputs, expected, tolerance))
     report = ParityReport(tuple(rows))
     if problems := [f"{row.name}: {row.problem}" for row in rows if row.problem]:
         raise ArtifactError(
@@ -197,9 +197,10 @@ def _raw(normalized: npt.NDArray[np.float32], spec: ModalitySpec) -> npt.NDArray
     return np.where(invalid, np.float32(np.nan), raw)
 
 
-def _compare(
+def compare_outputs(
     name: str, found: Mapping[str, Any], inputs: Arrays, expected: Arrays, tolerance: Tolerance
 ) -> ParityRow:
+    """Compare one form's outputs with the expected ones; the row says what is wrong, if any."""
     allowed = tolerance.logits * max(1.0, float(np.abs(expected["logits"]).max()))
     worst_logit = float(np.abs(found["logits"] - expected["logits"]).max())
     worst_gate = float(np.abs(found["gate"] - expected["gate"]).max())

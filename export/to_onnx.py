@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -27,7 +29,8 @@ from esccs_edge.manifest import GATE_ORDER, Manifest
 from esccs_edge.training.networks import EncoderOptions, StudentNet
 
 from .graph_names import with_stable_names
-from .reference import REFERENCE_NAME, pack_reference, reference_inputs
+from .parity import FP32_TOLERANCE, compare_outputs
+from .reference import REFERENCE_NAME, Arrays, pack_reference, reference_inputs
 from .simplify import simplified
 
 STUDENT_WEIGHTS = "student.safetensors"
@@ -53,7 +56,8 @@ def export_student(bundle: Bundle) -> Bundle:
         The extended bundle. ``provenance["export"]`` says with what it was made.
 
     Raises:
-        ArtifactError: The weights are missing, altered, or do not fit the architecture.
+        ArtifactError: The weights are missing, altered, not finite, or do not fit the
+            architecture; or the exported graph answers differently. Nothing is written then.
         ManifestError: The manifest does not state the architecture.
     """
     manifest = bundle.manifest
@@ -61,13 +65,13 @@ def export_student(bundle: Bundle) -> Bundle:
     inputs = reference_inputs(manifest)
     with torch.inference_mode():
         outputs = student(*(torch.from_numpy(inputs[name]) for name in manifest.inputs))
+    answers = {name: t.numpy() for name, t in zip(manifest.outputs, outputs, strict=True)}
+    _require_finite(answers)
     plain = _onnx_from_torch(student, inputs, manifest)
     chosen, simplifier = simplified(plain, inputs)
-    model = with_stable_names(onnx.load_from_string(chosen))
     weights_digest = manifest.files[STUDENT_WEIGHTS].sha256
-    _describe(model, manifest, weights_digest, simplifier)
-    onnx.checker.check_model(model, full_check=True)
-    answers = {name: t.numpy() for name, t in zip(manifest.outputs, outputs, strict=True)}
+    content = _finished(chosen, manifest, weights_digest, simplifier)
+    _require_agreement(content, inputs, answers)
     made_with = {
         "opset": OPSET,
         "torch": torch.__version__,
@@ -76,10 +80,7 @@ def export_student(bundle: Bundle) -> Bundle:
         "weights_sha256": weights_digest,
     }
     exported = _without(bundle, DERIVED_FILES).add(
-        {
-            STUDENT_ONNX: model.SerializeToString(deterministic=True),
-            REFERENCE_NAME: pack_reference(inputs, answers),
-        },
+        {STUDENT_ONNX: content, REFERENCE_NAME: pack_reference(inputs, answers)},
         model=STUDENT_ONNX,
         quantization=None,
         provenance={**manifest.provenance, "export": made_with},
@@ -156,18 +157,43 @@ def _onnx_from_torch(
     return bytes(program.model_proto.SerializeToString())
 
 
-class _quiet:
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
     """Silence a logger; the exporter tells of optional packages that we do not use."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
 
-    def __enter__(self) -> None:
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
+def _finished(chosen: bytes, manifest: Manifest, weights_digest: str, simplifier: str) -> bytes:
+    """Name, describe and check the graph."""
+    model = with_stable_names(onnx.load_from_string(chosen))
+    _describe(model, manifest, weights_digest, simplifier)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)
+
+def _require_finite(answers: Arrays) -> None:
+    if not all(np.isfinite(array).all() for array in answers.values()):
+        raise ArtifactError(
+            "the trained network answers NaN or infinity on the reference inputs",
+            hint="Training diverged or the weights are damaged; train again",
+        )
+
+
+def _require_agreement(content: bytes, inputs: Arrays, answers: Arrays) -> None:
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    found = dict(zip(answers, session.run(list(answers), inputs), strict=True))
+    row = compare_outputs(STUDENT_ONNX, found, inputs, answers, FP32_TOLERANCE)
+    if row.problem:
+        raise ArtifactError(
+            f"the exported graph does not answer like the trained network: {row.problem}",
+            hint="Try other versions of torch, onnxscript and onnx",
+        )
 
 
 def _describe(

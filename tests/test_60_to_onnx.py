@@ -13,7 +13,7 @@ from small_student import ARCHITECTURE, exported_bundle, small_bundle
 
 from esccs_edge.bundle import Bundle
 from esccs_edge.errors import ArtifactError, ManifestError
-from esccs_edge.export import simplify
+from esccs_edge.export import simplify, to_onnx
 from esccs_edge.export.reference import AVAILABILITY, read_reference, reference_inputs
 from esccs_edge.export.to_onnx import export_student, load_student
 
@@ -160,6 +160,34 @@ def test_weights_of_another_architecture_are_refused_and_nothing_written(tmp_pat
     bundle = small_bundle(tmp_path / "b").add({}, provenance={"architecture": wider})
     before = listing(bundle.folder)
     with pytest.raises(ArtifactError, match="does not fit the architecture"):
+        export_student(bundle)
+    assert listing(bundle.folder) == before
+
+
+def test_weights_that_are_not_finite_are_refused_and_nothing_written(tmp_path):
+    from safetensors.torch import load, save
+
+    bundle = small_bundle(tmp_path / "b")
+    state = load(bundle.read("student.safetensors"))
+    state["head.weight"][0, 0] = float("nan")
+    bundle = bundle.add({"student.safetensors": save(state)})
+    before = listing(bundle.folder)
+    with pytest.raises(ArtifactError, match="NaN"):
+        export_student(bundle)
+    assert listing(bundle.folder) == before
+
+
+def test_an_exporter_that_changes_answers_is_refused_and_nothing_written(
+    exported, tmp_path, monkeypatch
+):
+    model = onnx.load_from_string(exported.read("student.onnx"))
+    bias = next(t for t in model.graph.initializer if t.name == "head.bias")
+    values = onnx.numpy_helper.to_array(bias) + np.float32(0.01)
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    monkeypatch.setattr(to_onnx, "_onnx_from_torch", lambda *_: model.SerializeToString())
+    bundle = small_bundle(tmp_path / "b")
+    before = listing(bundle.folder)
+    with pytest.raises(ArtifactError, match="does not answer like the trained network"):
         export_student(bundle)
     assert listing(bundle.folder) == before
 
