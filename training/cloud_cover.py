@@ -21,8 +21,15 @@ Field = npt.NDArray[np.float32]
 VISIBLE = ("B02", "B03", "B04")
 #: Darkest visible reflectance between surely ground and surely cloud, for grey pixels.
 BRIGHT_RANGE = (0.17, 0.25)
-#: The same bound for pictures of unknown bands scaled to [0, 1].
+#: Relative spread of the visible bands between grey and coloured.
+COLOUR_RANGE = (0.35, 0.55)
+#: Normalised difference of B03 and B11 between cloud and snow, which is dark in the shortwave.
+SNOW_RANGE = (0.55, 0.7)
+#: B11 / B08 between cloud and bright soil, which is brighter in the shortwave.
+SOIL_RANGE = (1.15, 1.35)
+#: The same bound as `BRIGHT_RANGE` for pictures of unknown bands scaled to [0, 1].
 UNKNOWN_BRIGHT = 0.6
+_TINY = 1e-4
 
 
 def estimate_cloud_cover(reflectance: npt.NDArray[Any], bands: Sequence[str]) -> float:
@@ -55,6 +62,17 @@ def cloud_likelihood(reflectance: npt.NDArray[Any], bands: Sequence[str]) -> Fie
     visible = np.stack([place[band] for band in VISIBLE])
     darkest, brightest = visible.min(axis=0), visible.max(axis=0)
     low, high = BRIGHT_RANGE
-    likelihood = np.clip((darkest - low) / (high - low), 0, 1)
-    grey = np.clip((0.55 - (brightest - darkest) / np.maximum(brightest, 1e-4)) / 0.2, 0, 1)
-    return np.asarray(likelihood * grey, np.float32)
+    likelihood = _falling(-darkest, -high, -low)
+    likelihood *= _falling((brightest - darkest) / np.maximum(brightest, _TINY), *COLOUR_RANGE)
+    if "B11" in place:
+        shortwave = np.maximum(place["B11"], _TINY)
+        snow = (place["B03"] - shortwave) / (place["B03"] + shortwave)
+        likelihood *= _falling(snow, *SNOW_RANGE)
+        if "B08" in place:
+            likelihood *= _falling(shortwave / np.maximum(place["B08"], _TINY), *SOIL_RANGE)
+    return np.asarray(likelihood, np.float32)
+
+
+def _falling(value: npt.NDArray[Any], full: float, none: float) -> npt.NDArray[Any]:
+    """1 up to ``full``, 0 from ``none`` on, linear between."""
+    return np.clip((none - value) / (none - full), 0.0, 1.0)

@@ -113,7 +113,9 @@ class CloudTextures:
 
 
 def _thickness(darkest: Array) -> Field:
-    field = np.log(np.maximum(darkest, 0.02) / CLOUD_REFLECTANCE)
+    # Stored reflectances come in steps of 1e-4; without ties any cover can be cut exactly.
+    dither = np.random.default_rng(0).uniform(-0.5e-4, 0.5e-4, darkest.shape)
+    field = np.log((np.maximum(darkest, 0.02) + dither) / CLOUD_REFLECTANCE)
     return np.asarray(field / max(float(field.std()), 1e-6), np.float32)
 
 
