@@ -20,13 +20,31 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from esccs_edge.atomic import atomic_path, write_atomic
 
 from .epoch_log import EpochLog
 from .samples import CloudySamples
 from .steps.step import Step, epoch_seed
+
+
+class EpochOrder(Sampler[int]):
+    """A shuffled order that is the same each time it is asked for.
+
+    Lightning may start an iterator and drop it after a restart, so nothing may be used up.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed)
+        return iter(torch.randperm(self.count, generator=generator).tolist())
 
 
 class EpochData(L.LightningDataModule):
@@ -43,10 +61,13 @@ class EpochData(L.LightningDataModule):
         """Return the loader of the trainer's current epoch; an incomplete batch is left out."""
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
         self.samples.set_epoch(epoch)
-        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.name, epoch))
-        batch_size = min(self.batch_size, len(self.samples))
+        order = EpochOrder(len(self.samples), epoch_seed(self.seed, self.name, epoch))
         return DataLoader(
-            self.samples, batch_size, shuffle=True, drop_last=True, generator=generator
+            self.samples,
+            min(self.batch_size, len(self.samples)),
+            sampler=order,
+            drop_last=True,
+            generator=torch.Generator(),  # so that the global one is left alone
         )
 
 

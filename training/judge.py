@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from .chain import Chain
 from .metrics import CLOUD_BINS, bin_range, scores_by_cloud
+from .recorded_covers import recorded_covers
 from .samples import CloudySamples, Degradation
 from .steps.step import Batch
 
@@ -32,7 +33,7 @@ class Answers:
     Attributes:
         labels: ``(N,)`` true classes.
         probabilities: ``(N, K)``.
-        cover: ``(N,)`` simulated share of cloudy pixels.
+        cover: ``(N,)`` share of cloudy pixels, simulated or recorded; NaN where not known.
     """
 
     labels: npt.NDArray[np.int64]
@@ -63,28 +64,27 @@ def held_out(chain: Chain, split: str, *, clear: bool = False) -> list[CloudySam
     ]
 
 
-def batches(parts: list[CloudySamples]) -> Iterator[Batch]:
-    """Iterate over the labeled pairs of several sample sets, in order."""
-    for samples in parts:
-        for batch in DataLoader(samples, BATCH_SIZE):
-            known = batch["label"] >= 0
-            if known.any():
-                yield {name: value[known] for name, value in batch.items()}
+def batches(samples: CloudySamples) -> Iterator[Batch]:
+    """Iterate over the labeled pairs of a sample set, in order."""
+    for batch in DataLoader(samples, BATCH_SIZE):
+        known = batch["label"] >= 0
+        if known.any():
+            yield {name: value[known] for name, value in batch.items()}
 
 
 @torch.no_grad()
 def judge(predict: Predictor, parts: list[CloudySamples]) -> Answers:
     """Ask a network about held-out pairs."""
-    labels, probabilities, cover = [], [], []
-    for batch in batches(parts):
-        labels.append(batch["label"])
-        probabilities.append(predict(batch))
-        cover.append(batch["cover"])
-    return Answers(
-        torch.cat(labels).numpy(),
-        torch.cat(probabilities).double().numpy(),
-        torch.cat(cover).double().numpy(),
-    )
+    labels, probabilities, covers = [], [], []
+    for samples in parts:
+        recorded = recorded_covers(samples.pairs.source)
+        is_simulated = samples.pairs.degradation.cover != 0.0
+        for batch in batches(samples):
+            labels.append(batch["label"].numpy())
+            probabilities.append(predict(batch).double().numpy())
+            index = batch["index"].numpy()
+            covers.append(batch["cover"].double().numpy() if is_simulated else recorded[index])
+    return Answers(np.concatenate(labels), np.concatenate(probabilities), np.concatenate(covers))
 
 
 def unimodal(net: nn.Module, view: str) -> Predictor:

@@ -34,9 +34,9 @@ class PseudoLabelFilter:
     ) -> PseudoLabelFilter:
         """Choose thresholds from the source model's answers on the training set.
 
-        Of the reliable answers of each class the ``top_share`` most confident are kept, at least
-        ``class_floor`` of them if there are so many, and of these the ones with a confidence of
-        at least ``confidence`` unless the floor needs them.
+        Of the reliable answers of each class those are kept that are among its ``top_share``
+        most confident and have a confidence of at least ``confidence``; in any case its
+        ``class_floor`` most confident ones.
 
         Args:
             probabilities: ``(N, K)`` of the source model.
@@ -82,8 +82,8 @@ def _threshold(confidences: Tensor, options: FilterOptions) -> float:
     if count == 0:
         return options.confidence
     ranked = confidences.sort(descending=True).values
-    floor = min(count, options.class_floor)
-    top = max(floor, round(options.top_share * count))
-    by_rank = float(ranked[top - 1])
-    by_floor = float(ranked[floor - 1])
-    return max(by_rank, min(options.confidence, by_floor))
+    top = max(1, round(options.top_share * count))
+    threshold = max(float(ranked[top - 1]), options.confidence)
+    if floor := min(count, options.class_floor):
+        threshold = min(threshold, float(ranked[floor - 1]))
+    return threshold

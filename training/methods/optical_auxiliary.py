@@ -1,0 +1,14 @@
+"""Optical auxiliary: the best that the chain teaches a network that sees cloudy optical only.
+
+First half of ESCCS (sub-task F1); reliability-mixed labels are our choice.
+"""
+
+from __future__ import annotations
+
+from ..chain import Chain
+from ..judge import Predictor, unimodal
+
+
+def predictor(chain: Chain) -> Predictor:
+    """Answer from the cloudy optical image."""
+    return unimodal(chain.optical_auxiliary, "optical")

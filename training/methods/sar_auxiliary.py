@@ -1,0 +1,14 @@
+"""SAR auxiliary: taught by the source model on confident, nearly clear samples, asked about all.
+
+First half of ESCCS (sub-task F1); teaching on reliable samples only is our choice.
+"""
+
+from __future__ import annotations
+
+from ..chain import Chain
+from ..judge import Predictor, unimodal
+
+
+def predictor(chain: Chain) -> Predictor:
+    """Answer from the SAR patch."""
+    return unimodal(chain.sar_auxiliary, "sar")

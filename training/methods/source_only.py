@@ -1,0 +1,14 @@
+"""Source-only: the model taught on cloud-free optical images, asked about cloudy ones.
+
+No adaptation; the lower bound that every method has to beat.
+"""
+
+from __future__ import annotations
+
+from ..chain import Chain
+from ..judge import Predictor, unimodal
+
+
+def predictor(chain: Chain) -> Predictor:
+    """Answer from the cloudy optical image."""
+    return unimodal(chain.teacher, "optical")
