@@ -78,7 +78,7 @@ def _read(
             shape = reduced_shape(dataset.height, dataset.width, longest_side)
             pixels: Any = dataset.read(out_shape=(bands, *shape), resampling=resampling)
             return pixels, dataset.tags(), grid_of(dataset, str(path))
-    except (RasterioError, CPLE_BaseError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
         raise RasterError(f"cannot read {path}: {error.__cause__ or error}") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from .manifest import ModalitySpec
 
 #: Most bytes of pixels one file may declare.
 MAX_NPY_BYTES = 1 << 30
+#: What a damaged header makes NumPy raise, found by trying; it is a piece of Python source.
+_PARSER_ERRORS = (
+    OSError, ValueError, EOFError, SyntaxError, OverflowError, TypeError, MemoryError, TokenError,
+)  # fmt: skip
 
 
 def read_npy(path: str | os.PathLike[str], spec: ModalitySpec) -> npt.NDArray[Any]:
@@ -53,7 +58,7 @@ def _mapped(file: Path) -> npt.NDArray[Any]:
         if not stat.S_ISREG(file.stat().st_mode):
             raise RasterError(f"{file} is not a regular file, expected a .npy file")
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
+    except _PARSER_ERRORS as error:
         raise RasterError(
             f"cannot read {file}: {error}", hint="Write it with numpy.save, without objects"
         ) from error

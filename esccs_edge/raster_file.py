@@ -37,6 +37,9 @@ MAX_READ_BYTES = 1 << 30
 #: Most bytes of pixels a scene may declare: 100,000 x 100,000 pixels of 13 bands and 16 bits fit.
 MAX_SCENE_BYTES = 400 << 30
 
+#: What a damaged file makes GDAL and rasterio raise, found by trying; ValueError is damaged text.
+_PARSER_ERRORS = (RasterioError, CPLE_BaseError, CRSError, OSError, MemoryError, ValueError)
+
 PathLike = str | os.PathLike[str]
 
 
@@ -255,7 +258,7 @@ def _translated(path: Path) -> Iterator[None]:
     """Turn what GDAL raises into one line of ours."""
     try:
         yield
-    except (RasterioError, CPLE_BaseError, CRSError, OSError, MemoryError) as error:
+    except _PARSER_ERRORS as error:
         cause = error.__cause__ or error
         raise RasterError(
             f"cannot read {path}: {cause}", hint="Expected an undamaged GeoTIFF or PNG"
