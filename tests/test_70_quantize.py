@@ -27,7 +27,7 @@ from esccs_edge.calibration.observers import (
     amax_by_maximum,
     amax_by_percentile,
 )
-from esccs_edge.calibration.quantize import quantize_student
+from esccs_edge.calibration.quantize import Candidate, _best, quantize_student
 from esccs_edge.calibration.recipe import insert_qdq, tensorrt_recipe
 from esccs_edge.calibration.report import report_as_table
 from esccs_edge.calibration.sampler import draw_pairs
@@ -237,10 +237,35 @@ def test_the_report_states_accuracy_size_and_error_of_every_tensor(calibrated, i
     assert report["method"] in table and "cloud 0-20 %" in table and "SQNR" in table
 
 
-def test_the_best_method_on_held_out_pairs_is_kept(calibrated):
+def logits_right_on(count: int, noise: float, total: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Two-class logits that are right on the first ``count`` pairs, and the labels."""
+    labels = np.arange(total) % 2
+    answers = np.where(np.arange(total) < count, labels, 1 - labels)
+    return (np.eye(2)[answers] * (3 + noise)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize(
+    ("right", "kept"),
+    [
+        ((180, 182), "exact"),  # two lucky flips do not outweigh a larger error of the logits
+        ((150, 182), "right"),  # thirty-two do
+    ],
+)
+def test_accuracy_decides_and_the_error_of_the_logits_where_accuracy_cannot(right, kept):
+    float_logits, labels = logits_right_on(180, 0)
+    tried = [
+        Candidate(name, None, False, None, logits_right_on(count, noise)[0])
+        for name, count, noise in (("exact", right[0], 0.01), ("right", right[1], 2.0))
+    ]
+    assert _best(tried, float_logits, labels).method == kept
+
+
+def test_the_kept_method_is_in_the_report_with_the_others(calibrated):
     report = json.loads(calibrated.read("calibration.json"))
-    best = min(report["methods"], key=lambda r: (-r["balanced_accuracy"], r["logit_mse"]))
-    assert report["method"] == best["method"]
+    best = max(row["balanced_accuracy"] for row in report["methods"])
+    kept = next(row for row in report["methods"] if row["method"] == report["method"])
+    assert kept["balanced_accuracy"] == pytest.approx(best, abs=0.1)
+    assert kept["logit_mse"] > 0
 
 
 def test_equal_data_and_seed_give_equal_files(calibrated, index, tmp_path):
