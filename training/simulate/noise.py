@@ -56,10 +56,26 @@ def power_law_field(
 
 
 def box_mean(field: Field, radius: int) -> Field:
-    """Return the mean over a square of ``2 * radius + 1`` pixels, edges replicated."""
+    """Return the mean over a square of ``2 * radius + 1`` pixels of ``(..., H, W)``.
+
+    Edges are replicated. Running sums are in double precision, so the cost does not depend on the
+    radius.
+    """
     width = 2 * radius + 1
-    padded = np.pad(field, radius + 1, mode="edge")[:-1, :-1]
-    padded[0], padded[:, 0] = 0.0, 0.0
-    total = padded.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
-    box = total[width:, width:] - total[:-width, width:] - total[width:, :-width]
-    return np.asarray((box + total[:-width, :-width]) / width**2, np.float32)
+    rows = _reach(field.shape[-2], radius)[:, None]
+    columns = _reach(field.shape[-1], radius)
+    total = field[..., rows, columns].astype(np.float64)
+    total[..., 0, :] = 0.0
+    total[..., 0] = 0.0
+    np.cumsum(total, axis=-2, out=total)
+    np.cumsum(total, axis=-1, out=total)
+    box = total[..., width:, width:] - total[..., :-width, width:]
+    box -= total[..., width:, :-width]
+    box += total[..., :-width, :-width]
+    box *= 1.0 / width**2
+    return box.astype(np.float32)
+
+
+@lru_cache(maxsize=32)
+def _reach(size: int, radius: int) -> npt.NDArray[np.int64]:
+    return np.clip(np.arange(-radius - 1, size + radius), 0, size - 1)

@@ -189,9 +189,8 @@ def _step(value: Field, middle: float, width: float) -> Field:
 def _contrast(brightness: Field) -> Field:
     """Local standard deviation of log brightness, mapped so that fields are 0 and roofs 1."""
     logarithm = np.log(np.maximum(brightness, np.float32(0.01)))
-    mean = box_mean(logarithm, 2)
-    variance = box_mean((logarithm - mean) ** 2, 2)
-    return _step(np.sqrt(np.maximum(variance, 0.0)), 0.11, 0.08)
+    mean, squares = box_mean(np.stack([logarithm, logarithm**2]), 2)
+    return _step(np.sqrt(np.maximum(squares - mean**2, 0.0)), 0.11, 0.08)
 
 
 def _cover_shares(
@@ -231,8 +230,8 @@ def _mixture(
 
 def _by_colour(structure: Structure, rng: np.random.Generator) -> Field:
     """A random smooth function of colour, so that fields of one colour share one offset."""
-    ndvi = box_mean(structure.ndvi, 1)
-    tone = np.log(np.maximum(box_mean(structure.brightness, 1), np.float32(0.01)))
+    ndvi, brightness = box_mean(np.stack([structure.ndvi, structure.brightness]), 1)
+    tone = np.log(np.maximum(brightness, np.float32(0.01)))
     waves = rng.normal(0, (6.0, 4.0), (3, 2)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, 3).astype(np.float32)
     total = sum(np.sin(a * ndvi + b * tone + p) for (a, b), p in zip(waves, phases, strict=True))
