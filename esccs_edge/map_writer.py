@@ -121,7 +121,7 @@ def open_map(
     ) as name:
         folder = Path(name)
         with ExitStack() as stack:
-            with _translated(target):
+            with _translated(target), _quiet(grid):
                 maps = stack.enter_context(_working_file(folder / "classes.tif", grid, 1))
                 scores = stack.enter_context(_working_file(folder / "scores.tif", grid, 2))
                 _describe_classes(maps, classes, tags)
@@ -130,11 +130,10 @@ def open_map(
             yield writer
             with _translated(target):
                 stack.close()
-        with _translated(target):
+        with _translated(target), _quiet(grid):
             finished = _finish(folder, "classes", "MODE"), _finish(folder, "scores", "AVERAGE")
-        for path, checksums in zip(finished, writer.checksums, strict=True):
-            _require_intact(path, checksums, target)
-        with _translated(target):
+            for path, checksums in zip(finished, writer.checksums, strict=True):
+                _require_intact(path, checksums, target)
             # The map comes last: whoever sees it finds its scores beside it.
             _move(finished[1], scores_path_of(target))
             _move(finished[0], target)
@@ -191,7 +190,7 @@ def _require_intact(finished: Path, checksums: list[int], target: Path) -> None:
     GDAL writes late and may only log that the disk is full; the lost part then reads as nodata.
     """
     found = [0] * len(checksums)
-    with _translated(target), rasterio.open(finished, driver="GTiff") as dataset:
+    with rasterio.open(finished, driver="GTiff") as dataset:
         for row in range(0, dataset.height, _ROWS_READ_BACK):
             rows = min(_ROWS_READ_BACK, dataset.height - row)
             _add_rows(found, dataset.read(window=Window(0, row, dataset.width, rows)))
@@ -216,12 +215,20 @@ def _move(finished: Path, target: Path) -> None:
 @contextmanager
 def _translated(target: PathLike) -> Iterator[None]:
     """Turn what GDAL and the file system raise into one line of ours."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise RasterError(
+            f"cannot write {Path(target).name}: {error.__cause__ or error}", hint=_WRITE_HINT
+        ) from error
+
+
+@contextmanager
+def _quiet(grid: Grid) -> Iterator[None]:
+    """Silence rasterio's warning about a map without a place, where the inputs have none."""
+    if grid.is_georeferenced:
+        yield
+        return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the inputs may have no place
-        try:
-            yield
-        except (RasterioError, CPLE_BaseError, OSError) as error:
-            raise RasterError(
-                f"cannot write {Path(target).name}: {error.__cause__ or error}",
-                hint=_WRITE_HINT,
-            ) from error
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

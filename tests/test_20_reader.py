@@ -218,26 +218,49 @@ def test_every_truncation_is_an_error(tmp_path, scene, compress):
 
 
 @pytest.fixture(scope="module")
-def compressed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("flips") / "a.tif"
-    return write_raster(path, random_scene(MANIFEST, 12, 10)[1], compress="deflate").read_bytes()
+def intact(tmp_path_factory):
+    """File name -> content, in layouts whose parsers differ."""
+    folder = tmp_path_factory.mktemp("intact")
+    sar = random_scene(MANIFEST, 12, 10)[1]
+    write_raster(folder / "strips.tif", sar, compress="deflate", descriptions=("VV", "VH"))
+    write_raster(folder / "tiles.tif", sar, tiled=True, blockxsize=16, blockysize=16, nodata=-99,
+                 tags={"scales": (0.5, 0.5)})  # fmt: skip
+    np.save(folder / "array.npy", sar)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize("name", ["strips.tif", "tiles.tif", "array.npy"])
+@settings(max_examples=80, deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1))
 def test_a_damaged_file_is_read_or_refused_but_never_anything_else(
-    changes, compressed, tmp_path_factory
+    changes, name, intact, tmp_path_factory
 ):
-    content = bytearray(compressed)
+    content = bytearray(intact[name])
     for position, value in changes:
         content[position % len(content)] = value
-    path = tmp_path_factory.getbasetemp() / "damaged.tif"
+    path = tmp_path_factory.getbasetemp() / f"damaged-{name}"
     path.write_bytes(content)
     try:
         read = read_patch(path, SAR)
     except RasterError:
         return
     assert read.ndim == 3 and len(read) == 2
+
+
+@pytest.mark.parametrize("damage", [(b"'shape'", b"'shape("), (b"}", b" ")])
+def test_a_damaged_npy_header_is_refused(tmp_path, scene, damage):
+    np.save(tmp_path / "a.npy", scene[1])
+    content = (tmp_path / "a.npy").read_bytes().replace(*damage, 1)
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(RasterError, match=r"cannot read .*a\.npy"):
+        read_patch(tmp_path / "a.npy", SAR)
+
+
+def test_damaged_text_in_a_tag_is_refused(tmp_path, scene):
+    path = write_raster(tmp_path / "a.tif", scene[1], descriptions=("VV", "VH"))
+    path.write_bytes(path.read_bytes().replace(b">VV<", b">\xe9\xe9<"))
+    with pytest.raises(RasterError):
+        read_patch(path, SAR)
 
 
 def test_a_small_file_that_declares_a_huge_raster_is_refused_before_reading(tmp_path):

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from rasterio.windows import Window
 from rasters import NORTH_UP, UTM, random_scene, write_raster
 from tiny import tiny_bundle, tiny_manifest
 
-from esccs_edge import map_writer
+from esccs_edge import map_writer, mapping
 from esccs_edge.blending import Blender
 from esccs_edge.classifier import Classifier
 from esccs_edge.errors import BackendError, InputError, RasterError
@@ -214,6 +215,39 @@ def test_a_map_equals_the_plain_loop_at_every_pixel(tmp_path, size, stride):
         assert sum(summary.class_shares.values()) == pytest.approx(1)
         assert summary.mean_confidence == pytest.approx(top[-1].mean(), rel=1e-5)
         assert summary.mean_gate_optical == pytest.approx(expected[-1][answered].mean(), rel=1e-5)
+
+
+def test_a_wide_scene_is_read_in_parts_with_the_same_result(tmp_path, scene, monkeypatch):
+    classify_scene(FakeClassifier(), *scene, tmp_path / "whole.tif")
+    monkeypatch.setattr(mapping, "COLUMNS_AT_ONCE", 9)
+    classify_scene(FakeClassifier(), *scene, tmp_path / "parts.tif")
+    assert (tmp_path / "parts.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def test_a_scene_without_a_place_is_mapped_without_one(tmp_path):
+    nowhere = {"crs": None, "transform": None}
+    optical = write_raster(tmp_path / "o.tif", random_scene(MANIFEST, 20, 20)[0], **nowhere)
+    classify_scene(FakeClassifier(), optical, None, tmp_path / "map.tif")
+    assert not read_map(tmp_path / "map.tif", 20).grid.is_georeferenced
+
+
+def test_two_scenes_at_once_do_not_mix(tmp_path):
+    paths = [
+        write_raster(tmp_path / f"{i}.tif", random_scene(MANIFEST, 40, 40, seed=i)[0])
+        for i in range(4)
+    ]
+
+    def mapped(i):
+        return classify_scene(FakeClassifier(), paths[i], None, tmp_path / f"map{i}.tif")
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(mapped, range(4)))
+    for i, summary in enumerate(together):
+        alone = classify_scene(
+            FakeClassifier(), paths[i], None, tmp_path / "alone.tif", overwrite=True
+        )
+        assert (tmp_path / "alone.tif").read_bytes() == (tmp_path / f"map{i}.tif").read_bytes()
+        assert alone.class_shares == summary.class_shares
 
 
 @pytest.mark.parametrize("present", ["optical", "sar"])
