@@ -74,7 +74,7 @@ def calibration_report(
         "methods": [_method_row(name, measured) for name in measured.logits],
         "tensors": [dict(row) for row in measured.tensors],
         "data_checks": {name: round(value, 4) for name, value in measured.checks.items()},
-        "notes": list(measured.pairs.notes),
+        "notes": [*measured.pairs.notes, *_doubts(measured)],
     }
 
 
@@ -147,6 +147,19 @@ def _scores(logits: FloatArray, measured: Measured) -> dict[str, Any]:
         "overall": accuracy(logits, measured.labels).to_dict(),
         "by_cloud": {name: score.to_dict() for name, score in by_cloud.items()},
     }
+
+
+def _doubts(measured: Measured) -> list[str]:
+    """Say so when the float model cannot do the task on these pairs, since INT8 then cannot lose."""
+    found = accuracy(measured.exact, measured.labels).oa
+    most_frequent = float(np.bincount(measured.labels).max()) / len(measured.labels)
+    error = np.sqrt(most_frequent * (1 - most_frequent) / len(measured.labels))
+    if found > most_frequent + 2 * error:
+        return []
+    return [
+        f"the float model is right on {100 * found:.0f} % of these pairs, hardly more than naming "
+        f"the most frequent class ({100 * most_frequent:.0f} %): are they what it was trained for?"
+    ]
 
 
 def _method_row(name: str, measured: Measured) -> dict[str, Any]:

@@ -268,6 +268,14 @@ def test_the_kept_method_is_in_the_report_with_the_others(calibrated):
     assert kept["logit_mse"] > 0
 
 
+def test_a_float_model_that_cannot_do_the_task_is_noted(calibrated, index, tmp_path):
+    assert json.loads(calibrated.read("calibration.json"))["notes"] == []
+    bundle = exported_bundle(tmp_path / "b")
+    mixed_up = bundle.add({}, classes=bundle.manifest.classes[::-1])
+    report = json.loads(quantize_student(mixed_up, index).read("calibration.json"))
+    assert any("the float model is right on" in note for note in report["notes"])
+
+
 def test_equal_data_and_seed_give_equal_files(calibrated, index, tmp_path):
     again = quantize_student(exported_bundle(tmp_path / "b"), index)
     for name in ("student.int8.onnx", "calibration.json", "calibration-pairs.csv"):
