@@ -200,6 +200,20 @@ def test_a_callback_may_raise_submit_and_run_without_harm(make, caplog):
     until(lambda: "from a callback" in caplog.text)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("bad"), SystemExit("stop")])
+def test_a_callback_that_raises_does_not_take_the_answers_of_others(make, error):
+    pipeline = make(FakeBackend(max_batch=2), max_delay_ms=1e3 * PATIENCE_S)
+
+    def callback(future):
+        raise error
+
+    first = pipeline.submit(numbered_pair(1))
+    first.add_done_callback(callback)
+    second = pipeline.submit(numbered_pair(2))
+    assert second.result(PATIENCE_S / 2).label == "c2"
+    assert pipeline.submit(numbered_pair(3), deadline_ms=1e3).result(PATIENCE_S / 2).label == "c3"
+
+
 # ---- stream -------------------------------------------------------------------------------------
 
 
@@ -256,9 +270,21 @@ def test_stream_survives_a_source_that_reuses_its_buffer(make):
     assert labels(make(FakeBackend()).stream(source())) == [f"c{n}" for n in range(30)]
 
 
-def test_stream_waits_for_a_place_instead_of_being_refused(make):
-    pipeline = make(FakeBackend(max_batch=2), lanes=1, queue_size=2, max_delay_ms=0)
-    assert labels(pipeline.stream(numbered(range(50)))) == [f"c{n}" for n in range(50)]
+def test_stream_waits_for_a_place_instead_of_being_refused(make, gate):
+    pipeline = make(FakeBackend(max_batch=1, script=gate), lanes=1, queue_size=2, max_delay_ms=0)
+    pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    full = [pipeline.submit(numbered_pair(n)) for n in (1, 2)]
+    streamed = []
+    consumer = threading.Thread(
+        target=lambda: streamed.extend(pipeline.stream(numbered(range(20)))), daemon=True
+    )
+    consumer.start()
+    until(lambda: pipeline.stats()["submitted"] == 4)
+    assert not streamed and pipeline.stats()["rejected"] == 0
+    gate.opened.set()
+    consumer.join(PATIENCE_S)
+    assert labels(streamed) == [f"c{n}" for n in range(20)] and all(f.done() for f in full)
 
 
 def test_an_abandoned_stream_gives_its_places_back(make, gate):
@@ -276,13 +302,17 @@ def test_an_abandoned_stream_gives_its_places_back(make, gate):
     assert pipeline.run(numbered([5]))[0].label == "c5"
 
 
-def test_an_error_of_the_source_reaches_the_consumer_and_frees_the_queue(make):
-    pipeline = make(FakeBackend(max_batch=2), max_delay_ms=0)
+def test_an_error_of_the_source_reaches_the_consumer_and_cancels_what_waits(make, gate):
+    pipeline = make(FakeBackend(max_batch=2, script=gate), lanes=1, max_delay_ms=0)
 
     def source():
-        yield from numbered(range(3))
+        yield numbered_pair(0)
+        gate.await_entry()
+        yield from numbered([1, 2])
         raise OSError("disk")
 
     with pytest.raises(OSError, match="disk"):
         list(pipeline.stream(source()))
+    gate.opened.set()
     until(lambda: balance(pipeline) == 0)
+    assert pipeline.stats()["cancelled"] == 2
