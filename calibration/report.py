@@ -150,7 +150,7 @@ def _scores(logits: FloatArray, measured: Measured) -> dict[str, Any]:
 
 
 def _doubts(measured: Measured) -> list[str]:
-    """Say so when the float model cannot do the task on these pairs, since INT8 then cannot lose."""
+    """Say so when the float model cannot do the task on these pairs: INT8 then cannot lose."""
     found = accuracy(measured.exact, measured.labels).oa
     most_frequent = float(np.bincount(measured.labels).max()) / len(measured.labels)
     error = np.sqrt(most_frequent * (1 - most_frequent) / len(measured.labels))
