@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -444,3 +445,21 @@ def test_compare_prints_its_table_and_resumes(index, tmp_path):
     assert 0 <= document["rows"][0]["balanced_accuracy_mean"] <= 1
     assert run_json(*words, "--resume") == document
     assert "| source-only |" in run(*words, "--resume").stdout
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
+    from esccs_edge.cli.progress import Progress
+
+    shown = {}
+    for name, stream in (("terminal", _Terminal()), ("file", io.StringIO())):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Progress("map") as progress:
+            progress(3, 4)
+        shown[name] = stream.getvalue()
+    assert "\rmap [" in shown["terminal"] and " 75%" in shown["terminal"]
+    assert shown["file"] == "map ...\n"

@@ -49,7 +49,7 @@ def run(
     opened, sizes = Bundle.open(bundle), batches or BATCHES
     with (
         Classifier(opened, backend=backend, max_batch=max(sizes), threads=threads) as classifier,
-        Progress("bench", len(sizes)) as progress,
+        Progress("bench") as progress,
     ):
         device = classifier.health()
         rows = bench(

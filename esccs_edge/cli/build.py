@@ -56,7 +56,7 @@ def run(bundle: str, flavor: Any, precision: Any, out: Path | None, target: str 
     from ..bundle import Bundle
     from ..export.to_engine import build_engine
 
-    with Progress("build", 1) as progress:
+    with Progress("build") as progress:
         report = build_engine(
             Bundle.open(bundle),
             flavor=flavor,

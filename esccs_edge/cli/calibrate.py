@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .options import seed_option
+from .progress import Progress
 from .shell import Answer, command
 
 
@@ -45,12 +46,13 @@ def run(bundle: str, index: Path, methods: tuple[str, ...], max_loss: float, see
     from ..calibration.quantize import REPORT_JSON, quantize_student
     from ..calibration.report import report_as_table
 
-    quantized = quantize_student(
-        Bundle.open(bundle),
-        index,
-        seed=seed,
-        methods=methods or tuple(AMAX_METHODS),
-        max_accuracy_loss=max_loss,
-    )
+    with Progress("calibrate"):
+        quantized = quantize_student(
+            Bundle.open(bundle),
+            index,
+            seed=seed,
+            methods=methods or tuple(AMAX_METHODS),
+            max_accuracy_loss=max_loss,
+        )
     report = json.loads(quantized.read(REPORT_JSON))
     return Answer({"folder": quantized.folder, **report}, report_as_table(report).rstrip())

@@ -56,15 +56,15 @@ def run(out: Path, size: int, seed: int, bundle: str, backend: str) -> Answer:
     started = time.perf_counter()
     opened = Bundle.open(bundle)
     out.mkdir(parents=True, exist_ok=True)
-    with Progress("simulate", 1):
+    with Progress("simulate"):
         scene = simulate_scene(seed, size)
         optical, sar = write_rasters(scene, out, opened.manifest.pixel_size_m)
-    with Classifier(opened, backend=backend) as classifier, Progress("map", 1) as progress:
+    with Classifier(opened, backend=backend) as classifier, Progress("map") as progress:
         summary = classify_scene(
             classifier, optical, sar, out / "map.tif", overwrite=True, progress=progress
         )
     agreement = _agreement(read_classes(summary.class_map), opened.manifest.classes, scene)
-    with Progress("draw", 1):
+    with Progress("draw"):
         picture = draw_quicklook(
             out / "quicklook.png",
             summary.class_map,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import backend_option
+from .progress import Progress
 from .shell import Answer, command
+
+if TYPE_CHECKING:
+    from ..training.datasets import PairSource
 
 COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 
@@ -40,11 +44,33 @@ def run(bundle: str, index: str, clouds: int | None, split: str, backend: str) -
     from ..classifier import Classifier
     from ..training.datasets import open_source
     from ..training.evaluate import evaluate
+    from ..training.metrics import CLOUD_BINS
 
     source = open_source(index)
-    with Classifier(bundle, backend=backend) as classifier:
-        report = evaluate(classifier, source, clouds_seed=clouds, split=split)
+    rounds = 1 if clouds is None else len(CLOUD_BINS)
+    with Classifier(bundle, backend=backend) as classifier, Progress("evaluate") as progress:
+        watched = _Watched(source, list(source.splits).count(split) * rounds, progress)
+        report = evaluate(classifier, watched, clouds_seed=clouds, split=split)
     return Answer(report, _table(report))
+
+
+class _Watched:
+    """A data set that tells how many of its pairs were read."""
+
+    def __init__(self, source: PairSource, total: int, progress: Progress) -> None:
+        self._source, self._total, self._progress = source, total, progress
+        self._read = 0
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def pair(self, index: int) -> Any:
+        self._read += 1
+        self._progress(self._read, self._total)
+        return self._source.pair(index)
 
 
 def _table(report: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .progress import Progress
 from .shell import Answer, command
 
 
@@ -19,8 +20,9 @@ def run(bundle: str) -> Answer:
     from ..export.parity import check_parity
     from ..export.to_onnx import export_student
 
-    exported = export_student(Bundle.open(bundle))
-    parity = check_parity(exported)
+    with Progress("export"):
+        exported = export_student(Bundle.open(bundle))
+        parity = check_parity(exported)
     files = {name: record.bytes for name, record in exported.manifest.files.items()}
     document = {"folder": exported.folder, "files": files, "parity": parity.to_dict()}
     lines = [f"  {name:<22} {size:>10,} bytes" for name, size in files.items()]

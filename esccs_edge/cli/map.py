@@ -72,7 +72,7 @@ def run(
 
     with (
         Classifier(bundle, backend=backend, dn_offset=dn_offset, sar_unit=sar_unit) as classifier,
-        Progress("map", 1) as progress,
+        Progress("map") as progress,
     ):
         summary = classify_scene(
             classifier,

@@ -8,31 +8,34 @@ from types import TracebackType
 
 import click
 
-#: Seconds between two plain lines in a log file.
+#: Seconds between two plain lines in a log file, and between two pictures of the bar.
 LINE_EVERY_S = 5.0
+BAR_EVERY_S = 0.1
 BAR_WIDTH = 30
 
 
 class Progress:
-    """Counts towards a total; use as a context manager and call it with the number done."""
+    """Names a step of work and counts it; a context manager, called with the number done.
 
-    def __init__(self, label: str, total: int) -> None:
-        self.label = label
-        self.total = max(total, 1)
+    The total may come with a call; a step that never tells one is shown by its name alone.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._on_terminal = sys.stderr.isatty()
-        self._done = 0
-        self._last = time.monotonic()
+        self._done, self._total = 0, 0
+        self._shown_s = time.monotonic()
 
     def __enter__(self) -> Progress:
-        self._show() if self._on_terminal else click.echo(f"{self.label} ...", err=True)
+        click.echo(f"{self._label} ...", err=True, nl=not self._on_terminal)
         return self
 
-    def __call__(self, done: int, total: int | None = None) -> None:
-        """Tell that ``done`` of the total (or of a new ``total``) is finished."""
-        self._done, self.total = done, total or self.total
-        now = time.monotonic()
-        if now - self._last >= (0.1 if self._on_terminal else LINE_EVERY_S):
-            self._last = now
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that ``done`` of ``total`` parts are finished."""
+        self._done, self._total = done, total
+        now_s = time.monotonic()
+        if now_s - self._shown_s >= (BAR_EVERY_S if self._on_terminal else LINE_EVERY_S):
+            self._shown_s = now_s
             self._show()
 
     def __exit__(
@@ -46,10 +49,10 @@ class Progress:
             click.echo(err=True)
 
     def _show(self) -> None:
-        share = min(self._done / self.total, 1.0)
         if not self._on_terminal:
-            click.echo(f"{self.label}: {self._done} of {self.total}", err=True)
-            return
-        filled = round(share * BAR_WIDTH)
-        bar = "#" * filled + "-" * (BAR_WIDTH - filled)
-        click.echo(f"\r{self.label} [{bar}] {share:4.0%}", err=True, nl=False)
+            click.echo(f"{self._label}: {self._done} of {self._total}", err=True)
+        elif self._total:
+            share = min(self._done / self._total, 1.0)
+            filled = round(share * BAR_WIDTH)
+            bar = "#" * filled + "-" * (BAR_WIDTH - filled)
+            click.echo(f"\r{self._label} [{bar}] {share:4.0%}", err=True, nl=False)
