@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from .atomic import atomic_path
 from .errors import InputError, MissingDependencyError, RasterError
 from .grid import Grid
 from .palette import class_colors
+from .working_folder import working_folder
 
 try:
     import rasterio
@@ -116,10 +116,9 @@ def open_map(
         RasterError: The files cannot be written, for example because the disk is full.
     """
     target = Path(class_map)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.stem}-", suffix=".partial", dir=target.parent
-    ) as name:
-        folder = Path(name)
+    with ExitStack() as outer:
+        with _translated(target):
+            folder = outer.enter_context(working_folder(target))
         with ExitStack() as stack:
             with _translated(target), _quiet(grid):
                 maps = stack.enter_context(_working_file(folder / "classes.tif", grid, 1))

@@ -29,6 +29,7 @@ from esccs_edge.map_writer import NODATA, scores_path_of
 from esccs_edge.mapping import classify_scene
 from esccs_edge.scene import NODATA_LABEL, Gate, Prediction
 from esccs_edge.tiling import Tiling, positions, window_weights
+from esccs_edge.working_folder import working_folder
 
 MANIFEST = tiny_manifest(8)
 #: Sums of float32 products in another order than the plain loop's float64.
@@ -426,11 +427,21 @@ run(overwrite=True, progress=die, stride=2)
 """
     child = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
     assert child.returncode == -9, child.stderr.decode()
-    assert read_map(tmp_path / "map.tif", 37).classes.shape == (37, 29)
-    summary = classify_scene(FakeClassifier(), *scene, tmp_path / "new.tif")
+    classify_scene(FakeClassifier(), *scene, tmp_path / "new.tif")
     for pair in (("map.tif", "new.tif"), ("map.scores.tif", "new.scores.tif")):
         assert len({(tmp_path / name).read_bytes() for name in pair}) == 1
-    assert summary.patches == 63
+    (leftover,) = tmp_path.glob(".map-*.partial")
+    os.utime(leftover, (0, 0))
+    classify_scene(FakeClassifier(), *scene, tmp_path / "map.tif", overwrite=True)
+    assert not leftover.exists()
+
+
+def test_the_working_folder_of_a_living_process_is_kept(tmp_path, scene):
+    with working_folder(tmp_path / "map.tif") as folder:
+        os.utime(folder, (0, 0))
+        classify_scene(FakeClassifier(), *scene, tmp_path / "map.tif")
+        assert folder.exists()
+    assert not folder.exists()
 
 
 # Refusals before any work
