@@ -166,7 +166,7 @@ def test_linear_sar_is_refused_with_the_option_that_reads_it(bundle, pair, at, t
     linear = (10 ** (np.load(pair[1]) / 10)).astype(np.float32)
     np.save(tmp_path / "linear.npy", linear)
     message = refused(run("classify", pair[0], tmp_path / "linear.npy", *at))
-    assert "dB" in message and "linear" in message
+    assert "dB" in message and "--sar-unit linear" in message
     read = run_json("classify", pair[0], tmp_path / "linear.npy", *at, "--sar-unit", "linear")
     assert read["label"] == run_json("classify", *pair, *at)["label"]
 
@@ -298,7 +298,8 @@ def test_map_writes_a_georeferenced_class_map(scene, at, tmp_path):
 def test_map_keeps_an_existing_file_unless_told_otherwise(scene, at, tmp_path):
     target = tmp_path / "map.tif"
     target.write_bytes(b"precious")
-    assert "already exists" in refused(run("map", *scene, target, *at))
+    message = refused(run("map", *scene, target, *at))
+    assert "already exists" in message and "--overwrite" in message
     assert target.read_bytes() == b"precious"
     assert run("map", *scene, target, *at, "--overwrite").exit_code == 0
     assert target.read_bytes()[:2] == b"II"

@@ -38,6 +38,13 @@ EXTRAS = {
     "tensorrt_rtx_bindings": "rtx",
 }
 
+#: What a hint says to a programmer -> what it says to a user of the command line.
+AS_OPTIONS = {
+    "overwrite=True": "--overwrite",
+    "Classifier(sar_unit='linear')": "--sar-unit linear",
+    "classify_scene": "`esccs-edge map`",
+}
+
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -131,5 +138,7 @@ def _refusal_of(error: Exception) -> tuple[str, str] | None:
 
 def _print_refusal(message: str, hint: str) -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    for call, option in AS_OPTIONS.items():
+        hint = hint.replace(call, option)
     if hint:
         click.echo(f"{click.style('hint:', fg='cyan')} {hint}", err=True)
