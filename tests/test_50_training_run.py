@@ -237,6 +237,27 @@ def test_the_committed_configuration_is_read_and_flags_win():
     assert options.distillation.label_weight > 0
 
 
+def test_a_clear_view_is_refused_where_no_clear_image_exists():
+    with pytest.raises(InputError, match="teacher_view"):
+        options_from({"clouds": {"simulate": False}, "distillation": {"teacher_view": "clear"}})
+
+
+def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
+    options = options_from({"clouds": {"simulate": False}, "augment": {"shift_px": 0}})
+    step = TeacherStep(13, torch.ones(3), options)
+    images = torch.randn(4, 13, 16, 16, generator=torch.Generator().manual_seed(0))
+    batch = {
+        "clear": images.requires_grad_(),
+        "label": torch.tensor([0, 1, 2, -1]),
+        "availability": torch.ones(4, 2),
+        "reliability": torch.tensor([1.0, 0.1, 0.95, 1.0]),
+    }
+    step.eval()
+    step.loss(batch)[0].backward()
+    used = images.grad.flatten(1).abs().sum(dim=1) > 0
+    assert used.tolist() == [True, False, True, False]
+
+
 def test_options_survive_json():
     options = options_from({"teacher": {"network": {"width": 5, "blocks": [2, 1]}}})
     assert options_from(json.loads(json.dumps(options.as_dict()))) == options

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -147,8 +148,10 @@ class Chain:
     def _class_weights(self) -> torch.Tensor:
         return class_weights(self._train_labels(), len(self.source.classes))
 
-    def _train_labels(self) -> np.ndarray:
-        return np.asarray(self.source.labels)[np.asarray(self.source.splits) == "train"]
+    def _train_labels(self) -> npt.NDArray[np.int64]:
+        chosen = np.asarray(self.source.splits) == "train"
+        labels: npt.NDArray[np.int64] = np.asarray(self.source.labels, np.int64)[chosen]
+        return labels
 
     def _check_labels(self) -> None:
         labels = self._train_labels()

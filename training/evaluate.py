@@ -64,10 +64,10 @@ def evaluate(
             [_selected(pair.sar, polarisations) for pair, _ in chunk],
         )
         for (pair, cover), answer in zip(chunk, answers, strict=True):
-            found = _class_of(answer, manifest.classes)
+            found, sure = _answer_of(answer, manifest.classes)
             labels.append(place[pair.label])
             predicted.append(found)
-            confidence.append(0.0 if found == FAILED else answer.confidence)
+            confidence.append(sure)
             covers.append(cover)
     if not labels:
         raise InputError(
@@ -122,7 +122,8 @@ def _selected(pixels: npt.NDArray[Any] | None, order: list[int] | None) -> npt.N
     return pixels if pixels is None or order is None else pixels[order]
 
 
-def _class_of(answer: Prediction | Exception, classes: Sequence[str]) -> int:
+def _answer_of(answer: Prediction | Exception, classes: Sequence[str]) -> tuple[int, float]:
+    """Position of the answered class and its confidence; `FAILED` and 0 without an answer."""
     if not isinstance(answer, Prediction) or answer.label not in classes:
-        return FAILED
-    return classes.index(answer.label)
+        return FAILED, 0.0
+    return classes.index(answer.label), answer.confidence

@@ -55,13 +55,13 @@ class EpochData(L.LightningDataModule):
         self.samples = samples
         self.batch_size = batch_size
         self.seed = seed
-        self.name = name
+        self.step_name = name
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Return the loader of the trainer's current epoch; an incomplete batch is left out."""
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
         self.samples.set_epoch(epoch)
-        order = EpochOrder(len(self.samples), epoch_seed(self.seed, self.name, epoch))
+        order = EpochOrder(len(self.samples), epoch_seed(self.seed, self.step_name, epoch))
         return DataLoader(
             self.samples,
             min(self.batch_size, len(self.samples)),

@@ -88,7 +88,8 @@ class CloudOptions:
     """What the auxiliaries and the student see instead of a clear sky.
 
     Attributes:
-        simulate: False takes the optical images as they are, such as truly cloudy ones.
+        simulate: False takes the optical images as they are, such as truly cloudy ones; the
+            source model then learns on those that look nearly clear.
         clear_share: Share of training pairs without any cloud; the rest is uniform in [0, 1].
         textures: Folder with real cloudy Sentinel-2 images (``s2_cloudy/*.tif``), or empty.
     """
@@ -253,6 +254,12 @@ class TrainOptions:
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     auxiliary: AuxiliaryOptions = field(default_factory=AuxiliaryOptions)
     student: StudentOptions = field(default_factory=StudentOptions)
+
+    def __post_init__(self) -> None:
+        view = self.distillation.teacher_view
+        expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
+        is_there = self.clouds.simulate or view == "cloudy"
+        _require(is_there, "distillation.teacher_view", view, expected)
 
     def evolve(self, **changes: Any) -> TrainOptions:
         """Return a copy with top-level fields replaced."""

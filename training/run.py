@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
@@ -127,14 +128,16 @@ def _judge_all(chain: Chain, split: str, temperature: float) -> dict[str, Any]:
     return reports
 
 
-def _logarithm(answers: Answers) -> np.ndarray:
-    return np.log(np.maximum(answers.probabilities, 1e-30))
+def _logarithm(answers: Answers) -> npt.NDArray[np.float64]:
+    logarithm: npt.NDArray[np.float64] = np.log(np.maximum(answers.probabilities, 1e-30))
+    return logarithm
 
 
-def _tempered(answers: Answers, temperature: float) -> np.ndarray:
+def _tempered(answers: Answers, temperature: float) -> npt.NDArray[np.float64]:
     scaled = _logarithm(answers) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers: npt.NDArray[np.float64] = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def _has_labels(chain: Chain, split: str) -> bool:

@@ -36,7 +36,7 @@ class TrainTestSource:
         self.labels = np.concatenate(
             [np.asarray(train.labels)[learned], place[np.asarray(test.labels)[judged]]]
         )
-        self.splits = (*(train.splits[i] for i in learned), *("test" for _ in judged))
+        self.splits = (*(train.splits[int(i)] for i in learned), *("test" for _ in judged))
         self.groups = tuple(source.groups[i] for source, i in self._pairs)
         self.optical_channels, self.sar_channels = train.optical_channels, train.sar_channels
         self.covers = np.concatenate(

@@ -53,7 +53,7 @@ class AuxiliaryStep(Step):
         self.options = options
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.class_weights: Tensor
-        self.freeze(teacher=teacher)
+        self.keep_frozen(teacher=teacher)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss on what the source model teaches, and on true labels if the run uses them."""
@@ -122,7 +122,7 @@ class OpticalAuxiliaryStep(AuxiliaryStep):
         sar_auxiliary: nn.Module,
     ) -> None:
         super().__init__(channels, class_weights, options, teacher)
-        self.freeze(teacher=teacher, sar_auxiliary=sar_auxiliary)
+        self.keep_frozen(teacher=teacher, sar_auxiliary=sar_auxiliary)
 
     def taught_loss(
         self, batch: Batch, logits: Tensor, source: SourceAnswer, present: Tensor

@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from ..options import Schedule
@@ -47,14 +48,14 @@ class Step(L.LightningModule):
         """Return the mean loss of a batch and what to log beside it."""
         raise NotImplementedError
 
-    def freeze(self, **networks: nn.Module) -> None:
+    def keep_frozen(self, **networks: nn.Module) -> None:
         """Keep trained networks for use, outside of this step's weights and checkpoints."""
         self._frozen = {
             name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in networks.items()
         }
 
     def frozen(self, name: str) -> nn.Module:
-        """Return a network given to `freeze`."""
+        """Return a network given to `keep_frozen`."""
         return self._frozen[name]
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -85,12 +86,16 @@ class Step(L.LightningModule):
                 else:
                     mean.copy_(value)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with warm-up and cosine; norms and biases do not decay."""
         decaying = [p for p in self.net.parameters() if p.ndim > 1]
         others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decaying},
+            {"params": others, "weight_decay": 0.0},
+        ]
         optimizer = torch.optim.AdamW(
-            [{"params": decaying}, {"params": others, "weight_decay": 0.0}],
+            groups,
             lr=self.schedule.learning_rate,
             weight_decay=self.schedule.weight_decay,
         )

@@ -57,7 +57,7 @@ class StudentStep(Step):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.class_weights: Tensor
         self.center = RatioCenter(part.irm.center_decay) if part.irm.center_decay else None
-        self.freeze(teacher=teacher, optical=optical_auxiliary, sar=sar_auxiliary)
+        self.keep_frozen(teacher=teacher, optical=optical_auxiliary, sar=sar_auxiliary)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """``source + IRM-weighted auxiliaries + gate + labels``; see the module docstring."""

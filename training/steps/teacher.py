@@ -10,6 +10,7 @@ from ..augment import augmented, mixed
 from ..losses import distillation_loss
 from ..networks import EncoderOptions, UnimodalNet
 from ..options import TrainOptions
+from ..reliability import source_reliability
 from .step import Batch, Step, masked_mean
 
 
@@ -31,8 +32,8 @@ class TeacherStep(Step):
         self.class_weights: Tensor
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Soft cross-entropy on the clear image; pairs without image or label do not count."""
-        usable = (batch["label"] >= 0) & (batch["availability"][:, 0] > 0)
+        """Soft cross-entropy on clear images; pairs without one or without a label do not count."""
+        usable = self._usable(batch)
         labels = batch["label"].clamp_min(0)
         images = augmented({"clear": batch["clear"]}, self.options.augment)["clear"]
         targets = self._targets(labels)
@@ -44,6 +45,13 @@ class TeacherStep(Step):
         return masked_mean(weights * distillation_loss(targets, logits, 1.0), usable), {
             "accuracy": masked_mean(right.float(), usable)
         }
+
+    def _usable(self, batch: Batch) -> Tensor:
+        usable = (batch["label"] >= 0) & (batch["availability"][:, 0] > 0)
+        if not self.options.clouds.simulate:  # the images may hold real clouds
+            low, high = self.options.distillation.reliable_clear_share
+            usable &= source_reliability(batch["reliability"], low, high) > 0
+        return usable
 
     def _targets(self, labels: Tensor) -> Tensor:
         classes = len(self.class_weights)
