@@ -121,7 +121,7 @@ class CudaPythonDriver:
 
     def create_stream(self) -> Handle:
         """See `Driver`."""
-        flag = cu.CUstream_flags.CU_STREAM_NON_BLOCKING
+        flag = int(cu.CUstream_flags.CU_STREAM_NON_BLOCKING)
         return check("cuStreamCreate", cu.cuStreamCreate(flag))
 
     def adopt_stream(self, stream: Any) -> Handle:
@@ -169,7 +169,8 @@ class CudaPythonDriver:
 
     def load_module(self, image: bytes) -> Handle:
         """See `Driver`."""
-        return check("cuModuleLoadData", cu.cuModuleLoadData(image))
+        content = np.frombuffer(image, np.uint8)
+        return check("cuModuleLoadData", cu.cuModuleLoadData(content.ctypes.data))
 
     def unload_module(self, module: Handle) -> None:
         """See `Driver`."""

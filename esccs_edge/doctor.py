@@ -1,0 +1,204 @@
+"""What this machine has for running on a GPU, and what to install or set where it has not.
+
+Nothing is changed and no GPU context is made. `root` stands for ``/``, so that a Jetson's files can
+be laid out in a test; ``esccs-edge doctor`` prints the result.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .cuda.probe import DriverInfo, probe_driver
+from .errors import EsccsError
+from .preprocess_gpu import load_fatbin
+from .trt_api import FlavorName, load_flavor
+
+#: Oldest and newest Python this package is tested on.
+PYTHONS = ((3, 10), (3, 13))
+#: GPUs whose compute capability TensorRT for RTX 1.7 lists as a target.
+RTX_TARGETS = frozenset({"7.5", "8.0", "8.6", "8.9", "12.0", "12.1"})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked for.
+
+    Attributes:
+        name: What was looked for.
+        ok: It is there and fits.
+        detail: What was found.
+        advice: What to install or set; empty when nothing needs doing.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    advice: str = ""
+
+
+def diagnose(root: Path = Path("/"), driver: DriverInfo | None = None) -> list[Finding]:
+    """Look at Python, GPU, libraries and, on a Jetson, at the board.
+
+    Args:
+        root: Root of the file system.
+        driver: What the CUDA driver answered; None asks it.
+    """
+    driver = probe_driver() if driver is None else driver
+    return [
+        _python(),
+        _gpu(driver, root),
+        *_tensorrt(driver, root),
+        _cuda_binding(driver),
+        _kernels(),
+        _nvcc(root),
+        _openvino(),
+        *_jetson(root),
+    ]
+
+
+def _python() -> Finding:
+    found = sys.version_info[:2]
+    oldest, newest = PYTHONS
+    ok = oldest <= found <= newest
+    advice = "" if ok else f"Use Python {_dotted(oldest)} to {_dotted(newest)}"
+    return Finding("Python", ok, sys.version.split()[0], advice)
+
+
+def _gpu(driver: DriverInfo, root: Path) -> Finding:
+    if not driver.problem:
+        names = ", ".join(f"{gpu.name} (compute capability {gpu.sm})" for gpu in driver.gpus)
+        return Finding("NVIDIA GPU", True, f"{names}; driver for CUDA {driver.version}")
+    advice = "Install the NVIDIA driver; without a GPU the CPU backend is used"
+    if _is_jetson(root):
+        advice = "Add this user to the groups video and render, then log in again"
+    return Finding("NVIDIA GPU", False, driver.problem, advice)
+
+
+def _tensorrt(driver: DriverInfo, root: Path) -> Iterator[Finding]:
+    names: tuple[FlavorName, ...] = ("tensorrt", "rtx")
+    for name in names:
+        label = "TensorRT" if name == "tensorrt" else "TensorRT for RTX"
+        try:
+            flavor = load_flavor(name)
+        except EsccsError as error:
+            yield Finding(label, False, error.message, _tensorrt_advice(name, error.hint, root))
+            continue
+        unfit = [] if name != "rtx" else [g for g in driver.gpus if g.sm not in RTX_TARGETS]
+        if unfit:
+            advice = "This GPU is not one of its targets: install tensorrt instead"
+            yield Finding(label, False, f"{flavor.version}, but {unfit[0].name}", advice)
+        else:
+            yield Finding(label, True, flavor.version)
+
+
+def _tensorrt_advice(name: FlavorName, hint: str, root: Path) -> str:
+    if not _is_jetson(root):
+        return hint
+    if name == "rtx":
+        return "Not made for Jetson; use tensorrt"
+    if sys.prefix != sys.base_prefix:
+        return (
+            "JetPack's TensorRT belongs to the system Python: make the environment with "
+            "python3 -m venv --system-site-packages, after sudo apt install python3-libnvinfer"
+        )
+    return "Run: sudo apt install python3-libnvinfer"
+
+
+def _cuda_binding(driver: DriverInfo) -> Finding:
+    found = {
+        name: number
+        for name in ("cuda-bindings", "pycuda")
+        if (number := _version(name)) is not None
+    }
+    major = driver.version.split(".")[0]
+    install = (
+        f'Run: pip install "cuda-python=={major}.*"' if major else "Run: pip install cuda-python"
+    )
+    if not found:
+        return Finding("CUDA binding", False, "neither cuda-python nor pycuda", install)
+    detail = ", ".join(f"{name} {number}" for name, number in found.items())
+    bindings = found.get("cuda-bindings", "").split(".")[0]
+    if major and bindings and int(bindings) > int(major):
+        advice = f"The driver is of CUDA {driver.version}. {install}"
+        return Finding("CUDA binding", False, detail, advice)
+    return Finding("CUDA binding", True, detail)
+
+
+def _kernels() -> Finding:
+    try:
+        return Finding("CUDA kernels", True, f"{len(load_fatbin()):,} bytes in the package")
+    except EsccsError as error:
+        return Finding("CUDA kernels", False, error.message, error.hint)
+
+
+def _nvcc(root: Path) -> Finding:
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=str(root / "usr/local/cuda/bin"))
+    if nvcc:
+        return Finding("nvcc", True, nvcc)
+    return Finding("nvcc", False, "not found", "Only for building this package: CUDA toolkit")
+
+
+def _openvino() -> Finding:
+    number = _version("openvino")
+    if number is not None and importlib.util.find_spec("openvino") is not None:
+        return Finding("OpenVINO (CPU backend)", True, number)
+    return Finding("OpenVINO (CPU backend)", False, "not installed", "Run: pip install openvino")
+
+
+def _jetson(root: Path) -> Iterator[Finding]:
+    if not _is_jetson(root):
+        return
+    model = _text(root / "proc/device-tree/model").strip("\0 \n") or "unknown board"
+    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(_release_file(root)))
+    l4t = f"L4T {release[1]}.{release[2]}" if release else "unknown L4T"
+    yield Finding("Jetson", True, f"{model}, {l4t}")
+    yield _power_mode(root)
+
+
+def _power_mode(root: Path) -> Finding:
+    """Nvpmodel keeps the mode in ``pmode:NNNN`` and names them in its configuration."""
+    status = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
+    if status is None:
+        return Finding("Power mode", False, "unknown", "Look with: sudo nvpmodel -q")
+    number = int(status[1])
+    listed = re.findall(r"POWER_MODEL ID=(\d+) NAME=(\S+)", _text(root / "etc/nvpmodel.conf"))
+    names = {int(mode): name for mode, name in listed}
+    detail = names.get(number, f"mode {number}")
+    fastest = next((mode for mode, name in names.items() if name.startswith("MAXN")), None)
+    if fastest is None or fastest == number:
+        return Finding("Power mode", True, detail)
+    advice = f"For full speed: sudo nvpmodel -m {fastest} && sudo jetson_clocks"
+    return Finding("Power mode", True, detail, advice)
+
+
+def _is_jetson(root: Path) -> bool:
+    return _release_file(root).is_file()
+
+
+def _release_file(root: Path) -> Path:
+    return root / "etc/nv_tegra_release"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _dotted(number: tuple[int, int]) -> str:
+    return "{}.{}".format(*number)
