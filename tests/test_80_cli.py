@@ -252,7 +252,24 @@ def test_doctor_exits_with_1_only_if_something_required_fails():
     document = json.loads(result.stdout)
     works = all(check["ok"] for check in document["checks"] if check["required"])
     assert document["ok"] is works and result.exit_code == (0 if works else 1)
-    assert document["packages"]["base"]["numpy"] == np.__version__
+    names = {check["name"] for check in document["checks"]}
+    assert {"native kernels", "default bundle", "NVIDIA GPU", "extra geo"} <= names
+
+
+def test_doctor_tells_what_failed_and_goes_on(monkeypatch, tmp_path):
+    monkeypatch.setattr("esccs_edge.bundle.DEFAULT_FOLDER", tmp_path / "nowhere")
+    result = run("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert result.exit_code == 1
+    assert not checks["default bundle"]["ok"] and "nowhere" in checks["default bundle"]["detail"]
+    assert checks["native kernels"]["ok"]
+
+
+def test_doctor_is_content_with_a_working_bundle(monkeypatch, bundle):
+    monkeypatch.setattr("esccs_edge.bundle.DEFAULT_FOLDER", bundle.folder)
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    assert "FAIL" not in result.stdout
 
 
 def test_progress_and_chatter_stay_off_standard_output(at):

@@ -8,19 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from ..errors import ArtifactError, BackendError
 from .shell import Answer, command
 
 #: Extra of pyproject.toml -> distributions it brings.
 PACKAGES = {
-    "base": ("numpy", "openvino", "click"),
     "geo": ("rasterio",),
     "view": ("opencv-python-headless", "matplotlib"),
     "train": ("torch", "lightning", "torchmetrics", "safetensors"),
     "export": ("onnx", "onnxscript", "onnxsim", "onnxruntime"),
-    "trt": ("tensorrt",),
-    "rtx": ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings"),
-    "cuda": ("cuda-python", "pycuda"),
 }
 
 
@@ -33,42 +28,45 @@ class Check:
         ok: It works.
         required: Nothing works without it; the command then exits with 1.
         detail: What was found, or why it failed.
+        advice: What to install or set; empty when nothing needs doing.
     """
 
     name: str
     ok: bool
     required: bool
     detail: str
+    advice: str = ""
 
 
 @command("doctor", example="esccs-edge doctor --json")
 def run() -> Answer:
     """Try what works on this machine.
 
-    Tries the kernels, the bundle in the package and the CPU backend; lists packages and GPU.
-    Exits with 1 when something that everything needs does not work.
+    Tries the kernels, the bundle in the package and the CPU backend; looks for GPU, TensorRT and
+    optional packages. Exits with 1 when something that everything needs does not work.
     """
+    from ..doctor import diagnose
+
     checks = [
-        _try("native kernels", True, _kernels),
-        _try("default bundle", True, _default_bundle),
-        _try("CPU backend", True, _cpu_answer),
-        _try("CUDA kernels", False, _cuda_kernels),
-        _try("NVIDIA GPU", False, _gpu),
+        _try("native kernels", _kernels),
+        _try("default bundle", _default_bundle),
+        _try("an answer on the CPU", _cpu_answer),
+        *(Check(f.name, f.ok, False, f.detail, f.advice) for f in diagnose()),
+        *(_extra(extra) for extra in PACKAGES),
     ]
-    versions = {
-        extra: {name: _version(name) for name in names} for extra, names in PACKAGES.items()
-    }
     ok = all(check.ok for check in checks if check.required)
-    document = {"ok": ok, "checks": [asdict(check) for check in checks], "packages": versions}
-    return Answer(document, _text(checks, versions), exit_code=0 if ok else 1)
+    document = {"ok": ok, "checks": [asdict(check) for check in checks]}
+    return Answer(document, "\n".join(map(_line, checks)), exit_code=0 if ok else 1)
 
 
-def _try(name: str, required: bool, attempt: Callable[[], str]) -> Check:
+def _try(name: str, attempt: Callable[[], str]) -> Check:
     """A doctor reports every failure, of whatever kind, instead of stopping at the first."""
     try:
-        return Check(name, True, required, attempt())
+        return Check(name, True, True, attempt())
     except Exception as error:
-        return Check(name, False, required, str(error) or type(error).__name__)
+        return Check(
+            name, False, True, str(error) or type(error).__name__, "Install esccs-edge again"
+        )
 
 
 def _kernels() -> str:
@@ -91,26 +89,16 @@ def _cpu_answer() -> str:
     with Classifier("default", backend="cpu", max_batch=1, lanes=1) as classifier:
         pairs = random_pairs(classifier.manifest, 1)
         classifier.classify(pairs.optical[0], pairs.sar[0])
-    return f"openvino {version('openvino')} answers"
+        return str(classifier.health()["backend"]["device"])
 
 
-def _cuda_kernels() -> str:
-    from importlib.resources import files
-
-    found = files("esccs_edge") / "preprocess.fatbin"
-    if not found.is_file():
-        raise ArtifactError("not compiled: there was no nvcc when the package was built")
-    return str(found)
-
-
-def _gpu() -> str:
-    from ..cuda.probe import probe_driver
-
-    driver = probe_driver()
-    if driver.problem:
-        raise BackendError(driver.problem)
-    names = ", ".join(f"{gpu.name} (sm {gpu.sm})" for gpu in driver.gpus)
-    return f"{names}, driver for CUDA {driver.version}"
+def _extra(extra: str) -> Check:
+    """Look up versions without importing: some of these packages take seconds."""
+    found = {name: _version(name) for name in PACKAGES[extra]}
+    missing = None in found.values()
+    detail = ", ".join(f"{name} {number or '-'}" for name, number in found.items())
+    advice = f'Run: pip install "esccs-edge[{extra}]"' if missing else ""
+    return Check(f"extra {extra}", not missing, False, detail, advice)
 
 
 def _version(distribution: str) -> str | None:
@@ -120,18 +108,8 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _text(checks: list[Check], versions: dict[str, dict[str, str | None]]) -> str:
-    lines = []
-    for check in checks:
-        mark = "ok  " if check.ok else ("FAIL" if check.required else "no  ")
-        lines.append(
-            f"{click.style(mark, fg='green' if check.ok else 'red')} {check.name}: {check.detail}"
-        )
-    for extra, packages in versions.items():
-        found = ", ".join(f"{name} {number or '-'}" for name, number in packages.items())
-        missing = None in packages.values() and extra not in ("base", "cuda")
-        lines.append(
-            f"     {extra:<7} {found}"
-            + (f'   pip install "esccs-edge[{extra}]"' if missing else "")
-        )
-    return "\n".join(lines)
+def _line(check: Check) -> str:
+    mark = "ok  " if check.ok else ("FAIL" if check.required else "no  ")
+    color = "green" if check.ok else ("red" if check.required else "yellow")
+    advice = f"\n       {check.advice}" if check.advice else ""
+    return f"{click.style(mark, fg=color)} {check.name}: {check.detail}{advice}"
