@@ -496,6 +496,86 @@ def test_pycuda_passes_a_struct_as_its_bytes():
     }
 
 
+OVER_FAKE_LIBCUDA = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import numpy as np
+import pytest
+import fake_gpu, test_30_trt_backend as lanes
+from tiny import tiny_bundle
+from esccs_edge import trt_backend
+from esccs_edge.cuda.owners import Device
+from esccs_edge.engine_cache import EngineCache
+from esccs_edge.errors import CudaError
+from esccs_edge.trt_api import LoadedEngine, error_log
+
+device = Device.open()
+assert device.driver.name == "cuda-python"
+with device.active():
+    assert (device.name, device.compute_capability, device.integrated) == ("Fake GPU", "8.9", False)
+    assert device.free_bytes() == 123
+    start, end, stream = device.event(timing=True), device.event(timing=True), device.stream()
+    start.record(stream), end.record(stream), end.synchronize()
+    assert end.milliseconds_since(start) == 1.5
+    graph = stream.capture(lambda: start.record(stream))
+    graph.launch(device.adopt(stream))
+    assert device.pinned(64, mapped=True).address > 0
+    with pytest.raises(CudaError, match="CUDA_ERROR_FAKE .2., as the fake driver says") as caught:
+        device.memory(1 << 50)
+    assert caught.value.action == "smaller-batch"
+device.close()  # the fake driver refuses while anything is still allocated
+
+class AtOnce:
+    def enqueue_on(self, number, work):
+        work()
+
+folder = Path(sys.argv[2])
+bundle = tiny_bundle(folder / "bundle")
+flavor = fake_gpu.fake_flavor(AtOnce(), bundle.manifest)
+engine = LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
+trt_backend.pick_flavor = lambda: flavor
+trt_backend.EngineSource.load = lambda self, cache: engine
+backend = trt_backend.TrtBackend(
+    bundle, bundle.manifest, max_batch=8, graph_batches=(), cache=EngineCache(folder / "engines")
+)
+lane = backend.open_lane()
+for count in (1, 5, 8):
+    pairs = lanes.awkward_batch(bundle.manifest, count)
+    lane.start(pairs)
+    lanes.assert_same(lane.finish(), lanes.cpu_answer(folder / "bundle", pairs))
+print(backend.describe()["device"])
+backend.close()
+"""
+
+
+@pytest.mark.skipif(HAS_GPU, reason="this host has the real driver")
+@pytest.mark.skipif(sys.platform != "linux", reason="replaces libcuda.so.1")
+def test_real_cuda_python_runs_a_lane_over_a_fake_libcuda(tmp_path):
+    """Every argument goes through NVIDIA's binding; only the driver below it is ours."""
+    pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-python")
+    host_kernels()  # skips where there is no compiler
+    tests = ROOT / "tests"
+    compiler = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"]
+    folders = [f"-I{ROOT / 'esccs_edge' / 'native'}", f"-I{tests}"]
+    target = tmp_path / "libcuda.so.1"
+    subprocess.run(
+        [*compiler, *folders, tests / "fake_libcuda.cpp", "-o", target, "-ldl"],
+        check=True,
+        capture_output=True,
+    )
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "ESCCS_CUDA": "cuda-python"}
+    done = subprocess.run(
+        [sys.executable, "-c", OVER_FAKE_LIBCUDA, tests, tmp_path],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "Fake GPU"
+
+
 # The kernels
 
 

@@ -1,0 +1,132 @@
+// A libcuda.so.1 without a GPU: host memory, streams that run at once, the real kernels on the CPU.
+// It lets the real `cuda.bindings` marshal every argument that this package passes, and fails loudly
+// (CUDA_ERROR_INVALID_VALUE) on handles it did not make. Only the calls used here exist.
+#include <cstdio>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <set>
+
+#include "kernel_on_host.cpp"
+
+namespace {
+enum { kOk = 0, kInvalid = 1, kNoFunction = 500 };
+std::set<void *> live;
+int depth = 0;
+
+int make(void **out, std::size_t size) {
+    *out = std::aligned_alloc(256, (size + 511) / 256 * 256);
+    live.insert(*out);
+    return kOk;
+}
+int end(void *gone) {
+    if (!live.erase(gone)) return kInvalid;
+    std::free(gone);
+    return kOk;
+}
+int known(void *handle) { return depth > 0 && live.count(handle) ? kOk : kInvalid; }
+}  // namespace
+
+#define CALL extern "C" __attribute__((visibility("default"))) int
+using Address = unsigned long long;
+
+CALL cuInit(unsigned flags) { return flags; }
+CALL cuDriverGetVersion(int *version) { *version = 13000; return kOk; }
+CALL cuDeviceGetCount(int *count) { *count = 1; return kOk; }
+CALL cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal ? 101 : kOk; }
+CALL cuDeviceGetName(char *name, int length, int) { std::strncpy(name, "Fake GPU", length); return kOk; }
+CALL cuDeviceTotalMem_v2(std::size_t *bytes, int) { *bytes = 1 << 30; return kOk; }
+CALL cuDeviceGetAttribute(int *value, int attribute, int) {
+    *value = attribute == 75 ? 8 : attribute == 76 ? 9 : 0;
+    return kOk;
+}
+CALL cuDevicePrimaryCtxRetain(void **context, int) { return make(context, 1); }
+CALL cuDevicePrimaryCtxRelease_v2(int) {
+    if (live.size() != 1) return 709;  // CUDA_ERROR_CONTEXT_IS_DESTROYED: something was not freed
+    return end(*live.begin());
+}
+CALL cuCtxPushCurrent_v2(void *context) { ++depth; return live.count(context) ? kOk : kInvalid; }
+CALL cuCtxPopCurrent_v2(void **context) { *context = nullptr; return depth-- > 0 ? kOk : kInvalid; }
+CALL cuMemGetInfo_v2(std::size_t *free, std::size_t *total) { *free = 123; *total = 456; return kOk; }
+CALL cuMemAlloc_v2(Address *address, std::size_t size) {
+    if (size > (1ull << 40)) return 2;
+    return make(reinterpret_cast<void **>(address), size);
+}
+CALL cuMemFree_v2(Address address) { return end(reinterpret_cast<void *>(address)); }
+CALL cuMemHostAlloc(void **memory, std::size_t size, unsigned) { return make(memory, size); }
+CALL cuMemFreeHost(void *memory) { return end(memory); }
+CALL cuMemHostGetDevicePointer_v2(Address *address, void *memory, unsigned) {
+    *address = reinterpret_cast<Address>(memory);
+    return known(memory);
+}
+CALL cuMemcpyHtoDAsync_v2(Address target, const void *source, std::size_t size, void *stream) {
+    if (known(stream)) return kInvalid;
+    std::memcpy(reinterpret_cast<void *>(target), source, size);
+    return kOk;
+}
+CALL cuMemcpyDtoHAsync_v2(void *target, Address source, std::size_t size, void *stream) {
+    if (known(stream)) return kInvalid;
+    std::memcpy(target, reinterpret_cast<void *>(source), size);
+    return kOk;
+}
+CALL cuMemsetD8Async(Address target, unsigned char value, std::size_t size, void *stream) {
+    if (known(stream)) return kInvalid;
+    std::memset(reinterpret_cast<void *>(target), value, size);
+    return kOk;
+}
+CALL cuStreamCreate(void **stream, unsigned flags) { return flags == 1 ? make(stream, 1) : kInvalid; }
+CALL cuStreamDestroy_v2(void *stream) { return end(stream); }
+CALL cuStreamSynchronize(void *stream) { return known(stream); }
+CALL cuStreamWaitEvent(void *stream, void *event, unsigned) { return known(stream) || known(event); }
+CALL cuEventCreate(void **event, unsigned flags) { return flags == 3 || flags == 1 ? make(event, 1) : kInvalid; }
+CALL cuEventDestroy_v2(void *event) { return end(event); }
+CALL cuEventRecord(void *event, void *stream) { return known(stream) || known(event); }
+CALL cuEventSynchronize(void *event) { return known(event); }
+CALL cuEventElapsedTime(float *milliseconds, void *, void *) { *milliseconds = 1.5f; return kOk; }
+CALL cuEventElapsedTime_v2(float *milliseconds, void *, void *) { *milliseconds = 1.5f; return kOk; }
+CALL cuModuleLoadData(void **module, const void *image) {
+    return *static_cast<const std::uint32_t *>(image) == 0xba55ed50u ? make(module, 1) : 200;
+}
+CALL cuModuleUnload(void *module) { return end(module); }
+CALL cuModuleGetFunction(void **function, void *module, const char *name) {
+    *function = !std::strcmp(name, "esccs_preprocess_f32") ? reinterpret_cast<void *>(host_esccs_preprocess_f32)
+              : !std::strcmp(name, "esccs_availability") ? reinterpret_cast<void *>(host_esccs_availability) : nullptr;
+    return *function ? known(module) : kNoFunction;
+}
+CALL cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned block, unsigned by, unsigned bz,
+                    unsigned shared, void *stream, void **parameters, void **extra) {
+    if (known(stream) || z != 1 || by != 1 || bz != 1 || extra || shared > 49152) return kInvalid;
+    reinterpret_cast<void (*)(const void *, unsigned, unsigned, unsigned)>(function)(parameters[0], x, y, block);
+    return kOk;
+}
+CALL cuStreamBeginCapture_v2(void *stream, int mode) { return mode == 1 ? known(stream) : kInvalid; }
+CALL cuStreamEndCapture(void *stream, void **graph) { return known(stream) || make(graph, 1); }
+CALL cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) {
+    return flags ? kInvalid : known(graph) || make(executable, 1);
+}
+CALL cuGraphDestroy(void *graph) { return end(graph); }
+CALL cuGraphExecDestroy(void *executable) { return end(executable); }
+CALL cuGraphLaunch(void *executable, void *stream) { return known(executable) || known(stream); }
+CALL cuGetErrorName(int, const char **text) { *text = "CUDA_ERROR_FAKE"; return kOk; }
+CALL cuGetErrorString(int, const char **text) { *text = "as the fake driver says"; return kOk; }
+
+static void *find(const char *symbol) {
+    Dl_info self;
+    dladdr(reinterpret_cast<void *>(find), &self);
+    void *library = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    char name[256];
+    for (const char *suffix : {"_v2", ""}) {
+        std::snprintf(name, sizeof name, "%s%s", symbol, suffix);
+        if (void *found = dlsym(library, name)) return found;
+    }
+    if (!std::strcmp(symbol, "cuGraphInstantiate")) return dlsym(library, "cuGraphInstantiateWithFlags");
+    return nullptr;
+}
+CALL cuGetProcAddress(const char *symbol, void **found, int, std::uint64_t) {
+    *found = find(symbol);
+    return *found ? kOk : kNoFunction;
+}
+CALL cuGetProcAddress_v2(const char *symbol, void **found, int version, std::uint64_t flags, int *status) {
+    const int code = cuGetProcAddress(symbol, found, version, flags);
+    if (status) *status = code ? 1 : 0;
+    return code;
+}
