@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,17 +28,11 @@ def run(bundle: str) -> Answer:
     document = {
         "folder": opened.folder,
         "digest": opened.digest,
-        "manifest": _plain_manifest(opened.manifest),
+        "manifest": json.loads(opened.manifest.to_json()),
         "bytes": sum(record.bytes for record in opened.manifest.files.values()),
         "layers": layers,
     }
     return Answer(document, _text(opened, layers))
-
-
-def _plain_manifest(manifest: Manifest) -> Any:
-    import json
-
-    return json.loads(manifest.to_json())
 
 
 def _layers(bundle: Bundle) -> dict[str, int] | None:
@@ -44,8 +41,6 @@ def _layers(bundle: Bundle) -> dict[str, int] | None:
         return None
     if bundle.manifest.model not in bundle.manifest.files:
         return None
-    from collections import Counter
-
     import onnx
 
     graph = onnx.load_from_string(bundle.read(bundle.manifest.model)).graph
@@ -62,7 +57,7 @@ def _text(bundle: Bundle, layers: dict[str, int] | None) -> str:
         f"  classes       {', '.join(manifest.classes)}",
         f"  optical       {_modality(manifest.optical)}",
         f"  SAR           {_modality(manifest.sar)}",
-        f"  model         {manifest.model}, {_quantization(manifest)}",
+        f"  model         {manifest.model}, {_arithmetic(manifest)}",
         f"  temperature   {manifest.temperature:.3f}",
         f"  batch         {manifest.batch.min} / {manifest.batch.opt} / {manifest.batch.max}"
         "  (min / opt / max)",
@@ -74,12 +69,10 @@ def _text(bundle: Bundle, layers: dict[str, int] | None) -> str:
         for name, record in sorted(manifest.files.items())
     ]
     lines += _origin(manifest)
-    if layers is None:
-        lines.append(
-            '  layers        not shown: needs the model and pip install "esccs-edge[export]"'
-        )
-    else:
+    if layers is not None:
         lines.append("  layers        " + ", ".join(f"{n} {op}" for op, n in layers.items()))
+    elif find_spec("onnx") is None:
+        lines.append('  layers        not shown; run: pip install "esccs-edge[export]"')
     return "\n".join(lines)
 
 
@@ -87,7 +80,9 @@ def _modality(spec: ModalitySpec) -> str:
     return f"{spec.sensor} {spec.level}, {spec.unit}: {' '.join(spec.channels)}"
 
 
-def _quantization(manifest: Manifest) -> str:
+def _arithmetic(manifest: Manifest) -> str:
+    if manifest.model not in manifest.files:
+        return "not made yet: run `esccs-edge export`"
     if manifest.quantization is None:
         return "float"
     method = manifest.quantization.get("method")
@@ -95,8 +90,30 @@ def _quantization(manifest: Manifest) -> str:
 
 
 def _origin(manifest: Manifest) -> list[str]:
+    """Say where the model comes from: data, what was simulated, numbers on held-out pairs."""
     lines = ["  origin"]
     for key, value in manifest.provenance.items():
         if isinstance(value, (str, int, float)):
-            lines.append(f"    {key:<22} {value}")
-    return lines if len(lines) > 1 else []
+            lines.append(f"    {key:<10} {value}")
+    for key in ("data", "simulated"):
+        parts = manifest.provenance.get(key)
+        if isinstance(parts, Mapping):
+            lines += [f"    {key:<10} {name}: {part}" for name, part in parts.items()]
+    return [*(lines if len(lines) > 1 else []), *_numbers(manifest)]
+
+
+def _numbers(manifest: Manifest) -> list[str]:
+    """Balanced accuracy of each network of the run on the test split, by cloud cover."""
+    metrics = manifest.provenance.get("metrics")
+    test = metrics.get("test") if isinstance(metrics, Mapping) else None
+    if not isinstance(test, Mapping):
+        return []
+    lines = ["  balanced accuracy on the test split, in all and by cloud cover"]
+    for name, report in test.items():
+        bins = report["by_cloud"].items()
+        parts = [f"{report['overall']['balanced_accuracy']:.3f}"]
+        parts += [
+            f"{cloud} %: {scores['balanced_accuracy']:.3f}" for cloud, scores in bins if scores["n"]
+        ]
+        lines.append(f"    {name:<40} {'  '.join(parts)}")
+    return lines
