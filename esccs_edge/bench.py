@@ -127,8 +127,14 @@ def cold_start_ms(bundle_folder: str | os.PathLike[str], backend: str = "auto") 
     Raises:
         BackendError: The process failed.
     """
-    command = [sys.executable, "-I", "-c", _COLD_START, os.path.abspath(bundle_folder), backend]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=COLD_START_TIMEOUT_S)
+    command = [sys.executable, "-c", _COLD_START, os.path.abspath(bundle_folder), backend]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=COLD_START_TIMEOUT_S,
+        cwd=sys.prefix,  # `-c` imports from the current folder first
+    )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise BackendError(f"a fresh process could not classify: {reason}")
