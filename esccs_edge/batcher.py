@@ -185,14 +185,18 @@ class Batcher:
 
     def _await_lane(self) -> Lane | None:
         """Wait for a free lane; None when meanwhile every request expired or was cancelled."""
-        while (lane := self._pool.acquire(DEADLINE_CHECK_S)) is None:
-            with self._lock:
-                self._drop_dead()
-                is_empty = not self._queue
-            self._tell_late()
-            if is_empty:
-                return None
-        return lane
+        place = self._pool.line_up()
+        try:
+            while (lane := self._pool.await_lane(place, DEADLINE_CHECK_S)) is None:
+                with self._lock:
+                    self._drop_dead()
+                    is_empty = not self._queue
+                self._tell_late()
+                if is_empty:
+                    return None
+            return lane
+        finally:
+            self._pool.leave(place)
 
     def _take_batch(self) -> list[_Request]:
         batch: list[_Request] = []
@@ -212,7 +216,8 @@ class Batcher:
         answers: list[Answer]
         try:
             answers = Flight(self._pool, lane, [r.pair for r in batch], self._manifest).land()
-        except Exception as error:
+        except BaseException as error:  # a backend that ends the thread must not end the queue
+            self._pool.reclaim()
             answers = [as_backend_error(error) for _ in batch]
         now = time.monotonic()
         self._counters.answered(answers, [now - request.enqueued_s for request in batch])

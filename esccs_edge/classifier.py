@@ -10,13 +10,14 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backend_choice import open_backend
 from .bundle import Bundle
-from .errors import EsccsError, InputError
+from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
 from .manifest import Manifest
 from .pipeline import Item, Pipeline
 from .postprocess import Answer
@@ -227,10 +228,12 @@ class Classifier:
             return error
 
     def _self_check(self) -> str | None:
-        future = self._pipeline.submit(self._golden, deadline_ms=HEALTH_TIMEOUT_S * 1e3)
         try:
+            future = self._pipeline.submit(self._golden, deadline_ms=HEALTH_TIMEOUT_S * 1e3)
             answer = future.result(timeout=2 * HEALTH_TIMEOUT_S)
-        except (EsccsError, TimeoutError) as error:
+        except (ClosedError, ForkedProcessError):
+            raise
+        except (EsccsError, FutureTimeoutError) as error:
             return f"the test pair got no answer: {error or 'it took too long'}"
         if not is_same_answer(answer, self._golden_answer):
             return "the test pair is answered differently than at the start; restart the process"

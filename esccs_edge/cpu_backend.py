@@ -150,8 +150,9 @@ class CpuLane(Lane):
         availability[:, 1] = [stats.availability for stats in sar]
         if availability.any():
             self._bind(len(batch))
-            self._call(self._request.start_async)
+            # Set first: whatever interrupts this line, the buffers are not freed under a request.
             self._running = True
+            self._call(self._request.start_async)
 
     def finish(self) -> LaneOutput:
         """Wait for inference and copy its outputs out of the request."""
@@ -159,16 +160,19 @@ class CpuLane(Lane):
         if not self._running:
             classes = len(self._manifest.classes)
             return LaneOutput(_zeros(len(optical), classes), _zeros(len(optical), 2), optical, sar)
-        self._running = False
         self._call(self._request.wait)
+        self._running = False
         logits, gate = (self._request.get_tensor(name).data.copy() for name in ("logits", "gate"))
         return LaneOutput(logits, gate, optical, sar)
 
     def close(self) -> None:
         """Let a running inference end, then drop the buffers."""
-        if self._running:
-            self._running = False
-            self._call(self._request.wait)
+        try:
+            if self._running:
+                self._call(self._request.wait)
+        except BackendError:
+            pass  # its answer is not wanted any more
+        self._running = False
         self._request = None
         self._tensors, self._arrays = {}, {}
 
@@ -184,6 +188,7 @@ class CpuLane(Lane):
         try:
             action()
         except RuntimeError as error:
+            self._running = False
             raise BackendError(f"OpenVINO inference failed: {error}") from error
 
 

@@ -1,13 +1,15 @@
 """The lanes of a backend as a pool, and one batch's flight over a lane with its second chance.
 
-Whoever holds a lane must give it back: a `Flight` does so on every way out.
+Whoever holds a lane must give it back: a `Flight` does so when it lands, and a thread that was
+interrupted on the way calls `LanePool.reclaim`.
 """
 
 from __future__ import annotations
 
 import threading
-import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .backend import Backend, Lane, LaneOutput
 from .errors import BackendError, ClosedError, EsccsError
@@ -17,78 +19,137 @@ from .scene import ScenePair
 
 
 class LanePool:
-    """A fixed number of lanes, lent to one thread at a time."""
+    """A fixed number of lanes, lent to one thread at a time, first come, first served.
+
+    Without the line a thread with many batches would take back the lane that it has just returned,
+    before a waiting thread even wakes.
+    """
 
     def __init__(self, backend: Backend, lanes: int) -> None:
         self._backend = backend
-        self._returned = threading.Condition()
+        self._lanes = lanes
+        self._changed = threading.Condition()
         self._idle: list[Lane] = [backend.open_lane() for _ in range(lanes)]
-        self._missing = 0  # discarded lanes, opened anew when next needed
-        self._lent = 0
+        self._lent: dict[Lane, int] = {}  # to the thread of this number
+        self._opening = 0
+        self._line: deque[Place] = deque()
         self._closed = False
 
-    def acquire(self, timeout_s: float | None = None) -> Lane | None:
-        """Borrow a lane, waiting until one is free; None when the timeout passes first.
+    def acquire(self, *, wait: bool = True) -> Lane | None:
+        """Borrow a lane; without ``wait``, None when none is free or somebody waits already.
 
         Raises:
             ClosedError: The pool is or was closed while waiting.
             BackendError: A lane had to be opened anew and could not be.
         """
-        with self._returned:
-            if not self._returned.wait_for(self._is_ready, timeout_s):
+        place = self.line_up()
+        try:
+            return self.await_lane(place, None if wait else 0.0)
+        finally:
+            self.leave(place)
+
+    def line_up(self) -> Place:
+        """Take a place in the line for a lane; `leave` must follow."""
+        place = Place(threading.get_ident())
+        with self._changed:
+            self._line.append(place)
+        return place
+
+    def await_lane(self, place: Place, timeout_s: float | None) -> Lane | None:
+        """Wait until it is the place's turn and a lane is free; None when time runs out first.
+
+        Raises:
+            ClosedError: The pool is or was closed while waiting.
+            BackendError: A lane had to be opened anew and could not be.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._may_borrow(place), timeout_s):
                 return None
             if self._closed:
                 raise ClosedError("the classifier was closed")
-            self._lent += 1
             if self._idle:
-                return self._idle.pop()
-            self._missing -= 1
-        return self._open_anew()
+                lane = self._idle[-1]
+                self._lent[lane] = place.thread
+                self._idle.pop()
+                return lane
+            self._opening += 1
+        return self._open_anew(place)
+
+    def leave(self, place: Place) -> None:
+        """Give up a place, with or without a lane."""
+        with self._changed:
+            self._line.remove(place)
+            if self._line:
+                self._changed.notify_all()
 
     def release(self, lane: Lane) -> None:
         """Give a lane back."""
         if self._closed:  # too late for close() to see it
             lane.close()
-        with self._returned:
-            self._lent -= 1
-            self._idle.append(lane)
-            self._returned.notify_all()
+        with self._changed:
+            if self._lent.pop(lane, None) is not None:
+                self._idle.append(lane)
+            self._changed.notify_all()
 
     def discard(self, lane: Lane) -> None:
         """Give back a lane whose state is unknown; a new one takes its place when needed."""
         try:
             lane.close()
         finally:
-            self._count_missing()
+            with self._changed:
+                self._lent.pop(lane, None)
+                if lane in self._idle:
+                    self._idle.remove(lane)
+                self._changed.notify_all()
+
+    def reclaim(self) -> None:
+        """Discard whatever this thread has borrowed and give up its places in the line.
+
+        For a thread that was interrupted, perhaps between two lines of this very class.
+        """
+        me = threading.get_ident()
+        with self._changed:
+            for place in [place for place in self._line if place.thread == me]:
+                self._line.remove(place)
+            mine = [lane for lane, thread in self._lent.items() if thread == me]
+        for lane in mine:
+            self.discard(lane)
 
     def close(self, timeout_s: float) -> bool:
         """Wait for lent lanes and close all; False if some did not come back in time."""
-        deadline = time.monotonic() + timeout_s
-        with self._returned:
+        with self._changed:
             self._closed = True
-            self._returned.notify_all()
-            self._returned.wait_for(lambda: not self._lent, max(0.0, deadline - time.monotonic()))
-            all_back = not self._lent
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._lent and not self._opening, timeout_s)
+            all_back = not self._lent and not self._opening
             idle, self._idle = self._idle, []
         for lane in idle:
             lane.close()
         return all_back
 
-    def _is_ready(self) -> bool:
-        return bool(self._idle) or self._missing > 0 or self._closed
+    def _may_borrow(self, place: Place) -> bool:
+        # Counted, not remembered, so that a lane lost to an interrupt is replaced.
+        missing = self._lanes - len(self._idle) - len(self._lent) - self._opening
+        return self._closed or (bool(self._idle) or missing > 0) and self._line[0] is place
 
-    def _open_anew(self) -> Lane:
+    def _open_anew(self, place: Place) -> Lane:
+        lane: Lane | None = None
         try:
-            return self._backend.open_lane()
-        except BaseException:
-            self._count_missing()
-            raise
+            lane = self._backend.open_lane()
+            return lane
+        finally:
+            with self._changed:
+                self._opening -= 1
+                if lane is not None:
+                    self._lent[lane] = place.thread
+                self._changed.notify_all()
 
-    def _count_missing(self) -> None:
-        with self._returned:
-            self._lent -= 1
-            self._missing += 1
-            self._returned.notify_all()
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A thread's place in the line for a lane."""
+
+    thread: int
 
 
 class Flight:
@@ -110,23 +171,16 @@ class Flight:
             lane.start(batch)
         except Exception as error:  # judged in land(), where the second chance is given
             self._start_error = error
-        except BaseException:
-            pool.discard(lane)
-            raise
 
     def land(self) -> list[Answer]:
         """Wait for the answers, one per pair in order, and give the lane back."""
         try:
             answers = self._answers()
-        except BaseException:
+        except Exception:
             self._pool.discard(self._lane)
             raise
         self._pool.release(self._lane)
         return answers
-
-    def abort(self) -> None:
-        """Give the lane back without looking at the answers."""
-        self._pool.discard(self._lane)
 
     def _answers(self) -> list[Answer]:
         try:
@@ -156,7 +210,7 @@ class Flight:
         return predictions(output, batch, self._manifest, retried=True)
 
 
-def as_backend_error(error: Exception) -> EsccsError:
+def as_backend_error(error: BaseException) -> EsccsError:
     """Return the error itself if it is ours, else a `BackendError` that names it."""
     if isinstance(error, EsccsError):
         return error

@@ -97,8 +97,7 @@ class Pipeline:
                 answers += self._land(flights, started_s)
         except BaseException:
             self._counters.failed(len(pairs) - len(answers))
-            for flight in flights:
-                flight.abort()
+            self._pool.reclaim()
             raise
         return answers
 
@@ -173,7 +172,7 @@ class Pipeline:
 
     def _lane_for_next(self, flights: deque[Flight]) -> Lane | None:
         # A thread that holds a lane must not wait for another, or two such threads wait for ever.
-        return self._pool.acquire(timeout_s=0.0 if flights else None)
+        return self._pool.acquire(wait=not flights)
 
     def _land(self, flights: deque[Flight], started_s: float) -> list[Answer]:
         answers = flights.popleft().land()

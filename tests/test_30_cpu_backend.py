@@ -11,7 +11,7 @@ import oracle
 import pytest
 import tiny
 
-from esccs_edge import cpu_backend, openvino_model
+from esccs_edge import cpu_backend
 from esccs_edge.bundle import Bundle
 from esccs_edge.cpu_backend import CpuBackend
 from esccs_edge.errors import ArtifactError, BackendError, InputError, ManifestError
@@ -209,6 +209,35 @@ def test_a_lane_may_be_closed_at_any_time_and_twice(backend, bundle):
         backend.open_lane()
 
 
+@pytest.mark.parametrize("step", ["start_async", "wait"])
+def test_buffers_outlive_a_request_that_an_interrupt_left_running(backend, bundle, step):
+    """Python may raise KeyboardInterrupt right after a native call returned, or before it."""
+    lane = backend.open_lane()
+    request, calls = lane._request, []
+
+    class Interrupted:
+        def __getattr__(self, name):
+            return self.interrupt if name == step and step not in calls else self.watched(name)
+
+        def watched(self, name):
+            calls.append(name)
+            return getattr(request, name)
+
+        def interrupt(self):
+            calls.append(step)
+            if step == "start_async":
+                request.start_async()
+            raise KeyboardInterrupt
+
+    lane._request = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        run(lane, pairs_for(bundle.manifest, MAX_BATCH))
+    calls.clear()
+    calls.append(step)
+    lane.close()
+    assert calls[1:] == ["wait"]
+
+
 def test_describe_names_device_version_and_arithmetic(bundle):
     made = CpuBackend(bundle, bundle.manifest, max_batch=2, threads=1, precision="f32")
     described = made.describe()
@@ -300,76 +329,3 @@ def test_a_model_made_for_another_manifest_is_refused(tmp_path, change):
 def test_an_unknown_precision_is_refused(bundle):
     with pytest.raises(InputError, match="precision"):
         CpuBackend(bundle, bundle.manifest, max_batch=1, precision="f64")
-
-
-# ---- the cache of compiled models ---------------------------------------------------------------
-
-
-@pytest.fixture
-def compiled(monkeypatch):
-    """Counts how often OpenVINO had to compile."""
-    calls = []
-    compile_ = openvino_model._compile
-
-    def counted(*args):
-        calls.append(args)
-        return compile_(*args)
-
-    monkeypatch.setattr(openvino_model, "_compile", counted)
-    return calls
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty cache folder."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("ESCCS_CACHE_DIR", str(folder))
-    return folder
-
-
-def logits_of(bundle, **options) -> np.ndarray:
-    made = CpuBackend(bundle, bundle.manifest, max_batch=5, precision="f32", **options)
-    return run(made.open_lane(), pairs_for(bundle.manifest, 5)).logits
-
-
-def test_a_second_start_loads_what_the_first_compiled(bundle, compiled, folder):
-    first = logits_of(bundle)
-    assert len(compiled) == 1 and folder.stat().st_mode & 0o777 == 0o700
-    assert (logits_of(bundle) == first).all() and len(compiled) == 1
-    logits_of(bundle, threads=1)  # other options, another entry
-    assert len(compiled) == 2
-
-
-def test_without_the_cache_nothing_is_kept(bundle, compiled, folder):
-    logits_of(bundle, cache=False)
-    logits_of(bundle, cache=False)
-    assert len(compiled) == 2 and not folder.exists()
-
-
-def test_a_damaged_entry_is_compiled_again(bundle, compiled, folder):
-    first = logits_of(bundle)
-    (entry,) = (path for path in folder.iterdir() if path.stat().st_size > 1000)
-    content = bytearray(entry.read_bytes())
-    content[len(content) // 2] ^= 1
-    entry.write_bytes(content)
-    assert (logits_of(bundle) == first).all() and len(compiled) == 2
-    assert (logits_of(bundle) == first).all() and len(compiled) == 2
-
-
-def test_a_cache_that_others_can_write_is_not_used(bundle, compiled, folder, caplog):
-    folder.mkdir()
-    folder.chmod(0o777)
-    logits_of(bundle)
-    assert len(compiled) == 1 and "0777" in caplog.text and not list(folder.iterdir())
-
-
-def test_an_entry_that_openvino_refuses_is_compiled_again(bundle, compiled, folder, monkeypatch):
-    first = logits_of(bundle)
-
-    def refuse(*args):
-        raise RuntimeError("made by another version")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cpu_backend.ov.Core, "import_model", refuse)
-        assert (logits_of(bundle) == first).all() and len(compiled) == 2
-    assert (logits_of(bundle) == first).all() and len(compiled) == 2

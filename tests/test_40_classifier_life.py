@@ -100,6 +100,13 @@ def test_health_turns_red_when_the_backend_fails(classifier, monkeypatch):
     assert not health["ok"] and "device lost" in health["problem"]
 
 
+def test_health_turns_red_when_the_queue_is_full(bundle):
+    with Classifier(bundle, "cpu", queue_size=1, max_delay_ms=60_000) as made:
+        made.submit(*tiny.raw_pair(made.manifest))
+        health = made.health()
+    assert not health["ok"] and "1 requests are waiting" in health["problem"]
+
+
 def test_warmup_runs_the_smallest_and_the_largest_batch(classifier):
     before = classifier.stats()
     classifier.warmup()

@@ -32,6 +32,7 @@ from esccs_edge.errors import (
     InputError,
     Overloaded,
 )
+from esccs_edge.lanes import LanePool
 from esccs_edge.pipeline import Pipeline
 from esccs_edge.scene import Flag
 
@@ -66,7 +67,7 @@ def gate():
 def failing(times: int, error: Exception):
     left = [times]
 
-    def script(numbers):
+    def script(*args):
         if left[0]:
             left[0] -= 1
             raise error
@@ -151,6 +152,35 @@ def test_an_interrupt_discards_the_lane_and_the_next_run_works(make):
     assert backend.open_lanes == 1 and balance(pipeline) == 0
 
 
+def test_an_interrupt_between_start_and_the_first_wait_gives_all_lanes_back(make, monkeypatch):
+    backend = FakeBackend(max_batch=2)
+    pipeline = make(backend, lanes=3)
+    land = Pipeline._land
+
+    def interrupted(self, flights, started_s):
+        assert len(flights) == 3
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "_land", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(numbered(range(20)))
+    monkeypatch.setattr(Pipeline, "_land", land)
+    assert backend.open_lanes == 0 and balance(pipeline) == 0
+    assert labels(pipeline.run(numbered(range(20)))) == [f"c{n}" for n in range(20)]
+
+
+def test_an_interrupt_inside_the_line_blocks_nobody(make, monkeypatch):
+    pipeline = make(FakeBackend(), lanes=1)
+    await_lane = LanePool.await_lane
+    monkeypatch.setattr(LanePool, "await_lane", failing(1, KeyboardInterrupt()))
+    monkeypatch.setattr(LanePool, "leave", failing(1, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(numbered([1]))
+    monkeypatch.undo()
+    assert LanePool.await_lane is await_lane
+    assert labels(pipeline.run(numbered([1]))) == ["c1"]
+
+
 # ---- load and life cycle ------------------------------------------------------------------------
 
 
@@ -196,6 +226,48 @@ def test_under_load_from_many_threads_every_request_ends_exactly_once(make):
     until(lambda: balance(pipeline) == 0)  # a cancelled request is counted when it is met
     stats = pipeline.stats()
     assert {key: stats[key] for key in outcome} == dict(outcome)
+
+
+def test_a_long_run_does_not_keep_others_from_the_lane(make):
+    backend = FakeBackend(max_batch=1, script=lambda numbers: time.sleep(0.005))
+    pipeline = make(backend, lanes=1)
+    stop = threading.Event()
+
+    def hog() -> None:
+        while not stop.is_set():
+            pipeline.run(numbered([1] * 50))
+
+    thread = threading.Thread(target=hog, daemon=True)
+    thread.start()
+    until(lambda: len(backend.batches) > 2)
+    before = len(backend.batches)
+    pipeline.run(numbered([2]))
+    between = backend.batches[before:].index([2])
+    stop.set()
+    thread.join(PATIENCE_S)
+    assert between <= 5
+
+
+def test_a_request_gets_its_turn_among_many_threads_that_run(make):
+    backend = FakeBackend(max_batch=1, script=lambda numbers: time.sleep(0.005))
+    pipeline = make(backend, lanes=1, max_delay_ms=0)
+    stop = threading.Event()
+
+    def hog() -> None:
+        while not stop.is_set():
+            pipeline.run(numbered([1]))
+
+    threads = [threading.Thread(target=hog, daemon=True) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(backend.batches) > 24)
+    before = len(backend.batches)
+    pipeline.submit(numbered_pair(2)).result(PATIENCE_S)
+    between = backend.batches[before:].index([2])
+    stop.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert between <= 12 + 5
 
 
 def test_close_answers_what_was_accepted(make):
