@@ -12,13 +12,13 @@ from importlib.util import find_spec
 import numpy as np
 import onnx
 import pytest
-from esccs_edge.export.to_engine import build_engine
-from esccs_edge.export.to_fp16 import add_float16, float16_model
 from onnx import TensorProto, helper, numpy_helper
 from tiny import tiny_bundle, tiny_manifest, tiny_onnx
 
 from esccs_edge.cuda.probe import driver_present
 from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
+from esccs_edge.export.to_engine import build_engine
+from esccs_edge.export.to_fp16 import add_float16, float16_model
 
 #: Logits of a few units in float16, through about six convolutions of half an ulp each.
 FLOAT16_ATOL = 0.05
@@ -32,13 +32,16 @@ no_gpu = pytest.mark.skipif(driver_present(), reason="this host has a GPU; the t
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory):
-    """A small real student: exported, and quantised with Q/DQ around its convolutions."""
+    """A small real student as the rooms before leave it: exported, then calibrated to INT8."""
     pytest.importorskip("torch", reason="exporting a student needs torch")
-    from esccs_edge.export.to_onnx import export_student
-    from small_student import small_bundle
+    from small_student import small_bundle, small_index
 
-    bundle = export_student(small_bundle(tmp_path_factory.mktemp("student")))
-    return bundle.add({"student.int8.onnx": _quantized(bundle)})
+    from esccs_edge.calibration.quantize import quantize_student
+    from esccs_edge.export.to_onnx import export_student
+
+    folder = tmp_path_factory.mktemp("student")
+    bundle = export_student(small_bundle(folder / "bundle"))
+    return quantize_student(bundle, small_index(folder / "pairs", bundle.manifest))
 
 
 def _inputs(manifest, count=6, seed=0):
@@ -47,32 +50,6 @@ def _inputs(manifest, count=6, seed=0):
     feed = {name: rng.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
     feed["availability"] = np.array([[1, 1], [1, 0], [0, 1]], np.float32).repeat(2, axis=0)
     return feed
-
-
-def _quantized(bundle) -> bytes:
-    """Q/DQ as the calibration room writes it: symmetric, per channel, int8 weights stored."""
-    from onnxruntime import quantization as q
-
-    class OneBatch(q.CalibrationDataReader):
-        def __init__(self):
-            self.batches = iter([_inputs(bundle.manifest)])
-
-        def get_next(self):
-            return next(self.batches, None)
-
-    source, target = bundle.folder / "student.onnx", bundle.folder / "quantized.tmp.onnx"
-    q.quantize_static(
-        source,
-        target,
-        OneBatch(),
-        quant_format=q.QuantFormat.QDQ,
-        per_channel=True,
-        op_types_to_quantize=["Conv"],
-        extra_options={"ActivationSymmetric": True, "QuantizeBias": False},
-    )
-    content = target.read_bytes()
-    target.unlink()
-    return content
 
 
 @rtx

@@ -118,8 +118,9 @@ class PycudaDriver:
         """See `Driver`."""
         if not isinstance(memory, np.ndarray):
             return int(memory)
+        allocation: Any = memory.base
         with checked("cuMemHostGetDevicePointer"):
-            return int(memory.base.get_device_pointer())
+            return int(allocation.get_device_pointer())
 
     def host_array(self, memory: Handle) -> npt.NDArray[np.uint8]:
         """See `Driver`."""
