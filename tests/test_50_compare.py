@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import pytest
 from tiny_data import tiny_document, tiny_index
@@ -83,6 +84,16 @@ def test_other_data_or_options_are_not_mixed_into_a_comparison(indexes, tmp_path
     other = options_from(tiny_document("", "", epochs=2))
     with pytest.raises(InputError, match="other data or options"):
         compare(*indexes, tmp_path / "out", methods=["source-only"], options=other, resume=True)
+
+
+def test_unlabeled_judged_pairs_are_refused(indexes, tmp_path):
+    index = tiny_index(tmp_path / "c", 24, seed=7)
+    lines = index.read_text().splitlines()
+    cut = [line.replace(",Forest,", ",,") if line.endswith("test") else line for line in lines]
+    cut = [re.sub(",(River|SeaLake),", ",,", c) if c.endswith("test") else c for c in cut]
+    index.write_text("\n".join(cut) + "\n")
+    with pytest.raises(InputError, match="no labeled pair"):
+        compare(indexes[0], str(index), tmp_path / "out", methods=["source-only"], options=OPTIONS)
 
 
 def test_the_joined_source_keeps_the_sides_apart(indexes):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from esccs_edge.atomic import write_atomic
 from esccs_edge.errors import InputError
@@ -32,6 +34,8 @@ from .options import TrainOptions
 from .train_test_source import TrainTestSource
 
 Row = dict[str, Any]
+#: Seed, data to learn on, data to judge on, folder, methods, options.
+Work = tuple[int, str, str, Path, tuple[str, ...], TrainOptions]
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,12 @@ def compare(
     _check_folder(folder, plan, resume)
     TrainTestSource(open_source(train), open_source(test))  # refuses unfit data before any work
     write_atomic(folder / "plan.json", json.dumps(plan, indent=2) + "\n")
-    work = [(seed, train, test, folder, chosen, options or TrainOptions()) for seed in range(seeds)]
-    if jobs > 1:
-        with ProcessPoolExecutor(min(jobs, seeds), get_context("spawn")) as pool:
-            runs = [run for part in pool.map(_run_seed, work) for run in part]
-    else:
-        runs = [run for item in work for run in _run_seed(item)]
+    used = options or TrainOptions()
+    if jobs > 1 and not used.threads:
+        used = used.evolve(threads=max(1, (os.cpu_count() or 1) // jobs))
+    runs = _run_all(
+        [(seed, train, test, folder, chosen, used) for seed in range(seeds)], min(jobs, seeds)
+    )
     rows = tuple(_row(name, [run for run in runs if run["method"] == name]) for name in chosen)
     write_atomic(folder / "runs.json", json.dumps(runs, indent=2) + "\n")
     write_atomic(folder / "table.csv", _table_csv(rows))
@@ -99,12 +103,21 @@ def compare(
     return Comparison(folder, rows)
 
 
-def _run_seed(work: tuple[int, str, str, Path, tuple[str, ...], TrainOptions]) -> list[Row]:
+def _run_all(work: list[Work], jobs: int) -> list[Row]:
+    if jobs == 1:
+        return [run for item in work for run in _run_seed(item)]
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        return [run for part in pool.map(_run_seed, work) for run in part]
+
+
+def _run_seed(work: Work) -> list[Row]:
     """All methods of one seed, finished ones from their files."""
     seed, train, test, folder, methods, options = work
     paths = {name: folder / "runs" / f"{name}-{seed}.json" for name in methods}
     missing = [name for name in methods if not paths[name].is_file()]
     if missing:
+        if options.threads:
+            torch.set_num_threads(options.threads)
         source = TrainTestSource(open_source(train, seed), open_source(test, seed))
         chain = Chain(options.evolve(seed=seed), source, folder / f"seed-{seed}")
         parts = held_out(chain, "test")

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from esccs_edge.errors import InputError
+
 from .chain import Chain
 from .metrics import CLOUD_BINS, bin_range, scores_by_cloud
 from .recorded_covers import recorded_covers
@@ -74,7 +76,11 @@ def batches(samples: CloudySamples) -> Iterator[Batch]:
 
 @torch.no_grad()
 def judge(predict: Predictor, parts: list[CloudySamples]) -> Answers:
-    """Ask a network about held-out pairs."""
+    """Ask a network about held-out pairs.
+
+    Raises:
+        InputError: None of them has a label.
+    """
     labels, probabilities, covers = [], [], []
     for samples in parts:
         recorded = recorded_covers(samples.pairs.source)
@@ -84,6 +90,11 @@ def judge(predict: Predictor, parts: list[CloudySamples]) -> Answers:
             probabilities.append(predict(batch).double().numpy())
             index = batch["index"].numpy()
             covers.append(batch["cover"].double().numpy() if is_simulated else recorded[index])
+    if not labels:
+        raise InputError(
+            f"{parts[0].pairs.source.name} has no labeled pair to judge on",
+            hint="Give the held-out pairs labels",
+        )
     return Answers(np.concatenate(labels), np.concatenate(probabilities), np.concatenate(covers))
 
 
