@@ -743,6 +743,49 @@ def test_real_kernel_equals_the_cpu_module(monkeypatch, provider):
                 assert_stats(mine, theirs)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason=f"no GPU: {probe_driver().problem}")
+@pytest.mark.parametrize("provider", ["cuda-python", "pycuda"])
+def test_real_memory_comes_back_and_copies_are_exact(monkeypatch, provider):
+    pytest.importorskip({"cuda-python": "cuda.bindings", "pycuda": "pycuda"}[provider])
+    monkeypatch.setenv("ESCCS_CUDA", provider)
+    size = 64 << 20
+    with Device.open() as device, device.active():
+        device.stream().synchronize()  # what the first call of a context allocates is its own
+        before = device.free_bytes()
+        for _ in range(5):
+            with (
+                device.memory(size) as memory,
+                device.pinned(size) as up,
+                device.stream() as stream,
+            ):
+                assert device.free_bytes() <= before - size
+                up.array[:] = np.arange(size) % 251
+                with device.pinned(size) as down:
+                    memory.upload(up.array, stream)
+                    memory.download(down.array, stream)
+                    stream.synchronize()
+                    np.testing.assert_array_equal(down.array, up.array)
+        assert device.free_bytes() >= before - (size >> 3)  # others may take a little meanwhile
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason=f"no GPU: {probe_driver().problem}")
+def test_real_stream_of_torch_is_borrowed(monkeypatch):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch was built without CUDA")
+    monkeypatch.setenv("ESCCS_CUDA", "cuda-python")
+    theirs = torch.cuda.Stream()
+    with Device.open() as device, device.active():
+        ours = device.adopt(theirs)
+        assert ours.number == theirs.cuda_stream
+        event = device.event()
+        event.record(ours)
+        event.synchronize()
+    theirs.synchronize()
+
+
 def on_gpu(images, spec):
     """The lane's branch alone: upload, kernel, and the input read back."""
     from esccs_edge.trt_lane import Allocator, Branch, LaneOptions

@@ -15,10 +15,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny import tiny_bundle, tiny_manifest, tiny_onnx
 
-from esccs_edge.cuda.probe import driver_present
+from esccs_edge.cuda.probe import driver_present, probe_driver
 from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
 from esccs_edge.export.to_engine import build_engine
 from esccs_edge.export.to_fp16 import add_float16, float16_model
+from esccs_edge.trt_api import pick_flavor
 
 #: Logits of a few units in float16, through about six convolutions of half an ulp each.
 FLOAT16_ATOL = 0.05
@@ -258,3 +259,16 @@ def _one_convolution(weight: float, reuse: bool = False) -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return model.SerializeToString()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not driver_present(), reason=f"no GPU: {probe_driver().problem}")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_engine_for_this_gpu_holds_both_branches_and_the_gate(student, tmp_path, precision):
+    flavor = pick_flavor().name
+    report = build_engine(student, flavor=flavor, precision=precision, out=tmp_path)
+    assert report.target == probe_driver().gpus[0].name
+    assert report.options["target"] == "current" and report.options["driver"]
+    layers = json.dumps(report.layers)
+    for tensor in ("optical", "sar", "availability", "logits", "gate"):
+        assert f'"{tensor}"' in layers, f"{tensor} is not in the engine"
