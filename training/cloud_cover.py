@@ -28,7 +28,7 @@ SNOW_RANGE = (0.55, 0.7)
 #: B11 / B08 between cloud and bright soil, which is brighter in the shortwave.
 SOIL_RANGE = (1.15, 1.35)
 #: The same bound as `BRIGHT_RANGE` for pictures of unknown bands scaled to [0, 1].
-UNKNOWN_BRIGHT = 0.6
+UNKNOWN_BRIGHT_RANGE = (0.42, 0.55)
 _TINY = 1e-4
 
 
@@ -58,7 +58,8 @@ def cloud_likelihood(reflectance: npt.NDArray[Any], bands: Sequence[str]) -> Fie
     """Return how cloud-like each pixel is, ``(H, W)`` in [0, 1]."""
     place = {band: reflectance[i] for i, band in enumerate(bands)}
     if not set(VISIBLE) <= place.keys():
-        return np.asarray(reflectance.min(axis=0) > UNKNOWN_BRIGHT, np.float32)
+        low, high = UNKNOWN_BRIGHT_RANGE
+        return np.asarray(_falling(-reflectance.min(axis=0), -high, -low), np.float32)
     visible = np.stack([place[band] for band in VISIBLE])
     darkest, brightest = visible.min(axis=0), visible.max(axis=0)
     low, high = BRIGHT_RANGE

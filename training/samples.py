@@ -52,7 +52,8 @@ class CloudySamples(Dataset[Sample]):
         self.optical_spec = optical
         self.sar_spec = sar
         # Shared memory, so that loader workers that stay alive see a new epoch.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._size = _patch_size(source, self.pairs)
 
     def set_epoch(self, epoch: int) -> None:

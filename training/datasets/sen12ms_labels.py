@@ -10,6 +10,7 @@ import io
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def simple_class(numbers: Sequence[float], where: str) -> int:
             raise InputError(f"label of {where} is {values[0]:g}, expected 1 to 10")
         return int(values[0]) - 1
     if values.size == 17:
-        values = np.bincount(SIMPLE_OF_IGBP, weights=values, minlength=len(IGBP_SIMPLE))
+        joined = np.bincount(SIMPLE_OF_IGBP, weights=values, minlength=len(IGBP_SIMPLE))
+        return int(joined.argmax())
     return int(values.argmax())
 
 
@@ -126,8 +128,9 @@ class _NumbersOnly(pickle.Unpickler):
             )
         if name in ("ndarray", "dtype"):
             return getattr(np, name)
-        multiarray = np.core.multiarray if np.lib.NumpyVersion(np.__version__) < "2.0.0" else None
-        return getattr(multiarray or np._core.multiarray, name)
+        is_first = np.lib.NumpyVersion(np.__version__) < "2.0.0"
+        home = import_module("numpy.core.multiarray" if is_first else "numpy._core.multiarray")
+        return getattr(home, name)
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:

@@ -66,11 +66,13 @@ def regions(
     return nearest, centres
 
 
-def local_axes(rows: Field, columns: Field, cells: Ids, rng: np.random.Generator) -> Axes:
-    """Give each region its own direction."""
+def local_axes(cells: Ids, rng: np.random.Generator) -> Axes:
+    """Give each region of ``cells`` ``(H, W)`` its own direction."""
+    rows, columns = np.ogrid[: cells.shape[0], : cells.shape[1]]
     angles = rng.uniform(0, np.pi, int(cells.max()) + 1).astype(np.float32)
     cosine, sine = np.cos(angles)[cells], np.sin(angles)[cells]
-    return Axes(cosine * columns + sine * rows, cosine * rows - sine * columns)
+    along, across = cosine * columns + sine * rows, cosine * rows - sine * columns
+    return Axes(np.asarray(along, np.float32), np.asarray(across, np.float32))
 
 
 def parcels(axes: Axes, width: float, length: float, rng: np.random.Generator) -> Parcels:

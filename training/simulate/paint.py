@@ -23,6 +23,8 @@ Spectra = npt.NDArray[np.float32]
 
 #: Radius of the box that stands for the coarser 20 m and 60 m bands on the 10 m grid.
 BLUR = {"B05": 1, "B06": 1, "B07": 1, "B8A": 1, "B11": 1, "B12": 1, "B01": 3, "B09": 3, "B10": 3}
+#: Share of light that reaches each neighbour in a row of three.
+OPTICS_SPREAD = 0.18
 RAMP_STEPS = 48
 
 
@@ -57,18 +59,31 @@ class Canvas:
         for band, name in enumerate(SENTINEL2_L1C_BANDS):
             own = rng.standard_normal((size, size), np.float32)
             pixels = table[:, band][self._place] * gain
-            pixels *= 1 + self._texture * (np.float32(0.8) * grain + np.float32(0.5) * own)
+            texture = self._texture * np.float32(1.6 if name == "B08" else 1.0)
+            pixels *= 1 + texture * (np.float32(0.8) * grain + np.float32(0.5) * own)
+            pixels = _softened(pixels)
             if name in BLUR:
                 pixels = box_mean(pixels, BLUR[name])
             image[band] = np.clip(pixels, 1, 65535)
         return image
 
 
-def mixtures(name: str, count: int, rng: np.random.Generator, spread: float = 0.07) -> Spectra:
+def _softened(pixels: Field) -> Field:
+    """Spread each pixel a little over its neighbours, as the optics of the instrument do."""
+    side = np.float32(OPTICS_SPREAD)
+    for axis in (0, 1):
+        moved = np.roll(pixels, 1, axis) + np.roll(pixels, -1, axis)
+        pixels = (1 - 2 * side) * pixels + side * moved
+    return pixels
+
+
+def mixtures(
+    name: str, count: int, rng: np.random.Generator, *, spread: float = 0.07, blend: float = 0.35
+) -> Spectra:
     """Draw spectra between the clusters of a class, by their shares, at varying brightness."""
     rows = SPECTRA[name]
     first, second = rng.choice(len(rows), (2, count), p=np.array(SHARES[name]) / sum(SHARES[name]))
-    part = rng.uniform(0, 0.35, (count, 1))
+    part = rng.uniform(0, blend, (count, 1))
     level = np.exp(rng.normal(0, spread, (count, 1)))
     return np.asarray((rows[first] * (1 - part) + rows[second] * part) * level, np.float32)
 
@@ -91,10 +106,9 @@ def _field(size: int, slope: float, rng: np.random.Generator, **shape: Any) -> F
 
 
 def _annual_crop(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
-    fields = parcels(axes, 48, 85, rng)
-    canvas.fill(mask, mixtures("AnnualCrop", 64, rng), chosen(fields.ids, 64, rng), 0.02)
-    hedged = chosen(fields.ids, 6, rng) == 0
-    canvas.fill(mask & hedged & (fields.border < 1.0), SPECTRA["Pasture"], 0, 0.05)
+    fields = parcels(axes, 54, 95, rng)
+    colours = mixtures("AnnualCrop", 64, rng, blend=0.1)
+    canvas.fill(mask, colours, chosen(fields.ids, 64, rng), 0.008)
 
 
 def _permanent_crop(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
@@ -112,7 +126,7 @@ def _pasture(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -
     meadows = parcels(axes, 34, 44, rng)
     grass = SPECTRA["Pasture"][[0, 0, 0, 1, 3, 3, 5]]
     canvas.fill(mask, grass * np.exp(rng.normal(0, 0.05, (7, 1))).astype(np.float32),
-                chosen(meadows.ids, 7, rng), 0.03)  # fmt: skip
+                chosen(meadows.ids, 7, rng), 0.015)  # fmt: skip
     canvas.fill(mask & (meadows.border < 1.1), SPECTRA["Forest"], 3, 0.08)
 
 
@@ -125,12 +139,12 @@ def _forest(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) ->
 def _herbaceous(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
     size = len(mask)
     scrub = 0.5 + 0.24 * _field(size, 2.6, rng) + 0.07 * _field(size, 1.0, rng)
-    canvas.fill(mask, _ramp("HerbaceousVegetation", (2, 3, 4, 5)), _steps(scrub), 0.045)
+    canvas.fill(mask, _ramp("HerbaceousVegetation", (2, 3, 4, 5)), _steps(scrub), 0.08)
 
 
 def _sea(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
     depth = 0.4 + 0.22 * _field(len(mask), 4.0, rng)
-    canvas.fill(mask, _ramp("SeaLake", (1, 2, 3)), _steps(depth), 0.012)
+    canvas.fill(mask, _ramp("SeaLake", (1, 2, 3)), _steps(depth), 0.02)
 
 
 def _residential(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
@@ -196,10 +210,11 @@ def paint_road(
 ) -> None:
     """Lay a motorway: four lanes, a median, verges, and the small plots that roads leave over."""
     reach = np.abs(distance)
-    plots = parcels(axes, 15, 24, rng)
-    canvas.fill(land & (reach < 15), mixtures("Highway", 32, rng, 0.1),
-                chosen(plots.ids, 32, rng), 0.05)  # fmt: skip
+    plots = parcels(axes, 30, 45, rng)
+    canvas.fill(
+        land & (reach < 20), mixtures("Highway", 32, rng), chosen(plots.ids, 32, rng), 0.015
+    )
     canvas.fill(land & (np.abs(distance - 13) < 0.8), SPECTRA["Highway"], 4, 0.03)
-    canvas.fill(land & (reach < 5.5), SPECTRA["Highway"], 1, 0.06)
+    canvas.fill(land & (reach < 8), SPECTRA["Highway"], 1, 0.04)
     canvas.fill(land & (reach < 3.4), SPECTRA["Highway"] * np.float32(1.15), 4, 0.03)
     canvas.fill(land & (reach < 0.7), SPECTRA["Highway"], 3, 0.03)

@@ -183,7 +183,8 @@ def read_structure(optical: Array, bands: Sequence[str]) -> Structure:
 
 
 def _step(value: Field, middle: float, width: float) -> Field:
-    return np.clip((value - np.float32(middle - width)) / np.float32(2 * width), 0.0, 1.0)
+    share = (value - np.float32(middle - width)) / np.float32(2 * width)
+    return np.asarray(np.clip(share, 0.0, 1.0), np.float32)
 
 
 def _contrast(brightness: Field) -> Field:

@@ -83,7 +83,7 @@ def _landscape(
     """Labels ``(H, W)`` and clear digital numbers ``(13, H, W)``."""
     rows, columns = coordinates(size, rng, 0.03 * size)
     cells, centres = regions(rows, columns, min(REGION_PIXELS, size / 3), rng)
-    axes = local_axes(*np.mgrid[:size, :size].astype(np.float32), cells, rng)
+    axes = local_axes(cells, rng)
     sea = _is_sea(rows, columns)
     labels = _region_classes(len(centres), rng)[cells]
     labels[sea] = CLASSES.index("SeaLake")
