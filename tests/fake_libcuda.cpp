@@ -86,6 +86,14 @@ CALL cuEventElapsedTime_v2(float *milliseconds, void *, void *) { *milliseconds 
 CALL cuModuleLoadData(void **module, const void *image) {
     return *static_cast<const std::uint32_t *>(image) == 0xba55ed50u ? make(module, 1) : 200;
 }
+// pycuda's road: other names, older calls.
+CALL cuModuleLoadDataEx(void **module, const void *image, unsigned, int *, void **) {
+    return cuModuleLoadData(module, image);
+}
+CALL cuFuncSetBlockShape(void *, int, int, int) { return kOk; }
+CALL cuCtxDetach(void *) { return kInvalid; }  // never: the primary context is released, not detached
+CALL cuCtxGetDevice(int *device) { *device = 0; return kOk; }
+CALL cuDeviceComputeCapability(int *major, int *minor, int) { *major = 8; *minor = 9; return kOk; }
 CALL cuModuleUnload(void *module) { return end(module); }
 CALL cuModuleGetFunction(void **function, void *module, const char *name) {
     *function = !std::strcmp(name, "esccs_preprocess_f32") ? reinterpret_cast<void *>(host_esccs_preprocess_f32)
@@ -94,8 +102,11 @@ CALL cuModuleGetFunction(void **function, void *module, const char *name) {
 }
 CALL cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned block, unsigned by, unsigned bz,
                     unsigned shared, void *stream, void **parameters, void **extra) {
-    if (known(stream) || z != 1 || by != 1 || bz != 1 || extra || shared > 49152) return kInvalid;
-    reinterpret_cast<void (*)(const void *, unsigned, unsigned, unsigned)>(function)(parameters[0], x, y, block);
+    if (known(stream) || z != 1 || by != 1 || bz != 1 || shared > 49152) return kInvalid;
+    if (!parameters && (!extra || extra[0] != reinterpret_cast<void *>(1))) return kInvalid;
+    // pycuda packs the arguments into one buffer: CU_LAUNCH_PARAM_BUFFER_POINTER, then its address.
+    const void *values = parameters ? parameters[0] : extra[1];
+    reinterpret_cast<void (*)(const void *, unsigned, unsigned, unsigned)>(function)(values, x, y, block);
     return kOk;
 }
 CALL cuStreamBeginCapture_v2(void *stream, int mode) { return mode == 1 ? known(stream) : kInvalid; }

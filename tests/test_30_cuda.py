@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import types
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -406,15 +407,7 @@ class PycudaErrors(Exception):
 
 
 def pycuda_driver():
-    """Our module over a recorded surface of pycuda 2026.1 (names, arguments), or the real one."""
-    try:
-        import pycuda.driver  # noqa: F401
-    except ImportError:
-        pass
-    else:
-        from esccs_edge.cuda import pycuda_driver
-
-        return pycuda_driver
+    """Our module over a recorded surface of pycuda 2026.1 (names and arguments)."""
     fake = types.ModuleType("pycuda.driver")
     fake.Error = PycudaErrors
     fake.MemoryError = type("MemoryError", (PycudaErrors,), {})
@@ -497,7 +490,8 @@ def test_pycuda_passes_a_struct_as_its_bytes():
 
 
 OVER_FAKE_LIBCUDA = """
-import sys
+import os, sys
+sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)  # pycuda links calls that the fake lacks
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np
@@ -511,19 +505,22 @@ from esccs_edge.errors import CudaError
 from esccs_edge.trt_api import LoadedEngine, error_log
 
 device = Device.open()
-assert device.driver.name == "cuda-python"
+assert device.driver.name == os.environ["ESCCS_CUDA"]
 with device.active():
     assert (device.name, device.compute_capability, device.integrated) == ("Fake GPU", "8.9", False)
     assert device.free_bytes() == 123
     start, end, stream = device.event(timing=True), device.event(timing=True), device.stream()
     start.record(stream), end.record(stream), end.synchronize()
     assert end.milliseconds_since(start) == 1.5
-    graph = stream.capture(lambda: start.record(stream))
-    graph.launch(device.adopt(stream))
+    borrowed = device.adopt(stream.handle)
+    assert borrowed.number == stream.number
+    if device.driver.has_graphs:
+        stream.capture(lambda: start.record(stream)).launch(borrowed)
     assert device.pinned(64, mapped=True).address > 0
-    with pytest.raises(CudaError, match="CUDA_ERROR_FAKE .2., as the fake driver says") as caught:
+    with pytest.raises(CudaError, match="2.*as the fake driver says") as caught:
         device.memory(1 << 50)
     assert caught.value.action == "smaller-batch"
+borrowed.close()
 device.close()  # the fake driver refuses while anything is still allocated
 
 class AtOnce:
@@ -551,9 +548,13 @@ backend.close()
 
 @pytest.mark.skipif(HAS_GPU, reason="this host has the real driver")
 @pytest.mark.skipif(sys.platform != "linux", reason="replaces libcuda.so.1")
-def test_real_cuda_python_runs_a_lane_over_a_fake_libcuda(tmp_path):
-    """Every argument goes through NVIDIA's binding; only the driver below it is ours."""
-    pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-python")
+@pytest.mark.parametrize(
+    "provider, package", [("cuda-python", "cuda.bindings"), ("pycuda", "pycuda")]
+)
+def test_real_binding_runs_a_lane_over_a_fake_libcuda(tmp_path, provider, package):
+    """Every argument goes through the real binding; only the driver below it is ours."""
+    if not _is_installed(package):
+        pytest.skip(f"{provider} is not installed")
     host_kernels()  # skips where there is no compiler
     tests = ROOT / "tests"
     compiler = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"]
@@ -564,7 +565,8 @@ def test_real_cuda_python_runs_a_lane_over_a_fake_libcuda(tmp_path):
         check=True,
         capture_output=True,
     )
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "ESCCS_CUDA": "cuda-python"}
+    (tmp_path / "libcuda.so").symlink_to(target)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "ESCCS_CUDA": provider}
     done = subprocess.run(
         [sys.executable, "-c", OVER_FAKE_LIBCUDA, tests, tmp_path],
         env=environment,
@@ -574,6 +576,25 @@ def test_real_cuda_python_runs_a_lane_over_a_fake_libcuda(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "Fake GPU"
+    assert "WARNING" not in done.stderr  # pycuda only warns when something was freed too late
+
+
+def _is_installed(package):
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def test_kernel_ends_with_its_module(device):
+    host_kernels()
+    with device.active():
+        module, stream = device.module(b"fake"), device.stream()
+        kernel = module.kernel("esccs_availability")
+        module.close()
+        with pytest.raises(ClosedError, match="kernel's module"):
+            kernel.launch(stream, (1, 1), 32, np.zeros((), gpu.AVAILABILITY_PARAMS))
+    device.close()
 
 
 # The kernels

@@ -187,9 +187,21 @@ class HostMemory(DeviceMemory):
 class Module(Owner):
     """Loaded kernels."""
 
+    def __init__(self, device: Device, handle: Handle, free: Callable[[Handle], None]) -> None:
+        super().__init__(device, handle, free)
+        self._kernels: list[Kernel] = []
+
     def kernel(self, name: str) -> Kernel:
-        """Return a kernel by its unmangled name."""
-        return Kernel(self.device, self.device.driver.function(self.handle, name))
+        """Return a kernel by its unmangled name; it ends with this module."""
+        kernel = Kernel(self.device, self.device.driver.function(self.handle, name))
+        self._kernels.append(kernel)
+        return kernel
+
+    def close(self) -> None:
+        """Unload the kernels."""
+        for kernel in self._kernels:
+            kernel.end()
+        super().close()
 
 
 class Kernel:
@@ -198,6 +210,10 @@ class Kernel:
     def __init__(self, device: Device, handle: Handle) -> None:
         self._device = device
         self._handle = handle
+
+    def end(self) -> None:
+        """Let the handle go, since with pycuda it would keep the module loaded."""
+        self._handle = None
 
     def launch(
         self,
@@ -209,6 +225,8 @@ class Kernel:
         shared_bytes: int = 0,
     ) -> None:
         """Enqueue it with one struct, given as a 0-d structured array of the struct's layout."""
+        if self._handle is None:
+            raise ClosedError("the kernel's module was closed")
         self._device.driver.launch(
             self._handle, grid, block, shared_bytes, stream.handle, parameters
         )
