@@ -62,7 +62,7 @@ def float16_model(content: bytes) -> bytes:
     graph.node.extend(nodes)
     _drop_unused(graph)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _trunk(graph: onnx.GraphProto) -> list[NodeProto]:
