@@ -11,6 +11,15 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
+def away_from_the_sources(tmp_path_factory: pytest.TempPathFactory):
+    """Leave the repository: `python -c` in a test would import the sources, not the package."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("cwd"))
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory):
     """Keep tests, and the processes they start, out of the user's cache folder."""
     folder = tmp_path_factory.mktemp("cache")
