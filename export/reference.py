@@ -92,10 +92,15 @@ def _rows(rng: np.random.Generator, manifest: Manifest, name: str) -> npt.NDArra
 
 
 def _field(rng: np.random.Generator, spec: ModalitySpec, size: int) -> npt.NDArray[np.float32]:
-    """``(C, size, size)``: one smooth ground shared by all channels, and a little of their own."""
+    """``(C, size, size)``: one smooth ground shared by all channels, and a little of their own.
+
+    A patch varies less within itself than the training data did as a whole, whose standard
+    deviation is the unit here; INT8 ranges would not cover anything wilder.
+    """
     channels = len(spec.channels)
-    level = rng.normal(0, 0.5, (channels, 1, 1))
-    field = level + _smooth(rng, (1, size, size)) + 0.3 * _smooth(rng, (channels, size, size))
+    level = 0.5 * rng.normal(size=(1, 1, 1)) + 0.2 * rng.normal(size=(channels, 1, 1))
+    texture = 0.5 * _smooth(rng, (1, size, size)) + 0.15 * _smooth(rng, (channels, size, size))
+    field = level + texture
     field = (np.floor(field / GRID_STEP) + 0.5) * GRID_STEP
     low, high = (
         ((limit - np.asarray(spec.mean)) / np.asarray(spec.std))[:, None, None]
