@@ -12,6 +12,7 @@ from .bundle import Bundle
 from .cuda.probe import driver_present
 from .errors import InputError, MissingDependencyError
 from .manifest import Manifest
+from .preprocess_gpu import fatbin_path
 
 BACKENDS = ("auto", "cpu", "tensorrt")
 _TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
@@ -30,9 +31,9 @@ def open_backend(
     """Load a bundle's model into the named backend.
 
     Args:
-        name: ``"cpu"``, ``"tensorrt"``, or ``"auto"``: TensorRT where an NVIDIA GPU answers and
-            TensorRT with a CUDA binding is installed, else the CPU. An error of the backend that
-            was picked is raised, never answered by another backend.
+        name: ``"cpu"``, ``"tensorrt"``, or ``"auto"``: TensorRT where `tensorrt_is_usable`, else
+            the CPU. An error of the backend that was picked is raised, never answered by another
+            backend.
         bundle: Where the model is read from.
         manifest: Contract to obey.
         max_batch: Most pairs in a batch.
@@ -62,10 +63,11 @@ def open_backend(
 
 
 def tensorrt_is_usable() -> bool:
-    """Tell whether TensorRT, a CUDA binding and an NVIDIA GPU are all here; imports none."""
+    """Tell whether TensorRT, a CUDA binding, our kernels and a GPU are all here; imports none."""
     return (
         any(map(_is_installed, _TENSORRT_MODULES))
         and any(map(_is_installed, _CUDA_MODULES))
+        and fatbin_path().is_file()
         and driver_present()
     )
 

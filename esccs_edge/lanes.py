@@ -156,7 +156,8 @@ class Flight:
     """One batch on one borrowed lane, from start to answers.
 
     A batch that fails is run once more; if it fails again, its pairs run one by one, so that a
-    pair which breaks the backend fails alone. Answers of a second try carry `Flag.RETRIED`.
+    pair which breaks the backend fails alone. Answers of a second try carry `Flag.RETRIED`. There
+    is no second try once the backend says that only a new process helps.
     """
 
     def __init__(
@@ -187,15 +188,17 @@ class Flight:
             if self._start_error is not None:
                 raise self._start_error
             return predictions(self._lane.finish(), self.batch, self._manifest)
-        except Exception:
+        except Exception as error:
+            if _is_final(error):
+                return [as_backend_error(error)] * len(self.batch)
             return self._again()
 
     def _again(self) -> list[Answer]:
         try:
             return self._attempt(self.batch)
         except Exception as error:
-            if len(self.batch) == 1:
-                return [as_backend_error(error)]
+            if len(self.batch) == 1 or _is_final(error):
+                return [as_backend_error(error)] * len(self.batch)
         return [self._alone(pair) for pair in self.batch]
 
     def _alone(self, pair: ScenePair) -> Answer:
@@ -208,6 +211,11 @@ class Flight:
         self._lane.start(batch)
         output: LaneOutput = self._lane.finish()
         return predictions(output, batch, self._manifest, retried=True)
+
+
+def _is_final(error: Exception) -> bool:
+    """Tell whether nothing that this process computes on the device could be trusted."""
+    return isinstance(error, BackendError) and error.action == "restart"
 
 
 def as_backend_error(error: BaseException) -> EsccsError:

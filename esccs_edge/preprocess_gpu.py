@@ -50,13 +50,18 @@ _VECTOR_BYTES = 16
 _PIXELS_PER_THREAD = 4
 
 
+def fatbin_path() -> Path:
+    """Return where the compiled kernels lie if the package was built with nvcc."""
+    return Path(_preprocess_cpu.__file__).parent / "preprocess.fatbin"
+
+
 def load_fatbin() -> bytes:
-    """Return the compiled kernels, which lie beside the CPU module.
+    """Return the compiled kernels.
 
     Raises:
         BackendError: The package was built without nvcc.
     """
-    path = Path(_preprocess_cpu.__file__).parent / "preprocess.fatbin"
+    path = fatbin_path()
     if not path.is_file():
         raise BackendError(
             "the CUDA kernels are not part of this installation",

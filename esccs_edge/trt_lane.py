@@ -1,4 +1,4 @@
-"""One lane on the GPU: the buffers, streams and execution contexts that carry one batch.
+"""One lane on the GPU: both branches, the execution contexts and the graphs that carry one batch.
 
 Raw pixels in pinned memory -> copies on the optical and the SAR stream -> the fused preprocessing
 kernel on each -> events -> TensorRT on the compute stream -> logits, gate and counts back -> event.
@@ -10,39 +10,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from .backend import Lane, LaneOutput
-from .cuda.owners import (
-    Device,
-    DeviceMemory,
-    Event,
-    Graph,
-    HostMemory,
-    Kernel,
-    Owner,
-    Stream,
-)
-from .errors import BackendError, ClosedError, CudaError
-from .manifest import Manifest, ModalitySpec
-from .preprocess_gpu import (
-    STATS,
-    RawLayout,
-    aligned,
-    availability_parameters,
-    launch_of,
-    parameters,
-    read_stats,
-    statistics,
-)
-from .scene import PixelStats, ScenePair
+from .cuda.owners import Device, Graph, Kernel
+from .errors import BackendError, ClosedError
+from .manifest import Manifest
+from .preprocess_gpu import aligned, availability_parameters
+from .scene import ScenePair
 from .trt_api import LoadedEngine, error_log, trt_error
+from .trt_branch import Branch
+from .trt_buffers import Allocator, Results, Staging
 
 _AVAILABILITY_BLOCK = 128
-Kept = TypeVar("Kept", bound=Owner)
 _log = logging.getLogger("esccs_edge.tensorrt")
 
 
@@ -61,149 +41,6 @@ class LaneOptions:
     sar_is_linear: bool
     graph_batches: frozenset[int]
     mapped: bool
-
-
-class Allocator:
-    """Makes what a lane needs and frees all of it at once, newest first."""
-
-    def __init__(self, device: Device) -> None:
-        self.device = device
-        self._owned: list[Owner] = []
-
-    def stream(self) -> Stream:
-        """Make a stream."""
-        return self._keep(self.device.stream())
-
-    def event(self) -> Event:
-        """Make an event."""
-        return self._keep(self.device.event())
-
-    def memory(self, size: int) -> DeviceMemory:
-        """Allocate device memory."""
-        return self._keep(self.device.memory(size))
-
-    def pinned(self, size: int, mapped: bool) -> HostMemory:
-        """Allocate pinned host memory."""
-        return self._keep(self.device.pinned(size, mapped=mapped))
-
-    def settle(self) -> None:
-        """Wait for what is enqueued; the caller already has the error that counts."""
-        for owner in self._owned:
-            if isinstance(owner, Stream):
-                try:
-                    owner.synchronize()
-                except CudaError as error:
-                    _log.debug("while settling: %s", error)
-
-    def free(self) -> None:
-        """Free everything; nothing may be enqueued."""
-        while self._owned:
-            self._owned.pop().close()
-
-    def _keep(self, owner: Kept) -> Kept:
-        self._owned.append(owner)
-        return owner
-
-
-class Staging:
-    """Bytes that host and device both see: pinned plus a device twin, or the same when mapped."""
-
-    def __init__(self, make: Allocator, size: int, mapped: bool) -> None:
-        host = make.pinned(size, mapped)
-        self._memory = None if mapped else make.memory(size)
-        self.array = host.array
-        self.address = host.address if self._memory is None else self._memory.address
-
-    def upload(self, size: int, stream: Stream) -> None:
-        """Enqueue making the first ``size`` bytes visible to the device."""
-        if self._memory is not None:
-            self._memory.upload(self.array[:size], stream)
-
-    def download(self, stream: Stream) -> None:
-        """Enqueue making all bytes visible to the host."""
-        if self._memory is not None:
-            self._memory.download(self.array, stream)
-
-
-class Results:
-    """Where outputs and counts of a batch lie in one block, so that one copy brings them back."""
-
-    def __init__(self, manifest: Manifest, max_batch: int) -> None:
-        self._classes = len(manifest.classes)
-        self._shapes = {
-            "logits": (np.dtype(np.float32), (max_batch, self._classes)),
-            "gate": (np.dtype(np.float32), (max_batch, 2)),
-            "optical": (STATS, (max_batch,)),
-            "sar": (STATS, (max_batch,)),
-        }
-        self.offsets: dict[str, int] = {}
-        at = 0
-        for name, (dtype, shape) in self._shapes.items():
-            self.offsets[name] = at
-            at += aligned(dtype.itemsize * int(np.prod(shape)))
-        self.size = at
-
-    def bytes_of(self, name: str) -> int:
-        """Return the size of one section."""
-        dtype, shape = self._shapes[name]
-        return dtype.itemsize * int(np.prod(shape))
-
-    def view(self, block: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
-        """Return one section of a block as an array."""
-        dtype, shape = self._shapes[name]
-        start = self.offsets[name]
-        return block[start : start + self.bytes_of(name)].view(dtype).reshape(shape)
-
-
-class Branch:
-    """One modality of a lane: its stream, its raw pixels and its network input."""
-
-    def __init__(
-        self, make: Allocator, spec: ModalitySpec, pixels: int, options: LaneOptions, to_db: bool
-    ) -> None:
-        channels = len(spec.channels)
-        self.layout = RawLayout(options.max_batch, channels, pixels)
-        self.present: list[bool] = []
-        self.stream = make.stream()
-        self.uploaded, self.ready = make.event(), make.event()
-        self.raw = Staging(make, self.layout.capacity, options.mapped)
-        self.input = make.memory(aligned(options.max_batch * channels * pixels * 4))
-        table = statistics(spec)
-        self._statistics = Staging(make, table.nbytes, options.mapped)
-        self._statistics.array[:] = table.reshape(-1).view(np.uint8)
-        self._statistics.upload(table.nbytes, self.stream)
-        self._launch = launch_of(channels, pixels)
-        self._spec, self._to_db, self._pixels = spec, to_db, pixels
-
-    def upload(self, images: Sequence[npt.NDArray[Any] | None]) -> None:
-        """Fill the pinned buffer and enqueue its copy."""
-        self.present = [image is not None for image in images]
-        used = self.layout.fill(self.raw.array, images)
-        self.raw.upload(used, self.stream)
-        self.uploaded.record(self.stream)
-
-    def enqueue(self, kernel: Kernel, batch: int, stats: int, stats_bytes: int) -> None:
-        """Enqueue zeroing the counts and the kernel, then the event that the input is ready."""
-        values = parameters(
-            self._spec,
-            self._pixels,
-            raw=self.raw.address,
-            out=self.input.address,
-            stats=stats,
-            statistics=self._statistics.address,
-            linear_to_db=self._to_db,
-        )
-        driver = self.stream.device.driver
-        driver.fill_zero(stats, stats_bytes, self.stream.handle)
-        grid = (self._launch.tiles, batch)
-        shared = self._launch.shared_bytes
-        kernel.launch(self.stream, grid, self._launch.block, values, shared_bytes=shared)
-        self.ready.record(self.stream)
-
-    def read(self, rows: npt.NDArray[Any]) -> list[PixelStats]:
-        """Return what the kernel saw in the batch uploaded last."""
-        channels = len(self._spec.channels)
-        return read_stats(rows[: len(self.present)], self.present, channels, self._pixels)
 
 
 class TrtLane(Lane):
@@ -240,8 +77,11 @@ class TrtLane(Lane):
         self.compute = make.stream()
         self._fork, self._done = make.event(), make.event()
         self._aux = [make.stream() for _ in range(aux_streams)]
-        self._optical = Branch(make, manifest.optical, self._pixels, options, False)
-        self._sar = Branch(make, manifest.sar, self._pixels, options, options.sar_is_linear)
+        shared: dict[str, Any] = {"max_batch": options.max_batch, "mapped": options.mapped}
+        self._optical = Branch(make, manifest.optical, self._pixels, **shared)
+        self._sar = Branch(
+            make, manifest.sar, self._pixels, linear_to_db=options.sar_is_linear, **shared
+        )
         self._availability = make.memory(aligned(options.max_batch * 8))
         self._staged = Staging(make, self._results.size, options.mapped)
 

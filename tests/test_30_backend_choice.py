@@ -16,10 +16,14 @@ OPTIONS = {"max_batch": 2, "threads": None, "sar_is_linear": False}
 
 
 @pytest.fixture
-def host(monkeypatch):
+def host(monkeypatch, tmp_path):
     """Pretend what is installed; returns a function that sets it."""
 
-    def pretend(*, gpu: bool, modules: set[str]) -> None:
+    def pretend(*, gpu: bool, modules: set[str], kernels: bool = True) -> None:
+        fatbin = tmp_path / "preprocess.fatbin"
+        if kernels:
+            fatbin.touch()
+        monkeypatch.setattr(backend_choice, "fatbin_path", lambda: fatbin)
         monkeypatch.setattr(backend_choice, "driver_present", lambda: gpu)
         monkeypatch.setattr(backend_choice, "_is_installed", lambda name: name in modules)
 
@@ -55,6 +59,14 @@ def tensorrt_backend(monkeypatch):
 def test_tensorrt_is_usable_only_with_gpu_library_and_binding(host, gpu, modules, usable):
     host(gpu=gpu, modules=modules)
     assert tensorrt_is_usable() is usable
+
+
+def test_auto_takes_the_cpu_where_the_package_was_built_without_kernels(
+    bundle, host, tensorrt_backend
+):
+    host(gpu=True, modules={"tensorrt", "cuda.bindings"}, kernels=False)
+    assert open_backend("auto", bundle, bundle.manifest, **OPTIONS).name == "cpu"
+    assert not tensorrt_backend
 
 
 def test_auto_takes_the_cpu_without_a_gpu(bundle, host, tensorrt_backend):

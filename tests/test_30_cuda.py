@@ -809,13 +809,14 @@ def test_real_stream_of_torch_is_borrowed(monkeypatch):
 
 def on_gpu(images, spec):
     """The lane's branch alone: upload, kernel, and the input read back."""
-    from esccs_edge.trt_lane import Allocator, Branch, LaneOptions
+    from esccs_edge.trt_branch import Branch
+    from esccs_edge.trt_buffers import Allocator
 
     channels, side = images[0].shape[0], images[0].shape[1]
-    options = LaneOptions(len(images), False, frozenset(), mapped=False)
     with Device.open() as device, device.active():
         module = device.module(gpu.load_fatbin())
-        branch = Branch(Allocator(device), spec, side * side, options, False)
+        make = Allocator(device)
+        branch = Branch(make, spec, side * side, max_batch=len(images), mapped=False)
         size = gpu.STATS.itemsize * len(images)
         stats, rows = device.memory(size), device.pinned(size)
         back = device.pinned(4 * channels * side * side * len(images))

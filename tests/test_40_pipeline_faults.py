@@ -118,6 +118,17 @@ def test_a_single_pair_is_run_no_more_than_twice(make):
     assert backend.batches == [[3], [3]]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_only_a_new_process_can_mend_is_not_tried_again(make, size):
+    def lost(numbers):
+        raise BackendError("the GPU state is lost", action="restart")
+
+    backend = FakeBackend(script=lost)
+    answers = make(backend).run(numbered(range(size)))
+    assert backend.batches == [list(range(size))]
+    assert [answer.action for answer in answers] == ["restart"] * size
+
+
 def test_an_unknown_exception_becomes_a_backend_error_with_its_cause(make):
     error = ZeroDivisionError("inside")
     answer = make(FakeBackend(script=failing(2, error))).run(numbered([1]))[0]
