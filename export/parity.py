@@ -113,7 +113,7 @@ def check_parity(
     if backend is not None:
         reduced = not backend_is_exact or _is_reduced(bundle.manifest.model)
         tolerance = REDUCED_TOLERANCE if reduced else BACKEND_FP32_TOLERANCE
-        found = _run_backend(backend, inputs, bundle.manifest)
+        found = run_backend(backend, inputs, bundle.manifest)
         rows.append(compare_outputs(f"backend {backend.name}", found, inputs, expected, tolerance))
     report = ParityReport(tuple(rows))
     if problems := [f"{row.name}: {row.problem}" for row in rows if row.problem]:
@@ -163,7 +163,8 @@ def _is_current(name: str, manifest: Manifest) -> bool:
     return source is None or source.sha256 == made_from
 
 
-def _run_backend(backend: Backend, inputs: Arrays, manifest: Manifest) -> Arrays:
+def run_backend(backend: Backend, inputs: Arrays, manifest: Manifest) -> Arrays:
+    """Return a backend's outputs for the reference inputs, which it gets as raw pixels."""
     lane = backend.open_lane()
     try:
         parts = []

@@ -76,7 +76,9 @@ RUNTIME_SEEN_BY_SIBLINGS = {
     "errors", "sensors", "scene", "manifest", "bundle", "atomic", "backend", "preprocess",
     "validate", "reader", "pairs", "channels", "classifier", "postprocess",
 }  # fmt: skip
-EXTRA_OF_EXPORT = {"trt_api", "trt_build", "engine_cache", "cuda.probe", "cpu_backend"}
+EXTRA_OF_EXPORT = {
+    "trt_api", "trt_build", "trt_backend", "engine_cache", "cuda.probe", "cpu_backend", "energy",
+}  # fmt: skip
 
 
 def sources() -> list[str]:

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     example="""
     esccs-edge build default --flavor rtx --precision int8 --out engines
     esccs-edge build runs/first/bundle --flavor tensorrt --precision fp16
+    esccs-edge build runs/first/bundle --choose --out for-this-machine
     """,
 )
 @click.argument("bundle")
 @click.option(
     "--flavor",
     type=click.Choice(["rtx", "tensorrt"]),
-    default="rtx",
-    show_default=True,
-    help="Library that compiles: 'rtx' needs no GPU, 'tensorrt' builds on its GPU.",
+    help="Library that compiles: 'rtx' needs no GPU, 'tensorrt' builds on its GPU "
+    "[rtx; with --choose the one that the runtime takes here].",
 )
 @click.option(
     "--precision",
@@ -39,27 +39,63 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to write to [the bundle's].",
+    help="Folder to write to [the bundle's]; with --choose that of the new bundle.",
 )
 @click.option(
     "--target",
     metavar="SM",
     help="'rtx' only: 'portable' or a compute capability such as 8.6 [this GPU].",
 )
-def run(bundle: str, flavor: Any, precision: Any, out: Path | None, target: str | None) -> Answer:
+@click.option("--choose", is_flag=True, help="Measure all precisions on this GPU, take the best.")
+@click.option(
+    "--prefer",
+    type=click.Choice(["latency", "throughput"]),
+    default="latency",
+    show_default=True,
+    help="With --choose: what the best one is fastest in.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="With --choose: largest loss of accuracy (or of agreement) against fp32.",
+)
+@click.option(
+    "--data",
+    type=click.Path(dir_okay=False),
+    metavar="INDEX.csv",
+    help="With --choose: labelled pairs, whose test split tells the accuracy.",
+)
+def run(
+    bundle: str,
+    flavor: Any,
+    precision: Any,
+    out: Path | None,
+    target: str | None,
+    choose: bool,
+    prefer: Any,
+    budget: float,
+    data: str | None,
+) -> Answer:
     """Compile BUNDLE into a TensorRT engine.
 
     Writes the engine file and a JSON record beside it. The runtime builds and caches its own
     engines; this command is for looking at one, or for making sure that a bundle compiles before
     it is sent to a device.
+
+    With --choose, on the target: fp32, fp16 and int8 are measured, and a copy of BUNDLE that runs
+    the fastest one within the budget is written to --out, with the report in choice.json.
     """
+    if choose:
+        return _choose(bundle, flavor, out, prefer, budget, data)
     from ..bundle import Bundle
     from ..export.to_engine import build_engine
 
     with Progress("build") as progress:
         report = build_engine(
             Bundle.open(bundle),
-            flavor=flavor,
+            flavor=flavor or "rtx",
             precision=precision,
             out=out,
             target=target,
@@ -67,6 +103,30 @@ def run(bundle: str, flavor: Any, precision: Any, out: Path | None, target: str 
         )
     document = {**report.to_dict(), "path": report.path, "record_path": report.record_path}
     return Answer(document, _text(report))
+
+
+def _choose(
+    bundle: str, flavor: Any, out: Path | None, prefer: Any, budget: float, data: str | None
+) -> Answer:
+    if out is None:
+        raise click.UsageError(
+            "--choose writes a bundle; name its folder by --out"
+        )
+    from ..bundle import Bundle
+    from ..export.choose import choose_precision
+
+    with Progress("measure") as progress:
+        made, choice = choose_precision(
+            Bundle.open(bundle),
+            out,
+            flavor=flavor,
+            prefer=prefer,
+            budget=budget,
+            index=data,
+            progress=progress,
+        )
+    document = {"bundle": made.folder, **choice.to_dict()}
+    return Answer(document, f"{made.folder}\n{choice.to_table()}")
 
 
 def _text(report: EngineReport) -> str:

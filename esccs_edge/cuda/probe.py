@@ -72,6 +72,15 @@ def driver_present() -> bool:
     return not probe_driver().problem
 
 
+def pci_bus_id(ordinal: int) -> str:
+    """Return a GPU's PCI address, by which NVML knows it; empty where there is no such GPU."""
+    if not 0 <= ordinal < len(probe_driver().gpus):
+        return ""
+    library, text, device = ctypes.CDLL(_LIBRARY), ctypes.create_string_buffer(32), ctypes.c_int()
+    library.cuDeviceGet(ctypes.byref(device), ordinal)
+    return "" if library.cuDeviceGetPCIBusId(text, len(text), device) else text.value.decode()
+
+
 def query_driver(library: Any) -> DriverInfo:
     """Read version and devices from a loaded driver library."""
     if code := library.cuInit(0):

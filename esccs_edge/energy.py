@@ -1,0 +1,179 @@
+"""Power while something runs: INA3221 rails of a Jetson (sysfs), or a discrete GPU through NVML.
+
+A machine without a sensor has no meter, and then no energy is reported. `root` stands for ``/``,
+so that a board's files can be laid out in a test.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .cuda.probe import pci_bus_id
+from .errors import BackendError
+
+#: NVML and the INA3221 driver refresh their readings some ten times a second or faster.
+SAMPLE_EVERY_S = 0.02
+#: Rails that already hold all others of their board.
+_WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")
+_NVML = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
+
+
+class PowerMeter(ABC):
+    """Something that tells the power drawn right now.
+
+    Attributes:
+        name: What is measured, for the report.
+    """
+
+    name: str
+
+    @abstractmethod
+    def watts(self) -> dict[str, float]:
+        """Return the power of each rail.
+
+        Raises:
+            BackendError: The sensor does not answer any more.
+        """
+
+    def total_watts(self) -> float:
+        """Return the power of the whole: the rail that holds all others, else their sum."""
+        rails = self.watts()
+        return next((rails[name] for name in _WHOLE_BOARD if name in rails), sum(rails.values()))
+
+
+class RailMeter(PowerMeter):
+    """The INA3221 monitors of a Jetson, read from sysfs."""
+
+    def __init__(self, channels: dict[str, tuple[Path, Path]]) -> None:
+        self.name = "INA3221 rails: " + ", ".join(sorted(channels))
+        self._channels = channels
+
+    @classmethod
+    def find(cls, root: Path) -> RailMeter | None:
+        """Return the board's rails, or None where there is no such monitor."""
+        channels: dict[str, tuple[Path, Path]] = {}
+        for label in sorted(root.glob("sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in[123]_label")):
+            number, rail = label.name[2], label.read_text().strip()
+            pair = label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input")
+            if rail != "NC" and all(path.is_file() for path in pair):
+                channels[rail] = pair
+        return cls(channels) if channels else None
+
+    def watts(self) -> dict[str, float]:
+        """See `PowerMeter`; the driver tells millivolts and milliamperes."""
+        try:
+            return {
+                rail: int(volts.read_text()) * int(amperes.read_text()) * 1e-6
+                for rail, (volts, amperes) in self._channels.items()
+            }
+        except (OSError, ValueError) as error:
+            raise BackendError(f"a power rail cannot be read any more: {error}") from error
+
+
+class NvmlMeter(PowerMeter):
+    """A discrete GPU's own sensor; it covers the board of the GPU, not the host."""
+
+    def __init__(self, library: Any, device: ctypes.c_void_p) -> None:
+        self.name = "NVML, whole GPU board"
+        self._library, self._device = library, device
+
+    @classmethod
+    def find(cls, bus_id: str) -> NvmlMeter | None:
+        """Return the meter of the GPU at a PCI address, or None where NVML has none."""
+        try:
+            return cls.of(ctypes.CDLL(_NVML), bus_id)
+        except OSError:
+            return None
+
+    @classmethod
+    def of(cls, library: Any, bus_id: str) -> NvmlMeter | None:
+        """Return the meter from a loaded library; NVML's status 0 is success."""
+        device, milliwatts = ctypes.c_void_p(), ctypes.c_uint()
+        answers = (
+            not library.nvmlInit_v2()
+            and not library.nvmlDeviceGetHandleByPciBusId_v2(bus_id.encode(), ctypes.byref(device))
+            and not library.nvmlDeviceGetPowerUsage(device, ctypes.byref(milliwatts))
+        )
+        return cls(library, device) if answers else None
+
+    def watts(self) -> dict[str, float]:
+        """See `PowerMeter`."""
+        milliwatts = ctypes.c_uint()
+        if code := self._library.nvmlDeviceGetPowerUsage(self._device, ctypes.byref(milliwatts)):
+            raise BackendError(f"NVML cannot read the power any more: error {code}")
+        return {"GPU": milliwatts.value * 1e-3}
+
+
+def find_meter(root: Path = Path("/"), ordinal: int = 0) -> PowerMeter | None:
+    """Return a meter for this board or GPU, or None where there is no sensor."""
+    rails = RailMeter.find(root)
+    if rails is not None:
+        return rails
+    bus_id = pci_bus_id(ordinal)
+    return NvmlMeter.find(bus_id) if bus_id else None
+
+
+class EnergyLog:
+    """Samples a meter from a thread of its own while the ``with`` block runs.
+
+    Attributes:
+        seconds: Length of the block.
+        joules: Energy of the block, by the trapezoidal rule over the samples.
+    """
+
+    def __init__(self, meter: PowerMeter, *, every_s: float = SAMPLE_EVERY_S) -> None:
+        self.seconds = self.joules = 0.0
+        self._meter, self._every_s = meter, every_s
+        self._samples: list[tuple[float, float]] = []
+        self._error: BackendError | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="esccs-energy", daemon=True)
+
+    @property
+    def watts(self) -> float:
+        """Mean power of the block."""
+        return self.joules / self.seconds
+
+    def __enter__(self) -> EnergyLog:
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if kind is not None:
+            return
+        if self._error is not None:
+            raise self._error
+        self._sample()
+        self.seconds = self._samples[-1][0] - self._samples[0][0]
+        self.joules = sum(
+            (later - sooner) * (power + before) / 2
+            for (sooner, before), (later, power) in zip(
+                self._samples, self._samples[1:], strict=False
+            )
+        )
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(self._every_s):
+                self._sample()
+        except BackendError as error:  # raised again where the block ends
+            self._error = error
+
+    def _sample(self) -> None:
+        power = self._meter.total_watts()
+        self._samples.append((time.perf_counter(), power))

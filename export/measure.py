@@ -1,0 +1,139 @@
+"""How fast a backend's lanes are on this machine, from raw pixels to logits, and what it costs.
+
+Batch 1 on one lane tells latency; full batches that alternate between two lanes, so that copies
+and inference overlap, tell throughput and energy. Pixels are random: only time is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.backend import Backend
+from esccs_edge.energy import EnergyLog, PowerMeter
+from esccs_edge.manifest import Manifest, ModalitySpec
+from esccs_edge.scene import ScenePair
+
+#: More than enough for lazy loading, clocks that rise, and CUDA graphs, captured at the second run.
+WARMUP_ROUNDS = 20
+#: Each figure comes from at least so many calls; a 99th percentile needs some.
+MIN_ROUNDS = 200
+LANES = 2
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured of one backend.
+
+    Attributes:
+        p50_ms: Median time of one pair.
+        p90_ms: 90th percentile.
+        p99_ms: 99th percentile.
+        pairs_per_s: Throughput at full batches.
+        batch: Pairs in a full batch.
+        millijoules_per_pair: Energy above idle at full batches; None without a sensor.
+        watts: Mean power at full batches; None without a sensor.
+        idle_watts: Mean power before.
+    """
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    pairs_per_s: float
+    batch: int
+    millijoules_per_pair: float | None = None
+    watts: float | None = None
+    idle_watts: float | None = None
+
+
+def measure_speed(
+    backend: Backend, manifest: Manifest, *, seconds: float, meter: PowerMeter | None = None
+) -> Speed:
+    """Measure a backend.
+
+    Args:
+        backend: Loaded model; nothing else should use the device meanwhile.
+        manifest: Its contract.
+        seconds: Time spent on latency, on throughput, and on idle power, each at least.
+        meter: Power sensor, if the machine has one.
+
+    Raises:
+        BackendError: The backend or the sensor failed.
+    """
+    pairs = random_pairs(manifest, backend.max_batch)
+    idle_watts = None if meter is None else _idle_watts(meter, seconds)
+    times_ms = _latencies_ms(backend, pairs[:1], seconds)
+    p50, p90, p99 = np.percentile(times_ms, [50, 90, 99]).tolist()
+    if meter is None or idle_watts is None:
+        return Speed(p50, p90, p99, _throughput(backend, pairs, seconds), len(pairs))
+    with EnergyLog(meter) as log:
+        rate = _throughput(backend, pairs, seconds)
+    above_idle = max(0.0, log.watts - idle_watts)
+    return Speed(
+        p50, p90, p99, rate, len(pairs), 1e3 * above_idle / rate, log.watts, idle_watts
+    )  # fmt: skip
+
+
+def random_pairs(manifest: Manifest, count: int) -> list[ScenePair]:
+    """Return pairs of random digital numbers (or reflectance) and backscatter."""
+    rng = np.random.default_rng(0)
+    return [
+        ScenePair(
+            _random(manifest.optical, manifest.patch_size, rng),
+            _random(manifest.sar, manifest.patch_size, rng),
+        )
+        for _ in range(count)
+    ]
+
+
+def _random(spec: ModalitySpec, size: int, rng: np.random.Generator) -> npt.NDArray[np.generic]:
+    shape = (len(spec.channels), size, size)
+    if spec.dn_scale is not None:
+        return rng.integers(200, 6000, shape, np.uint16)
+    return rng.uniform(*spec.clip, shape).astype(np.float32)
+
+
+def _latencies_ms(backend: Backend, batch: list[ScenePair], seconds: float) -> list[float]:
+    lane = backend.open_lane()
+    try:
+        times: list[float] = []
+        end = 0.0
+        while len(times) < WARMUP_ROUNDS + MIN_ROUNDS or time.perf_counter() < end:
+            start = time.perf_counter()
+            lane.start(batch)
+            lane.finish()
+            times.append(1e3 * (time.perf_counter() - start))
+            end = end or start + seconds
+        return times[WARMUP_ROUNDS:]
+    finally:
+        lane.close()
+
+
+def _throughput(backend: Backend, batch: list[ScenePair], seconds: float) -> float:
+    """Pairs per second; while one lane computes, the next one is filled."""
+    lanes = [backend.open_lane() for _ in range(LANES)]
+    try:
+        for lane in lanes * WARMUP_ROUNDS:
+            lane.start(batch)
+            lane.finish()
+        lanes[0].start(batch)
+        rounds, start = 0, time.perf_counter()
+        while rounds < MIN_ROUNDS // 10 or time.perf_counter() - start < seconds:
+            lanes[(rounds + 1) % LANES].start(batch)
+            lanes[rounds % LANES].finish()
+            rounds += 1
+        rate = rounds * len(batch) / (time.perf_counter() - start)
+        lanes[rounds % LANES].finish()
+        return rate
+    finally:
+        for lane in lanes:
+            lane.close()
+
+
+def _idle_watts(meter: PowerMeter, seconds: float) -> float:
+    with EnergyLog(meter) as log:
+        time.sleep(seconds)
+    return log.watts
