@@ -23,44 +23,6 @@ rtx = pytest.mark.skipif(
 )
 no_gpu = pytest.mark.skipif(not probe_driver().problem, reason="this host has a GPU")
 
-#: What the runtime and the builder call, on 10.3 as on RTX 1.7.
-CALLED = {
-    "Builder": "create_network create_builder_config create_optimization_profile "
-    "build_serialized_network error_recorder",
-    "IBuilderConfig": "set_memory_pool_limit max_aux_streams profiling_verbosity clear_flag "
-    "set_flag add_optimization_profile progress_monitor create_timing_cache set_timing_cache",
-    "INetworkDefinition": "num_inputs get_input num_outputs get_output",
-    "IOptimizationProfile": "set_shape",
-    "OnnxParser": "parse num_errors get_error",
-    "ParserError": "desc",
-    "Runtime": "deserialize_cuda_engine error_recorder",
-    "ICudaEngine": "create_execution_context create_engine_inspector num_aux_streams",
-    "IExecutionContext": "execute_async_v3 set_tensor_address set_input_shape set_aux_streams "
-    "error_recorder",
-    "EngineInspector": "get_engine_information",
-    "ILogger": "log",
-    "IErrorRecorder": "report_error num_errors get_error_code get_error_desc has_overflowed clear",
-    "IProgressMonitor": "phase_start step_complete phase_finish",
-    "MemoryPoolType": "WORKSPACE",
-    "ProfilingVerbosity": "DETAILED",
-    "BuilderFlag": "TF32",
-    "LayerInformationFormat": "JSON",
-}
-
-
-@rtx
-@pytest.mark.parametrize("name", CALLED)
-def test_library_has_every_name_we_call(name):
-    trt = load_flavor("rtx").trt
-    missing = [part for part in CALLED[name].split() if not hasattr(getattr(trt, name), part)]
-    assert not missing
-
-
-@rtx
-def test_error_codes_we_act_on_exist():
-    names = set(load_flavor("rtx").trt.ErrorCodeTRT.__members__)
-    assert set(trt_api._ACTIONS) <= names
-
 
 @rtx
 def test_recorder_and_logger_are_the_librarys_own_kind():
