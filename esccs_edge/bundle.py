@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,21 @@ class Bundle:
         write_atomic(self.folder / MLM_NAME, mlm_item(manifest))
         write_atomic(self.folder / MANIFEST_NAME, manifest.to_json())
         return Bundle(self.folder, manifest)
+
+    def copy(self, folder: PathLike, *, without: Collection[str] = ()) -> Bundle:
+        """Write the bundle to another folder, leaving out files that are not needed there.
+
+        Args:
+            folder: Where to; files of the same name are replaced.
+            without: Names to leave out, such as the weights for training on a device.
+
+        Raises:
+            ArtifactError: A file is missing or altered, or the model itself would be left out.
+        """
+        names = [name for name in self.manifest.files if name not in without]
+        if self.manifest.model not in names:
+            raise ArtifactError(f"a copy without {self.manifest.model} would have no model to run")
+        return Bundle.create(folder, self.manifest, {name: self.read(name) for name in names})
 
     def verify(self) -> list[str]:
         """Check every listed file; returns their names.

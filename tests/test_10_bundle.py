@@ -189,3 +189,17 @@ def _varint(value: int) -> bytes:
         out += bytes([value & 0x7F | 0x80])
         value >>= 7
     return out + bytes([value])
+
+
+def test_a_copy_leaves_out_what_is_not_wanted_and_vouches_for_the_rest(bundle, tmp_path):
+    whole = bundle.add({"student.safetensors": b"weights"})
+    copy = whole.copy(tmp_path / "copy", without=["student.safetensors"])
+    assert Bundle.open(copy.folder).verify() == ["student.onnx"]
+    assert copy.manifest.evolve(files={}) == whole.manifest.evolve(files={})
+    assert not (copy.folder / "student.safetensors").exists()
+
+
+def test_a_copy_without_the_model_is_refused_and_writes_nothing(bundle, tmp_path):
+    with pytest.raises(ArtifactError, match="no model to run"):
+        bundle.copy(tmp_path / "copy", without=["student.onnx"])
+    assert not (tmp_path / "copy").exists()
