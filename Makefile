@@ -23,6 +23,10 @@ demo: $(VENV)/installed-runtime
 test: $(VENV)/installed-dev
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+# For a machine with an NVIDIA GPU; see docs/hardware/README.md.
+gpu: $(VENV)/installed-dev
+	PATH="$(abspath $(BIN)):$$PATH" docs/hardware/run.sh
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 
+import gpu_parts
 import numpy as np
 import pytest
 from fake_gpu import FakeDriver, fake_flavor, host_kernels
+from gpu_parts import Span
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import raw_pair, tiny_bundle, tiny_manifest
@@ -322,6 +324,36 @@ def test_graph_runs_need_no_launches_of_their_own(machine):
     assert machine.driver.log.count("launch") == launches
     assert machine.driver.log.count("launch_graph") == 3
     backend.close()
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_parts_of_a_batch_can_be_timed_and_traced(monkeypatch, tmp_path, integrated):
+    """The tool of the GPU benchmarks, run over the fake GPU; its times mean nothing there."""
+    machine = Machine(monkeypatch, tmp_path, integrated=integrated)
+    backend = machine.open(graph_batches=())
+    pairs = awkward_batch(machine.manifest)
+    assert set(gpu_parts.parts_ms(backend, pairs, rounds=2)) == {
+        "upload optical", "preprocess optical", "upload sar", "preprocess sar", "engine",
+        "download",
+    }  # fmt: skip
+    spans = gpu_parts.trace(backend, pairs)
+    assert [(s.stream, s.name) for s in spans] == [
+        ("optical", "copy"), ("optical", "preprocess"), ("sar", "copy"), ("sar", "preprocess"),
+        ("compute", "engine"),
+    ]  # fmt: skip
+    assert len(gpu_parts.as_trace_events(spans)) == 5
+    assert gpu_parts.bare_loop_s(backend, pairs, rounds=3) > 0
+    backend.close()
+    assert machine.driver.released
+
+
+def test_overlap_of_a_trace_is_the_time_both_streams_were_busy():
+    def spans(*sar):
+        optical = [Span("copy", "optical", 0.0, 2.0), Span("preprocess", "optical", 2.0, 3.0)]
+        return [*optical, Span("copy", "sar", *sar)]
+
+    assert gpu_parts.overlap_ms(spans(2.5, 4.0)) == pytest.approx(0.5)
+    assert gpu_parts.overlap_ms(spans(3.5, 4.0)) == 0
 
 
 def test_provider_without_graphs_runs_plainly_unless_asked(monkeypatch, tmp_path):

@@ -1,0 +1,162 @@
+"""Times inside one lane by CUDA events: parts alone, and when each ran in an overlapped batch.
+
+Drives a lane's own buffers, streams and kernels in the lane's order, with events in between, which
+the lane itself leaves out because they cost time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from esccs_edge.scene import ScenePair
+
+
+@dataclass(frozen=True)
+class Span:
+    """Work on one stream, in milliseconds from the start of the batch."""
+
+    name: str
+    stream: str
+    start_ms: float
+    end_ms: float
+
+
+def filled(lane, pairs: list[ScenePair]) -> dict[str, int]:
+    """Copy raw pixels into the lane's pinned buffers; returns the bytes of each modality."""
+    used = {}
+    for name, branch in branches(lane).items():
+        images = [getattr(pair, name) for pair in pairs]
+        branch.present = [image is not None for image in images]
+        used[name] = branch.layout.fill(branch.raw.array, images)
+    return used
+
+
+def branches(lane) -> dict[str, object]:
+    return {"optical": lane._optical, "sar": lane._sar}
+
+
+def preprocess(lane, name: str, count: int) -> None:
+    """Enqueue one modality's kernel on its stream."""
+    stats = lane._staged.address + lane._results.offsets[name]
+    branches(lane)[name].enqueue(
+        lane._preprocess, count, stats, lane._results.bytes_of(name)
+    )  # fmt: skip
+
+
+def execute(lane, count: int) -> None:
+    """Enqueue the engine on the compute stream, over what lies in its inputs."""
+    assert lane._context(count).execute_async_v3(lane.compute.number)
+
+
+def parts_ms(backend, pairs: list[ScenePair], rounds: int = 50) -> dict[str, float]:
+    """Median time of upload, preprocessing (both modalities), engine and download, each alone."""
+    with backend._device.active():
+        lane = backend.open_lane()
+        used, count = filled(lane, pairs), len(pairs)
+        steps = {}
+        for name, branch in branches(lane).items():
+            steps[f"upload {name}"] = branch.stream, _uploader(branch, used[name])
+            steps[f"preprocess {name}"] = branch.stream, _preprocessor(lane, name, count)
+        steps["engine"] = lane.compute, lambda: execute(lane, count)
+        steps["download"] = lane.compute, lambda: lane._staged.download(lane.compute)
+        times = {step: [] for step in steps}
+        for _ in range(rounds + 5):
+            for step, (stream, enqueue) in steps.items():
+                times[step].append(_timed_ms(backend._device, stream, enqueue))
+        lane.close()
+    return {step: float(np.median(found[5:])) for step, found in times.items()}
+
+
+def trace(backend, pairs: list[ScenePair]) -> list[Span]:
+    """When copies, kernels and engine of one batch ran, with both modalities set off at once."""
+    device = backend._device
+    with device.active():
+        lane = backend.open_lane()
+        used, count = filled(lane, pairs), len(pairs)
+        for _ in range(3):  # the last round counts
+            marks = {}
+            begin = _mark(device, lane.compute)
+            for name, branch in branches(lane).items():
+                branch.stream.wait(begin)
+                first = _mark(device, branch.stream)
+                branch.raw.upload(used[name], branch.stream)
+                copied = _mark(device, branch.stream)
+                preprocess(lane, name, count)
+                marks[name] = first, copied, _mark(device, branch.stream)
+                lane.compute.wait(branch.ready)
+            before = _mark(device, lane.compute)
+            execute(lane, count)
+            marks["engine"] = before, _mark(device, lane.compute)
+            lane.compute.synchronize()
+        spans = []
+        for name in branches(lane):
+            first, copied, done = (event.milliseconds_since(begin) for event in marks[name])
+            spans += [Span("copy", name, first, copied), Span("preprocess", name, copied, done)]
+        first, done = (event.milliseconds_since(begin) for event in marks["engine"])
+        spans.append(Span("engine", "compute", first, done))
+        lane.close()
+    return spans
+
+
+def overlap_ms(spans: list[Span]) -> float:
+    """How long both modalities' streams were busy at once."""
+    (a, b), (c, d) = (
+        (min(s.start_ms for s in mine), max(s.end_ms for s in mine))
+        for mine in ([s for s in spans if s.stream == name] for name in ("optical", "sar"))
+    )
+    return max(0.0, min(b, d) - max(a, c))
+
+
+def as_trace_events(spans: list[Span]) -> list[dict]:
+    """The form that chrome://tracing and Perfetto show."""
+    return [
+        {"name": s["name"], "tid": s["stream"], "pid": 0, "ph": "X",
+         "ts": 1e3 * s["start_ms"], "dur": 1e3 * (s["end_ms"] - s["start_ms"])}
+        for s in map(asdict, spans)
+    ]  # fmt: skip
+
+
+def bare_loop_s(backend, pairs: list[ScenePair], rounds: int) -> float:
+    """Seconds per batch of the engine alone, enqueued back to back over resident inputs."""
+    with backend._device.active():
+        lane = backend.open_lane()
+        count = len(pairs)
+        for _ in range(5):
+            execute(lane, count)
+        lane.compute.synchronize()
+        start = time.perf_counter()
+        for _ in range(rounds):
+            execute(lane, count)
+        lane.compute.synchronize()
+        found = (time.perf_counter() - start) / rounds
+        lane.close()
+    return found
+
+
+def _uploader(branch, size: int) -> Callable[[], None]:
+    return lambda: branch.raw.upload(size, branch.stream)
+
+
+def _preprocessor(lane, name: str, count: int) -> Callable[[], None]:
+    return lambda: preprocess(lane, name, count)
+
+
+def _mark(device, stream):
+    event = device.event(timing=True)
+    event.record(stream)
+    return event
+
+
+def _timed_ms(device, stream, enqueue: Callable[[], None]) -> float:
+    first = _mark(device, stream)
+    enqueue()
+    last = _mark(device, stream)
+    last.synchronize()
+    found = last.milliseconds_since(first)
+    first.close()
+    last.close()
+    return found
