@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .cuda.probe import DriverInfo, probe_driver
+from .energy import RailMeter, find_meter
 from .errors import EsccsError
 from .preprocess_gpu import load_fatbin
 from .trt_api import FlavorName, load_flavor
@@ -58,6 +59,7 @@ def diagnose(root: Path = Path("/"), driver: DriverInfo | None = None) -> list[F
         _cuda_binding(driver),
         _kernels(),
         _nvcc(root),
+        _power_sensor(driver, root),
         _openvino(),
         *_jetson(root),
     ]
@@ -103,6 +105,12 @@ def _tensorrt_advice(name: FlavorName, hint: str, root: Path) -> str:
         return hint
     if name == "rtx":
         return "Not made for Jetson; use tensorrt"
+    system = _system_python(root)
+    if system and system != sys.version_info[:2]:
+        return (
+            f"JetPack's TensorRT is for the system's Python {_dotted(system)}, this is Python "
+            f"{_dotted(sys.version_info[:2])}: make the environment with /usr/bin/python3"
+        )
     if sys.prefix != sys.base_prefix:
         return (
             "JetPack's TensorRT belongs to the system Python: make the environment with "
@@ -150,6 +158,33 @@ def _openvino() -> Finding:
     if number is not None and importlib.util.find_spec("openvino") is not None:
         return Finding("OpenVINO (CPU backend)", True, number)
     return Finding("OpenVINO (CPU backend)", False, "not installed", "Run: pip install openvino")
+
+
+def _power_sensor(driver: DriverInfo, root: Path) -> Finding:
+    """Energy is reported by `build --choose` where there is a sensor; nothing else needs one."""
+    label = "Power sensor"
+    rails = RailMeter.find(root)
+    if rails is not None:
+        return Finding(label, True, rails.name)
+    if driver.problem:
+        return Finding(label, False, "none, as there is no GPU", "Not needed without a GPU")
+    if _is_jetson(root):
+        return Finding(label, False, "no INA3221 rails under /sys", "Energy is not reported")
+    meter = find_meter(root)
+    if meter is not None:
+        return Finding(label, True, meter.name)
+    advice = "Energy is not reported; NVML comes with the NVIDIA driver"
+    return Finding(label, False, "NVML tells no power of this GPU", advice)
+
+
+def _system_python(root: Path) -> tuple[int, int] | None:
+    """Return the version of ``/usr/bin/python3``, whose link names it; None if it does not."""
+    try:
+        name = (root / "usr/bin/python3").readlink().name
+    except OSError:
+        return None
+    found = re.fullmatch(r"python(\d+)\.(\d+)", name)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _jetson(root: Path) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_30_energy import lay_out
 
 from esccs_edge import doctor
 from esccs_edge.cuda.probe import DriverInfo, GpuInfo
@@ -95,6 +96,35 @@ def test_jetson_environment_that_hides_the_systems_tensorrt(jetson, monkeypatch)
     findings = diagnose(jetson, ORIN)
     assert "--system-site-packages" in named(findings, "TensorRT").advice
     assert "Not made for Jetson" in named(findings, "TensorRT for RTX").advice
+
+
+def test_jetson_environment_of_another_python_than_the_systems(jetson, monkeypatch):
+    install(monkeypatch)
+    link = jetson / "usr/bin/python3"
+    link.parent.mkdir(parents=True)
+    other = sys.version_info[1] + 1
+    link.symlink_to(f"python3.{other}")
+    advice = named(diagnose(jetson, ORIN), "TensorRT").advice
+    assert f"system's Python 3.{other}" in advice and "/usr/bin/python3" in advice
+    link.unlink()
+    link.symlink_to(f"python3.{sys.version_info[1]}")
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert "python3-libnvinfer" in named(diagnose(jetson, ORIN), "TensorRT").advice
+
+
+def test_power_sensor_of_a_jetson_is_its_rails(jetson, monkeypatch):
+    install(monkeypatch, "tensorrt")
+    assert not named(diagnose(jetson, ORIN), "Power sensor").ok
+    lay_out(jetson, "1-0040", 1, [("VDD_IN", 5000, 1000)])
+    found = named(diagnose(jetson, ORIN), "Power sensor")
+    assert found.ok and "VDD_IN" in found.detail
+
+
+def test_discrete_gpu_without_nvml_is_told(tmp_path, monkeypatch):
+    install(monkeypatch, "tensorrt")
+    monkeypatch.setattr(doctor, "find_meter", lambda root: None)
+    found = named(diagnose(tmp_path, ADA), "Power sensor")
+    assert not found.ok and "NVML" in found.detail and found.advice
 
 
 def test_jetson_without_access_to_its_gpu(jetson):
