@@ -15,7 +15,6 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .backend import Backend, Lane
 from .batcher import Batcher, BatchRules
@@ -24,7 +23,7 @@ from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
 from .lanes import Flight, LanePool
 from .manifest import Manifest
 from .postprocess import Answer
-from .scene import Prediction, ScenePair
+from .scene import Pixels, Prediction, ScenePair
 
 #: A pair, or the error that already stands in its place.
 Item = ScenePair | EsccsError
@@ -201,8 +200,8 @@ def _shut(
 
 
 def _snapshot(pair: ScenePair) -> ScenePair:
-    def copied(pixels: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
-        return None if pixels is None else np.array(pixels)
+    def copied(pixels: Pixels | None) -> Pixels | None:
+        return np.array(pixels) if isinstance(pixels, np.ndarray) else pixels
 
     return ScenePair(copied(pair.optical), copied(pair.sar))
 

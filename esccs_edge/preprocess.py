@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +16,14 @@ import numpy.typing as npt
 from . import _preprocess_cpu
 from .errors import InputError
 from .manifest import ModalitySpec
-from .scene import ABSENT, PixelStats
+from .scene import ABSENT, DevicePixels, Pixels, PixelStats
 
 #: Stored types the kernels read directly.
 KERNEL_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
 
 
 def preprocess(
-    images: Sequence[npt.NDArray[Any] | None],
+    images: Sequence[Pixels | None],
     spec: ModalitySpec,
     out: npt.NDArray[np.float32],
     *,
@@ -45,7 +44,7 @@ def preprocess(
         What was seen in each patch; ``ABSENT`` for None.
 
     Raises:
-        InputError: ``out`` is not an array that can be written in place.
+        InputError: ``out`` is not an array that can be written in place, or pixels lie on a GPU.
         TypeError: An image is not an array of the stated kind.
         ValueError: Shapes disagree, or a dtype is not in `KERNEL_DTYPES`.
     """
@@ -54,6 +53,11 @@ def preprocess(
         raise InputError(
             f"out has dtype {out.dtype} and strides {out.strides}, "
             "expected a writeable, C-contiguous float32 array"
+        )
+    if any(isinstance(image, DevicePixels) for image in images):
+        raise InputError(
+            "these pixels lie on a GPU, but are to be read by the CPU",
+            hint="Use the TensorRT backend, or copy them to the host",
         )
     mean, inv_std = _statistics(spec)
     table = np.empty((len(images), 7))

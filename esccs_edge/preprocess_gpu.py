@@ -17,7 +17,7 @@ import numpy.typing as npt
 from . import _preprocess_cpu
 from .errors import BackendError, InputError
 from .manifest import ModalitySpec
-from .scene import ABSENT, PixelStats
+from .scene import ABSENT, DevicePixels, Pixels, PixelStats
 
 #: One patch of a batch: where its pixels start and how they are stored.
 PATCH = np.dtype([("offset", "<i8"), ("dtype", "<i4"), ("present", "<i4")])
@@ -100,18 +100,25 @@ class RawLayout:
         widest = aligned(self.channels * self.pixels * 4, _PATCH_ALIGNMENT)
         return self.header_bytes + self.max_batch * widest
 
-    def fill(self, buffer: npt.NDArray[np.uint8], images: Sequence[npt.NDArray[Any] | None]) -> int:
+    def fill(
+        self, buffer: npt.NDArray[np.uint8], images: Sequence[Pixels | None], base: int = 0
+    ) -> int:
         """Copy a batch into a buffer; returns the bytes used.
 
         Args:
             buffer: At least `capacity` bytes.
             images: Up to ``max_batch`` arrays ``(C, H, W)`` in a kernel dtype, or None if absent.
+                Pixels on the device are not copied: the table tells how far they lie from ``base``.
+            base: Address of the buffer on the device.
         """
         table = buffer[: self.max_batch * PATCH.itemsize].view(PATCH)
         at = self.header_bytes
         for row, image in enumerate(images):
             if image is None:
                 table[row] = (0, 0, 0)
+                continue
+            if isinstance(image, DevicePixels):
+                table[row] = (image.address - base, _DTYPE_CODES[image.dtype.name], 1)
                 continue
             table[row] = (at, _DTYPE_CODES[image.dtype.name], 1)
             target = buffer[at : at + image.nbytes].view(image.dtype)

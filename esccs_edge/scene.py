@@ -8,7 +8,6 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 #: Label of a pair in which neither modality holds a usable pixel.
 NODATA_LABEL = "NODATA"
@@ -30,6 +29,30 @@ class Flag(str, Enum):
 
 
 @dataclass(frozen=True)
+class DevicePixels:
+    """Contiguous pixels that lie on the GPU already; only the TensorRT backend reads them.
+
+    Attributes:
+        address: Where they start, for the device.
+        shape: ``(C, H, W)``.
+        dtype: Of the elements, in native byte order.
+        stream: ``CUstream`` number on which they are made, to be waited for; None: they are ready.
+        owner: Keeps the memory; it must not be written to until the answer is there.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stream: int | None
+    owner: Any
+
+
+#: One modality of a pair as the lanes take it: an array, or `DevicePixels`. Not a union, since all
+#: but the first and the last step of a pair's way see arrays only, or do not look.
+Pixels = Any
+
+
+@dataclass(frozen=True)
 class ScenePair:
     """One co-registered patch; either modality may be absent, not both unless nothing is known.
 
@@ -41,8 +64,8 @@ class ScenePair:
     `esccs_edge.validate.checked_pair` makes them so.
     """
 
-    optical: npt.NDArray[Any] | None
-    sar: npt.NDArray[Any] | None
+    optical: Pixels | None
+    sar: Pixels | None
 
 
 @dataclass(frozen=True)

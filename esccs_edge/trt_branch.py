@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .cuda.owners import Kernel
 from .manifest import ModalitySpec
 from .preprocess_gpu import RawLayout, aligned, launch_of, parameters, read_stats, statistics
-from .scene import PixelStats
+from .scene import DevicePixels, Pixels, PixelStats
 from .trt_buffers import Allocator, Staging
 
 
@@ -45,6 +45,7 @@ class Branch:
         self.present: list[bool] = []
         self.stream = make.stream()
         self.uploaded, self.ready = make.event(), make.event()
+        self._produced = make.event()
         self.raw = Staging(make, self.layout.capacity, mapped)
         self.input = make.memory(aligned(max_batch * channels * pixels * 4))
         table = statistics(spec)
@@ -54,12 +55,20 @@ class Branch:
         self._launch = launch_of(channels, pixels)
         self._spec, self._linear_to_db, self._pixels = spec, linear_to_db, pixels
 
-    def upload(self, images: Sequence[npt.NDArray[Any] | None]) -> None:
-        """Fill the pinned buffer and enqueue its copy."""
+    def upload(self, images: Sequence[Pixels | None]) -> None:
+        """Fill the pinned buffer and enqueue its copy; pixels on the device stay where they are."""
         self.present = [image is not None for image in images]
-        used = self.layout.fill(self.raw.array, images)
+        used = self.layout.fill(self.raw.array, images, self.raw.address)
         self.raw.upload(used, self.stream)
+        self._await_producers(images)
         self.uploaded.record(self.stream)
+
+    def _await_producers(self, images: Sequence[Pixels | None]) -> None:
+        """Let this stream wait for those on which device pixels are made; returns at once."""
+        numbers = {image.stream for image in images if isinstance(image, DevicePixels)} - {None}
+        for number in numbers:
+            self._produced.record(self.stream.device.adopt(number))
+            self.stream.wait(self._produced)
 
     def enqueue(self, kernel: Kernel, batch: int, stats: int, stats_bytes: int) -> None:
         """Enqueue zeroing the counts and the kernel, then the event that the input is ready."""

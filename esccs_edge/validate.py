@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .device_pixels import device_pixels_of
 from .errors import InputError
 from .manifest import Manifest, ModalitySpec
 from .preprocess import KERNEL_DTYPES
-from .scene import Flag, PixelStats, ScenePair
+from .scene import DevicePixels, Flag, Pixels, PixelStats, ScenePair
 
 #: Share of values outside the clip range above which a pair is flagged.
 CLIPPED_SHARE = 0.1
@@ -29,7 +30,8 @@ def checked_pair(optical: Any, sar: Any, manifest: Manifest) -> ScenePair:
     """Check shapes and types and bring both arrays into the form the kernels take.
 
     Args:
-        optical: ``(C, H, W)`` array-like in the manifest's band order, or None.
+        optical: ``(C, H, W)`` array-like in the manifest's band order, or None. An array on the GPU
+            (`device_pixels`) stays there.
         sar: ``(P, H, W)`` array-like in the manifest's polarisation order, or None.
         manifest: Contract of the model.
 
@@ -47,7 +49,9 @@ def checked_pair(optical: Any, sar: Any, manifest: Manifest) -> ScenePair:
     )
 
 
-def _checked(pixels: Any, name: str, spec: ModalitySpec, size: int) -> npt.NDArray[Any]:
+def _checked(pixels: Any, name: str, spec: ModalitySpec, size: int) -> Pixels:
+    if (on_gpu := device_pixels_of(pixels, name)) is not None:
+        return _checked_on_gpu(on_gpu, name, spec, size)
     if isinstance(pixels, np.ma.MaskedArray):
         pixels = _filled(pixels, name, spec)
     elif not isinstance(pixels, np.ndarray):
@@ -55,13 +59,26 @@ def _checked(pixels: Any, name: str, spec: ModalitySpec, size: int) -> npt.NDArr
             pixels = np.asarray(pixels)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{name} cannot be read as an array: {error}") from error
-    expected = (len(spec.channels), size, size)
-    if pixels.shape != expected:
-        raise InputError(
-            f"{name} has shape {pixels.shape}, expected {expected}",
-            hint=_shape_hint(pixels.shape, expected, spec),
-        )
+    _check_shape(pixels.shape, name, spec, size)
     return _kernel_dtype(np.asarray(pixels), name, spec)
+
+
+def _checked_on_gpu(pixels: DevicePixels, name: str, spec: ModalitySpec, size: int) -> DevicePixels:
+    _check_shape(pixels.shape, name, spec, size)
+    wanted = (np.float32,) if spec.dn_scale is None else KERNEL_DTYPES
+    if pixels.dtype not in wanted:
+        names = ", ".join(np.dtype(dtype).name for dtype in wanted)
+        raise InputError(f"{name} on the GPU has dtype {pixels.dtype}, expected one of {names}")
+    return pixels
+
+
+def _check_shape(found: tuple[int, ...], name: str, spec: ModalitySpec, size: int) -> None:
+    expected = (len(spec.channels), size, size)
+    if found != expected:
+        raise InputError(
+            f"{name} has shape {found}, expected {expected}",
+            hint=_shape_hint(found, expected, spec),
+        )
 
 
 def _shape_hint(found: tuple[int, ...], expected: tuple[int, int, int], spec: ModalitySpec) -> str:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -95,7 +95,8 @@ def choose_precision(
             picked.precision, prefer, budget, tuple(candidates), machine, sensor
         )  # fmt: skip
         made = _write(complete, folder, choice)
-    _open(made, picked.precision, flavor, None).close()  # its engine waits in the user's cache
+    # Opened once more, so that its engine waits in the user's cache.
+    _open(made, cast(Precision, picked.precision), flavor, None).close()
     return made, choice
 
 

@@ -171,8 +171,11 @@ class FakeDriver:
         return stream
 
     def adopt_stream(self, stream):
-        found = FakeStream(stream_number_of(stream))
-        self.streams.append(found)
+        number = stream_number_of(stream)
+        found = next((known for known in self.streams if known.number == number), None)
+        if found is None:
+            found = FakeStream(number)
+            self.streams.append(found)
         return found
 
     def destroy_stream(self, stream):
