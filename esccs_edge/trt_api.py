@@ -191,14 +191,35 @@ def trt_error(doing: str, errors: Any, *, running: bool = False) -> BackendError
     return BackendError(f"{doing} failed: {reason}", action=action)
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedEngine:
-    """An engine ready for execution contexts. Drop contexts first, then this."""
+    """An engine ready for execution contexts. Drop contexts first, then call `release`.
+
+    Attributes:
+        flavor: Its library.
+        engine: The library's engine.
+        errors: Collects what the engine reports.
+        runtime: What loaded it.
+        config: How contexts are made; None for the library's default.
+    """
 
     flavor: Flavor
     engine: Any
     errors: Any
     runtime: Any
+    config: Any = None
+
+    def new_context(self) -> Any:
+        """Make an execution context; None if TensorRT could not, which `errors` explains."""
+        if self.config is None:
+            return self.engine.create_execution_context()
+        return self.engine.create_execution_context(self.config)
+
+    def release(self) -> None:
+        """Let everything go in the order that TensorRT asks for."""
+        self.config = None
+        self.engine = None
+        self.runtime = None
 
     def layers(self) -> list[dict[str, Any]]:
         """Return what the engine inspector tells about each layer."""

@@ -32,6 +32,7 @@ from .trt_api import (
     pick_flavor,
 )
 from .trt_build import BuildOptions, Progress, build_plan
+from .trt_jit_cache import JitCache
 from .trt_lane import LaneOptions, TrtLane
 
 
@@ -80,12 +81,15 @@ class TrtBackend(Backend):
         self._flavor = load_flavor(flavor) if flavor else pick_flavor()
         self._lanes: list[TrtLane] = []
         self._loaded: LoadedEngine | None = None
+        self._jit: JitCache | None = None
         self._device = Device.open(ordinal)
         try:
             with self._device.active():
                 self._options = self._lane_options(sar_is_linear, graph_batches)
                 source = EngineSource(bundle, onnx, manifest, self._flavor, self._device, progress)
-                self._loaded = source.load(cache or EngineCache())
+                engines = cache or EngineCache()
+                self._loaded = source.load(engines)
+                self._jit = JitCache.attach(self._loaded, engines, source.key)
                 module = self._device.module(load_fatbin())
                 self._kernels = (
                     module.kernel("esccs_preprocess_f32"),
@@ -141,7 +145,10 @@ class TrtBackend(Backend):
             lane.close()
         if self._loaded is not None:
             with self._device.active():  # TensorRT frees device memory here
-                self._loaded = None
+                if self._jit is not None:
+                    self._jit.keep()
+                self._loaded.release()
+            self._loaded = self._jit = None
         self._device.close()
 
     def _lane_options(

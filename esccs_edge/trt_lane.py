@@ -211,7 +211,7 @@ class TrtLane(Lane):
         return context
 
     def _new_context(self) -> Any:
-        context = self._loaded.engine.create_execution_context()
+        context = self._loaded.new_context()
         if context is None:
             error = trt_error("Making an execution context", self._loaded.errors, running=True)
             raise BackendError(

@@ -343,8 +343,9 @@ class FakeEngine:
     def __init__(self, trt, manifest, aux):
         self._trt, self._manifest, self.num_aux_streams = trt, manifest, aux
 
-    def create_execution_context(self):
+    def create_execution_context(self, config=None):
         self._trt.calls.append("create_execution_context")
+        self._trt.configs.append(config)
         return None if self._trt.no_context else FakeContext(self._trt, self._manifest)
 
 
@@ -362,6 +363,7 @@ class FakeTrt:
 
     def __init__(self, driver, manifest, aux):
         self.driver, self.calls, self.run_errors, self.no_context = driver, [], [], False
+        self.configs = []
         self.engine = FakeEngine(self, manifest, aux)
 
 

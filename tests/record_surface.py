@@ -50,6 +50,9 @@ DETECTED = {
     "Runtime": "get_engine_validity",
     "EngineValidity": "INVALID",
     "IExecutionContext": "is_stream_capturable",
+    "ICudaEngine": "create_runtime_config",
+    "IRuntimeConfig": "create_runtime_cache set_runtime_cache",
+    "IRuntimeCache": "serialize deserialize",
 }
 
 

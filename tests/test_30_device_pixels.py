@@ -9,6 +9,7 @@ from test_30_trt_backend import Machine, assert_same, cpu_answer
 from tiny import raw_pair, tiny_bundle, tiny_manifest
 
 from esccs_edge import Classifier, backend_choice
+from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.device_pixels import LEGACY_STREAM, device_pixels_of
 from esccs_edge.errors import InputError
 from esccs_edge.preprocess import preprocess
@@ -150,3 +151,20 @@ def test_classifier_takes_them_in_every_call(machine, monkeypatch):
     for answers in found:
         assert [a.label for a in answers] == [w.label for w in wanted]
         np.testing.assert_allclose([a.gate.sar for a in answers], [w.gate.sar for w in wanted])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(probe_driver().problem), reason=f"no GPU: {probe_driver().problem}")
+def test_real_tensors_of_torch_are_read_where_they_lie(monkeypatch, tmp_path):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch was built without CUDA")
+    monkeypatch.setenv("ESCCS_CUDA", "cuda-python")  # pycuda cannot wait for a foreign stream
+    bundle = tiny_bundle(tmp_path / "bundle")
+    pairs = host_pairs(bundle.manifest, 6)
+    with Classifier(bundle, backend="cpu") as classifier:
+        wanted = [classifier.classify(p.optical, p.sar) for p in pairs]
+    there = [[torch.from_numpy(array).cuda() for array in (p.optical, p.sar)] for p in pairs]
+    with Classifier(bundle, backend="tensorrt", max_batch=4) as classifier:
+        found = classifier.classify_batch(*map(list, zip(*there, strict=True)))
+    assert [a.label for a in found] == [w.label for w in wanted]

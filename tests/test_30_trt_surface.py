@@ -27,8 +27,11 @@ FULL = [name for name in SURFACES if "lean" not in name]
 BUILDING = {"Builder", "IBuilderConfig", "INetworkDefinition", "OnnxParser", "ParserError",
             "EngineInspector"}  # fmt: skip
 ADAPTER = [REPOSITORY / "esccs_edge" / f"trt_{part}.py"
-           for part in ("api", "build", "backend", "lane")]  # fmt: skip
+           for part in ("api", "build", "backend", "lane", "jit_cache")]  # fmt: skip
 
+#: Used only beside, or on what comes from, another name that is asked for.
+BEHIND = {"num_compute_capabilities", "CURRENT", "SM86", "INVALID",
+          "set_runtime_cache", "serialize", "deserialize"}  # fmt: skip
 #: Method -> number of arguments that we pass by position.
 CALLS = {
     "Builder.create_network": 1,
@@ -51,13 +54,18 @@ CALLS = {
     "ParserError.desc": 0,
     "Runtime.deserialize_cuda_engine": 1,
     "Runtime.get_engine_validity": 1,
-    "ICudaEngine.create_execution_context": 0,
+    "ICudaEngine.create_execution_context": 0,  # or 1, where there is a runtime config
     "ICudaEngine.create_engine_inspector": 0,
     "IExecutionContext.execute_async_v3": 1,
     "IExecutionContext.set_tensor_address": 2,
     "IExecutionContext.set_input_shape": 2,
     "IExecutionContext.set_aux_streams": 1,
     "IExecutionContext.is_stream_capturable": 1,
+    "ICudaEngine.create_runtime_config": 0,
+    "IRuntimeConfig.create_runtime_cache": 0,
+    "IRuntimeConfig.set_runtime_cache": 1,
+    "IRuntimeCache.serialize": 0,
+    "IRuntimeCache.deserialize": 1,
     "EngineInspector.get_engine_information": 1,
     # Called by the library on our classes.
     "ILogger.log": 2,
@@ -107,7 +115,7 @@ def test_every_call_fits_its_signature(surface):
     names = SURFACES[surface]["names"]
     present = {call: names[call] for call in CALLS if names[call] is not None}
     assert [c for c, signature in present.items() if not takes(signature, CALLS[c])] == []
-    assert surface not in FULL or len(present) >= len(CALLS) - 3
+    assert surface not in FULL or len(present) >= len(CALLS) - 8
 
 
 def test_arity_check_can_fail():
@@ -122,17 +130,9 @@ def test_names_that_not_all_have_are_detected_and_not_assumed():
     missing = {name for s in FULL for name, found in SURFACES[s]["names"].items() if found is None}
     assert missing <= {f"{kind}.{name}" for kind, name in names_of(DETECTED)}
     guarded = "\n".join(path.read_text() for path in ADAPTER)
-    for name in {name.split(".")[1] for name in missing} - {"SM86", "CURRENT", "INVALID"}:
-        where = [m.start() for m in re.finditer(rf"\b{name}\b", guarded)]
-        first = guarded.rfind("\n", 0, where[0])
-        assert (
-            "hasattr" in guarded[first : where[0]]
-            or "getattr" in guarded[first : where[0]]
-            or (
-                name
-                == "num_compute_capabilities"  # set beside set_compute_capability, which is asked
-            )
-        ), name
+    for name in {name.split(".")[1] for name in missing} - BEHIND:
+        first = re.search(rf"^.*\b{name}\b.*$", guarded, re.MULTILINE)[0]
+        assert "hasattr" in first or "getattr" in first, name
 
 
 def test_every_library_name_in_the_adapter_is_among_those_checked():
