@@ -4,7 +4,13 @@
 # installed with [dev], TensorRT or TensorRT for RTX, and cuda-python and/or pycuda.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+root=$PWD
 out=$(realpath -m "${1:-hardware-out}")
+# Python is started elsewhere: `-c` and `-m` would import the sources here, not what is installed.
+if problem=$(cd /; python -c 'from esccs_edge.cuda.probe import probe_driver; print(probe_driver().problem)') && [ -n "$problem" ]; then
+    echo "nothing to run: $problem" >&2
+    exit 1
+fi
 mkdir -p "$out"
 export ESCCS_HARDWARE_OUT=$out
 : > "$out/results.jsonl"
@@ -15,7 +21,7 @@ step() { # step NAME COMMAND...
     local name=$1 code
     shift
     echo "== $name"
-    { echo "\$ $*"; "$@"; } > "$out/$name.txt" 2>&1
+    (echo "\$ $*"; "$@") > "$out/$name.txt" 2>&1
     code=$?
     echo "$name: exit $code" | tee -a "$out/steps.txt"
     tail -n 3 "$out/$name.txt"
@@ -33,10 +39,10 @@ machine() {
 
 # In which words does each TensorRT accept or refuse this GPU? Settles whether RTX runs here.
 flavor() {
-    python - "$1" <<'END'
+    cd "$out" && python - "$1" "$root/tests" <<'END'
 import sys, tempfile
 from pathlib import Path
-sys.path.insert(0, "tests")
+sys.path.insert(0, sys.argv[2])
 from tiny import raw_pair, tiny_bundle
 from esccs_edge.engine_cache import EngineCache
 from esccs_edge.scene import ScenePair
@@ -53,23 +59,23 @@ with tempfile.TemporaryDirectory() as folder:
 END
 }
 
-kernel_tests="tests/test_30_cuda.py tests/test_30_trt_backend.py"
+kernel_tests="tests/test_30_cuda.py tests/test_30_trt_backend.py tests/test_30_device_pixels.py"
 step machine machine
 step flavor-tensorrt flavor tensorrt
 step flavor-rtx flavor rtx
 for provider in cuda-python pycuda; do
-    step "tests-$provider" env ESCCS_CUDA=$provider python -m pytest -m gpu tests --ignore tests/benchmarks
+    step "tests-$provider" env ESCCS_CUDA=$provider pytest -m gpu tests --ignore tests/benchmarks
 done
 if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck initcheck synccheck; do
         step "$tool" compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \
-            python -m pytest -m gpu $kernel_tests --timeout 1800
+            "$(command -v pytest)" -m gpu $kernel_tests --timeout 1800
     done
 else
     echo "compute-sanitizer is not on the PATH: memory and races were not checked" | tee -a "$out/steps.txt"
     failed=1
 fi
-step benchmarks env ESCCS_SUSTAINED_S="${ESCCS_SUSTAINED_S:-600}" python -m pytest -m gpu \
+step benchmarks env ESCCS_SUSTAINED_S="${ESCCS_SUSTAINED_S:-600}" pytest -m gpu -W default \
     tests/benchmarks/test_gpu_speed.py --benchmark-enable "--benchmark-json=$out/benchmarks.json" --timeout 3600
 rm -rf "$out/chosen"
 step choose esccs-edge build default --choose --out "$out/chosen"
