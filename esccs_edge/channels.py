@@ -34,7 +34,7 @@ def channel_positions(
         RasterError: Named bands do not cover the channels or repeat one; or no band is named
             and the number of bands differs from the number of channels.
     """
-    found = [_channel_named(text, spec.channels) for text in descriptions]
+    found = [channel_named(text, spec.channels) for text in descriptions]
     if not any(found):
         _require_count(len(found), spec, name)
         return list(range(len(found)))
@@ -69,8 +69,13 @@ def _require_count(count: int, spec: ModalitySpec, name: str) -> None:
         )
 
 
-def _channel_named(text: str | None, channels: Sequence[str]) -> str | None:
-    """Return the one band or polarization that a description names, or None."""
+def channel_named(text: str | None, channels: Sequence[str] = ()) -> str | None:
+    """Return the one band or polarization that a description names, or None.
+
+    Args:
+        text: Description of a band.
+        channels: Further names to recognize, of a model that uses its own.
+    """
     if not text:
         return None
     whole = band_name(text)

@@ -52,6 +52,16 @@ def read_npy(path: str | os.PathLike[str], spec: ModalitySpec) -> npt.NDArray[An
         return np.array(array, kept, order="C")
 
 
+def npy_channels(path: str | os.PathLike[str]) -> int:
+    """Return the number of channels of a patch: its first axis, or 1 if it has two axes.
+
+    Raises:
+        RasterError: Not a regular file or not a plain array.
+    """
+    array = _mapped(Path(path))
+    return len(array) if array.ndim == 3 else 1
+
+
 def _mapped(file: Path) -> npt.NDArray[Any]:
     """Map the file, so that a wrong header is found before any memory is spent on it."""
     try:

@@ -204,9 +204,7 @@ def open_raster(
             more pixels declared than the limits allow.
     """
     file = regular_file(path)
-    with _translated(file):
-        dataset = _opened(file)
-    with dataset:
+    with _dataset(file) as dataset:
         with _translated(file):
             _require_readable_blocks(dataset, file)
             raster = RasterFile(dataset, file, spec)
@@ -217,6 +215,17 @@ def open_raster(
                 hint="Use classify_scene for large rasters, or cut the raster first",
             )
         yield raster
+
+
+def band_descriptions(path: PathLike) -> list[str | None]:
+    """Return the description of each data band of a GeoTIFF or PNG, None where it has none.
+
+    Raises:
+        RasterError: Not a regular file, or not a GeoTIFF or PNG.
+    """
+    file = regular_file(path)
+    with _dataset(file) as dataset, _translated(file):
+        return [dataset.descriptions[band - 1] for band in _data_bands(dataset, file)]
 
 
 def regular_file(path: PathLike) -> Path:
@@ -238,10 +247,13 @@ def regular_file(path: PathLike) -> Path:
     return file
 
 
-def _opened(file: Path) -> Any:
-    with warnings.catch_warnings():
+@contextmanager
+def _dataset(file: Path) -> Iterator[Any]:
+    with _translated(file), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a PNG never is
-        return rasterio.open(file, driver=_driver(file))
+        dataset = rasterio.open(file, driver=_driver(file))
+    with dataset:
+        yield dataset
 
 
 def _driver(file: Path) -> str:

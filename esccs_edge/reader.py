@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .channels import channel_named
 from .errors import InputError, RasterError
 from .grid import Grid, require_same_grid
 from .manifest import Manifest, ModalitySpec
-from .npy_file import read_npy
+from .npy_file import npy_channels, read_npy
 from .scene import ScenePair
 
 if TYPE_CHECKING:
@@ -45,6 +46,19 @@ def read_patch(path: PathLike, spec: ModalitySpec) -> Pixels:
         RasterError: The file cannot be read, is too large, or its bands do not fit.
     """
     return _read_with_grid(path, spec)[0]
+
+
+def described_channels(path: PathLike) -> tuple[str | None, ...]:
+    """Return which band or polarization each channel of a patch file is, None where not said.
+
+    Raises:
+        RasterError: The file cannot be read.
+    """
+    if Path(path).suffix.lower() == ".npy":
+        return (None,) * npy_channels(path)
+    from .raster_file import band_descriptions
+
+    return tuple(channel_named(text) for text in band_descriptions(path))
 
 
 def read_pair(

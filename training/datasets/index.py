@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from esccs_edge.errors import InputError, MissingDependencyError, RasterError
+from esccs_edge.errors import InputError
 from esccs_edge.manifest import ModalitySpec
 from esccs_edge.pairs import PairIndex, read_index
-from esccs_edge.sensors import (
-    SENTINEL1_POLARISATIONS,
-    SENTINEL2_L1C_BANDS,
-    SENTINEL2_L2A_BANDS,
-    band_name,
-)
+from esccs_edge.reader import described_channels
+from esccs_edge.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_L2A_BANDS
 
 from .source import RawPair
 
@@ -89,50 +82,16 @@ def _channels(paths: Iterable[Path | None], *, is_sar: bool) -> tuple[str, ...]:
     first = next((path for path in paths if path is not None), None)
     if first is None:
         return ()
-    count, names = _describe(first)
+    described = described_channels(first)
     known = SENTINEL1_POLARISATIONS if is_sar else SENTINEL2_L1C_BANDS
-    if named := tuple(channel for channel in known if channel in names):
+    if named := tuple(channel for channel in known if channel in described):
         return named
     defaults = (SENTINEL1_POLARISATIONS, ("VV",)) if is_sar else (
         SENTINEL2_L1C_BANDS, SENTINEL2_L2A_BANDS)  # fmt: skip
     for channels in defaults:
-        if len(channels) == count:
+        if len(channels) == len(described):
             return channels
-    return tuple(f"{'sar' if is_sar else 'optical'}-{i + 1}" for i in range(count))
-
-
-def _describe(path: Path) -> tuple[int, tuple[str, ...]]:
-    """Number of channels of a file and the names its bands carry."""
-    if path.suffix.lower() == ".npy":
-        return _npy_channels(path), ()
-    try:
-        import rasterio
-        from rasterio.enums import ColorInterp
-        from rasterio.errors import NotGeoreferencedWarning
-    except ImportError as error:
-        raise MissingDependencyError.for_extra("rasterio", "geo", "Reading rasters") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            raster = rasterio.open(path, driver=_driver(path))
-        except rasterio.errors.RasterioError as error:
-            raise RasterError(f"cannot read {path}: {error}") from error
-    with raster:
-        names = tuple(band_name(text) for text in raster.descriptions if text)
-        return sum(meaning != ColorInterp.alpha for meaning in raster.colorinterp), names
-
-
-def _driver(path: Path) -> str:
-    """The one driver that may open the file, as in `esccs_edge.raster_file`."""
-    return "PNG" if path.suffix.lower() == ".png" else "GTiff"
-
-
-def _npy_channels(path: Path) -> int:
-    try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise RasterError(f"cannot read {path}: {error}") from error
-    return array.shape[0] if array.ndim == 3 else 1
+    return tuple(f"{'sar' if is_sar else 'optical'}-{i + 1}" for i in range(len(described)))
 
 
 def reading_spec(channels: tuple[str, ...]) -> ModalitySpec:
