@@ -201,6 +201,8 @@ class LoadedEngine:
         errors: Collects what the engine reports.
         runtime: What loaded it.
         config: How contexts are made; None for the library's default.
+        lost: Why nothing computed with it in this process could be trusted any more; empty if all
+            is well. Set once, for all lanes.
     """
 
     flavor: Flavor
@@ -208,6 +210,7 @@ class LoadedEngine:
     errors: Any
     runtime: Any
     config: Any = None
+    lost: str = ""
 
     def new_context(self) -> Any:
         """Make an execution context; None if TensorRT could not, which `errors` explains."""

@@ -145,7 +145,7 @@ class TrtBackend(Backend):
             lane.close()
         if self._loaded is not None:
             with self._device.active():  # TensorRT frees device memory here
-                if self._jit is not None:
+                if self._jit is not None and not self._loaded.lost:
                     self._jit.keep()
                 self._loaded.release()
             self._loaded = self._jit = None

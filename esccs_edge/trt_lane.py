@@ -8,7 +8,8 @@ kernel on each -> events -> TensorRT on the compute stream -> logits, gate and c
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,7 +100,7 @@ class TrtLane(Lane):
                 f"{len(batch)} pairs were started with {self._batch} in flight, "
                 f"expected 1..{self._options.max_batch} with none"
             )
-        with self._device.active():
+        with self._device.active(), self._trusted():
             try:
                 self._optical.upload([pair.optical for pair in batch])
                 self._sar.upload([pair.sar for pair in batch])
@@ -115,7 +116,7 @@ class TrtLane(Lane):
         batch, self._batch = self._batch, 0
         if not batch:
             raise BackendError("no batch was started on this lane")
-        with self._device.active():
+        with self._device.active(), self._trusted():
             self._done.synchronize()
             block = self._staged.array
             return LaneOutput(
@@ -137,6 +138,22 @@ class TrtLane(Lane):
                     graph.close()
             self._contexts.clear()  # before the memory they point to
             self._make.free()
+
+    @contextmanager
+    def _trusted(self) -> Iterator[None]:
+        """Refuse every lane's work after an error that leaves GPU or TensorRT undefined."""
+        if self._loaded.lost:
+            raise BackendError(
+                f"nothing is run any more, since earlier {self._loaded.lost}",
+                hint="Restart the process",
+                action="restart",
+            )
+        try:
+            yield
+        except BackendError as error:
+            if error.action == "restart":
+                self._loaded.lost = error.message
+            raise
 
     def _run(self, batch: int) -> None:
         """Launch the graph of this batch size, or enqueue plainly (and capture from the second)."""

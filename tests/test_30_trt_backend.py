@@ -236,7 +236,6 @@ def test_discrete_gpu_uploads_only_the_bytes_of_the_batch(machine):
         ("FAILED_EXECUTION", "retry"),
         ("FAILED_COMPUTATION", "retry"),
         ("FAILED_ALLOCATION", "smaller-batch"),
-        ("INTERNAL_ERROR", "restart"),
         ("UNSUPPORTED_STATE", "rebuild"),
         ("INVALID_ARGUMENT", ""),
     ],
@@ -252,6 +251,22 @@ def test_tensorrts_error_says_what_may_help_and_the_lane_lives_on(machine, code,
     lane.start(pairs)
     assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs))
     backend.close()
+
+
+def test_after_an_internal_error_no_lane_runs_any_more(machine):
+    backend = machine.open()
+    lanes = backend.open_lane(), backend.open_lane()
+    machine.flavor.trt.run_errors.append(("INTERNAL_ERROR", "assertion failed"))
+    with pytest.raises(BackendError, match="assertion failed"):
+        lanes[0].start(awkward_batch(machine.manifest))
+    runs = machine.flavor.trt.calls.count("execute_async_v3")
+    for lane in lanes:
+        with pytest.raises(BackendError, match="earlier .*assertion failed") as caught:
+            lane.start(awkward_batch(machine.manifest))
+        assert caught.value.action == "restart"
+    assert machine.flavor.trt.calls.count("execute_async_v3") == runs
+    backend.close()
+    assert machine.driver.released
 
 
 @pytest.mark.parametrize("call", ["copy_to_device", "launch", "synchronize_event", "record_event"])
