@@ -109,9 +109,7 @@ def _choose(
     bundle: str, flavor: Any, out: Path | None, prefer: Any, budget: float, data: str | None
 ) -> Answer:
     if out is None:
-        raise click.UsageError(
-            "--choose writes a bundle; name its folder by --out"
-        )
+        raise click.UsageError("--choose writes a bundle; name its folder by --out")
     from ..bundle import Bundle
     from ..export.choose import choose_precision
 
