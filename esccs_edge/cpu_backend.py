@@ -21,6 +21,7 @@ from .onnx_file import refuse_external_data
 from .openvino_model import load_model
 from .preprocess import preprocess
 from .scene import PixelStats, ScenePair
+from .signal_stack import kept_signal_stack
 
 
 class CpuBackend(Backend):
@@ -62,7 +63,6 @@ class CpuBackend(Backend):
         self._manifest = manifest
         self._threads = threads
         self._sar_is_linear = sar_is_linear
-        self._core = ov.Core()
         # One stream over all cores: the lowest latency for one pair, and no less throughput, since
         # preprocessing of one lane overlaps with inference of the other.
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -70,7 +70,9 @@ class CpuBackend(Backend):
             options["INFERENCE_NUM_THREADS"] = threads
         if precision is not None:
             options["INFERENCE_PRECISION_HINT"] = precision
-        self._compiled = load_model(self._core, content, manifest, options, keep=cache)
+        with kept_signal_stack():
+            self._core = ov.Core()
+            self._compiled = load_model(self._core, content, manifest, options, keep=cache)
 
     def open_lane(self) -> Lane:
         """Allocate input buffers for ``max_batch`` pairs and an inference request."""
