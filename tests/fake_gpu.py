@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import random
 import shutil
 import subprocess
@@ -61,7 +62,10 @@ class FakeStream:
 
 
 class FakeEvent:
+    serials = itertools.count()  # unlike id(), never used again after the event is gone
+
     def __init__(self, timing: bool):
+        self.serial = next(self.serials)
         self.timing, self.recorded, self.capture = timing, 0, None
 
 
@@ -210,7 +214,7 @@ class FakeDriver:
 
     def synchronize_event(self, event):
         self._enter("synchronize_event")
-        mark = (id(event), event.recorded)
+        mark = (event.serial, event.recorded)
         self._run(lambda: event.recorded == 0 or mark in self.done)
 
     def elapsed_ms(self, start, end):
@@ -287,14 +291,14 @@ def _interleave(queues, done, chooser, until) -> None:
         assert ready, "deadlock: every stream waits for an event that nobody will record"
         operation = chooser.choice(ready).popleft()
         if operation[0] == "record":
-            done.add((id(operation[1]), operation[2]))
+            done.add((operation[1].serial, operation[2]))
         elif operation[0] == "do":
             operation[1]()
 
 
 def _passed(operation, done) -> bool:
     _, event, wanted = operation
-    return wanted == 0 or (id(event), wanted) in done
+    return wanted == 0 or (event.serial, wanted) in done
 
 
 class FakeContext:
