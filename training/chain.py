@@ -6,6 +6,7 @@ trains its step, goes on where it stopped, or loads it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from .steps.source_view import ask_source
 from .steps.step import epoch_seed
 from .steps.student import StudentStep
 from .steps.teacher import TeacherStep
+from .transfer_parts import source_and_target
 
 
 class Chain:
@@ -36,7 +38,9 @@ class Chain:
 
     Args:
         options: The run.
-        source: Data set; the steps learn on its training split.
+        source: Data set; the steps learn on its training split, all on the whole of it or, with
+            ``options.target_share``, the source model on one part of its groups (clear, labeled)
+            and all others on the rest (cloudy, labels hidden).
         folder: Where checkpoints and logs are kept.
 
     Raises:
@@ -48,6 +52,9 @@ class Chain:
         self.options = options
         self.source = source
         self.folder = folder
+        share = options.target_share
+        parts = source_and_target(source, share, options.seed) if share else (source, source)
+        self.source_part, self.target_part = parts
         self._check_labels()
         clouds = options.clouds
         self.textures = CloudTextures.read(clouds.textures) if clouds.textures else None
@@ -56,17 +63,17 @@ class Chain:
     @cached_property
     def teacher(self) -> nn.Module:
         """The source model."""
-        self._seed_weights("teacher")
-        step = TeacherStep(len(self.optical_spec.channels), self._class_weights(), self.options)
-        return fit(step, self.samples(Degradation(cover=0.0, augment=True)), self.folder)
+        self.seed_weights("teacher")
+        step = TeacherStep(len(self.optical_spec.channels), self.label_weights(), self.options)
+        return fit(step, self.source_samples(Degradation(cover=0.0, augment=True)), self.folder)
 
     @cached_property
     def sar_auxiliary(self) -> nn.Module:
         """The auxiliary that sees SAR only."""
         teacher, pseudo_labels = self.teacher, self.pseudo_labels[0]
-        self._seed_weights("sar-auxiliary")
+        self.seed_weights("sar-auxiliary")
         step = SarAuxiliaryStep(
-            len(self.sar_spec.channels), self._class_weights(), self.options, teacher,
+            len(self.sar_spec.channels), self.label_weights(), self.options, teacher,
             pseudo_labels,
         )  # fmt: skip
         return fit(step, self.samples(self._cloudy()), self.folder)
@@ -75,9 +82,9 @@ class Chain:
     def optical_auxiliary(self) -> nn.Module:
         """The auxiliary that sees cloudy optical images only."""
         teacher, sar_auxiliary = self.teacher, self.sar_auxiliary
-        self._seed_weights("optical-auxiliary")
+        self.seed_weights("optical-auxiliary")
         step = OpticalAuxiliaryStep(
-            len(self.optical_spec.channels), self._class_weights(), self.options, teacher,
+            len(self.optical_spec.channels), self.label_weights(), self.options, teacher,
             sar_auxiliary,
         )  # fmt: skip
         return fit(step, self.samples(self._cloudy()), self.folder)
@@ -86,15 +93,15 @@ class Chain:
     def student(self) -> nn.Module:
         """The deliverable."""
         taught_by = self.teacher, self.optical_auxiliary, self.sar_auxiliary
-        self._seed_weights("student")
+        self.seed_weights("student")
         channels = len(self.optical_spec.channels), len(self.sar_spec.channels)
-        step = StudentStep(channels, self._class_weights(), self.options, *taught_by)
+        step = StudentStep(channels, self.label_weights(), self.options, *taught_by)
         return fit(step, self.samples(self._cloudy(self.options.student.drop_share)), self.folder)
 
     @cached_property
     def pseudo_labels(self) -> tuple[PseudoLabelFilter, dict[str, float]]:
         """The fitted filter of sub-task F1, and how much it keeps of what."""
-        probabilities, reliability, labels = self._source_answers()
+        probabilities, reliability, labels = self.source_answers
         chosen = PseudoLabelFilter.fit(probabilities, reliability, self.options.auxiliary.filter)
         kept = chosen.keep(probabilities, reliability)
         return chosen, filter_report(kept, probabilities, labels)
@@ -109,12 +116,33 @@ class Chain:
         raise InputError(f"{self.source.name} has no pixels")
 
     def samples(self, degradation: Degradation, split: str = "train") -> CloudySamples:
-        """Return one split as this run's tensors."""
+        """Return the target's training pairs, or a held-out split, as this run's tensors."""
+        if split == "train" and self.options.target_share:
+            degradation = replace(degradation, hide_labels=True)
+        return self._tensors(self.target_part, split, degradation)
+
+    def source_samples(self, degradation: Degradation) -> CloudySamples:
+        """Return the labeled pairs that the source model learns on."""
+        return self._tensors(self.source_part, "train", degradation)
+
+    def cloudy_samples(self, drop_share: float = 0.0) -> CloudySamples:
+        """Return the target's training pairs as the auxiliaries and the student see them."""
+        return self.samples(self._cloudy(drop_share))
+
+    def labeled_cloudy_samples(self) -> CloudySamples:
+        """Return the target's training pairs with their labels: for upper bounds only."""
+        return self._tensors(self.target_part, "train", self._cloudy())
+
+    def cloudy_source_samples(self) -> CloudySamples:
+        """Return the source's labeled pairs under the clouds that the target has."""
+        return self.source_samples(self._cloudy())
+
+    def _tensors(self, part: PairSource, split: str, degradation: Degradation) -> CloudySamples:
         return CloudySamples(
-            self.source, split, self.optical_spec, self.sar_spec, degradation, self.options.seed
+            part, split, self.optical_spec, self.sar_spec, degradation, self.options.seed
         )
 
-    def _seed_weights(self, name: str) -> None:
+    def seed_weights(self, name: str) -> None:
         """Fix the initial weights of a step, whatever ran before it."""
         torch.manual_seed(epoch_seed(self.options.seed, name, -1))
 
@@ -128,9 +156,10 @@ class Chain:
             textures=self.textures,
         )
 
+    @cached_property
     @torch.no_grad()
-    def _source_answers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What the source model says about the training split, once through."""
+    def source_answers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Probabilities, reliability and known labels of the cloudy training pairs."""
         samples = self.samples(self._cloudy())
         loader = torch.utils.data.DataLoader(samples, self.options.auxiliary.schedule.batch_size)
         answers = []
@@ -145,12 +174,13 @@ class Chain:
     def _specs(self) -> tuple[ModalitySpec, ModalitySpec]:
         return modality_specs(self.source, self.options.seed, self.textures)
 
-    def _class_weights(self) -> torch.Tensor:
+    def label_weights(self) -> torch.Tensor:
+        """Factor per class, ``(K,)``, from the labels that may be known."""
         return class_weights(self._train_labels(), len(self.source.classes))
 
     def _train_labels(self) -> npt.NDArray[np.int64]:
-        chosen = np.asarray(self.source.splits) == "train"
-        labels: npt.NDArray[np.int64] = np.asarray(self.source.labels, np.int64)[chosen]
+        chosen = np.asarray(self.source_part.splits) == "train"
+        labels: npt.NDArray[np.int64] = np.asarray(self.source_part.labels, np.int64)[chosen]
         return labels
 
     def _check_labels(self) -> None:

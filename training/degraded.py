@@ -61,6 +61,7 @@ class Degradation:
         augment: Flip and turn, and change gains a little (training only).
         drop_share: Share of pairs that lose one modality (training only).
         textures: Real cloud shapes and spectra, used for half of the skies.
+        hide_labels: Hand out -1 for every label; what is simulated from labels stays the same.
     """
 
     cover: Cover = (0.0, 1.0)
@@ -68,6 +69,7 @@ class Degradation:
     augment: bool = False
     drop_share: float = 0.0
     textures: CloudTextures | None = None
+    hide_labels: bool = False
 
 
 class DegradedPairs:
@@ -113,9 +115,8 @@ class DegradedPairs:
         if turn.random() < self.degradation.drop_share and cloudy is not None and sar is not None:
             cloudy, sar = (None, sar) if turn.random() < 0.5 else (cloudy, None)
         estimated = self.estimated_cover(cloudy)
-        return DegradedPair(
-            optical, cloudy, sar, int(self.labels[position]), cover, estimated, index
-        )
+        label = -1 if self.degradation.hide_labels else int(self.labels[position])
+        return DegradedPair(optical, cloudy, sar, label, cover, estimated, index)
 
     def estimated_cover(self, optical: Array | None) -> float:
         """Estimate the cover from the pixels; an absent patch counts as fully covered."""

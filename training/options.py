@@ -240,6 +240,8 @@ class TrainOptions:
         seed: Seed of everything drawn.
         pixel_size_m: Ground size of a pixel.
         threads: Threads of torch; 0 leaves its default.
+        target_share: Share of the training groups that act as the target: cloudy, without labels,
+            never seen by the source model. 0: source model and student learn on the same pairs.
     """
 
     data: str = ""
@@ -248,6 +250,7 @@ class TrainOptions:
     seed: int = 0
     pixel_size_m: float = 10.0
     threads: int = 0
+    target_share: float = 0.0
     clouds: CloudOptions = field(default_factory=CloudOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
@@ -258,6 +261,9 @@ class TrainOptions:
     def __post_init__(self) -> None:
         view = self.distillation.teacher_view
         expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
+        _require(
+            0 <= self.target_share < 1, "target_share", self.target_share, "0 or more, below 1"
+        )
         is_there = self.clouds.simulate or view == "cloudy"
         _require(is_there, "distillation.teacher_view", view, expected)
 
