@@ -108,7 +108,8 @@ def load_student(bundle: Bundle) -> StudentNet:
         len(manifest.optical.channels),
         len(manifest.sar.channels),
         len(manifest.classes),
-        **branches,
+        optical=branches["optical"],
+        sar=branches["sar"],
     )
     content = bundle.read(STUDENT_WEIGHTS)
     try:

@@ -27,7 +27,8 @@ class EncoderOptions:
     @property
     def features(self) -> int:
         """Length of the pooled feature vector."""
-        return self.width * 2 ** (len(self.blocks) - 1)
+        features: int = self.width * 2 ** (len(self.blocks) - 1)
+        return features
 
 
 class ResidualBlock(nn.Module):
@@ -75,7 +76,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode a batch of patches."""
-        return self.stages(self.stem(x)).mean(dim=(2, 3))
+        pooled: Tensor = self.stages(self.stem(x)).mean(dim=(2, 3))
+        return pooled
 
 
 class UnimodalNet(nn.Module):
@@ -91,7 +93,8 @@ class UnimodalNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, channels, H, W)`` -> logits ``(N, classes)``."""
-        return self.head(self.dropout(self.encoder(x)))
+        logits: Tensor = self.head(self.dropout(self.encoder(x)))
+        return logits
 
 
 class ModalityGate(nn.Module):
