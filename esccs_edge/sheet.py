@@ -174,7 +174,8 @@ class Sheet:
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
         for axis, length in zip((axes.xaxis, axes.yaxis), self._panel_size, strict=True):
-            axis.set_major_locator(MaxNLocator(max(round(length), 1), min_n_ticks=1))
+            ticks = MaxNLocator(max(round(length), 2), min_n_ticks=1, prune="both")
+            axis.set_major_locator(ticks)  # pruned, since labels at a corner would collide
             axis.set_major_formatter(ScalarFormatter(useOffset=False))
             axis.get_major_formatter().set_scientific(False)
         axes.tick_params(labelsize=7, length=2, color=_FAINT, labelcolor=_FAINT,
