@@ -46,6 +46,7 @@ MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
     ("training/cloud_cover.py", {"numpy"}),
     ("training/simulate/textures.py", {"numpy", "rasterio"}),
     ("training/simulate/*.py", {"numpy"}),
+    ("training/comparison_figures.py", {"numpy", "matplotlib"}),
     ("training/*.py", {"numpy", "rasterio"} | LEARN),
     ("export/to_onnx.py", {"numpy", "torch", "safetensors"} | ONNX),
     ("export/to_engine.py", {"numpy", "onnx"} | GPU),

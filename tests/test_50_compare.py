@@ -6,6 +6,7 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 from tiny_data import tiny_document, tiny_index
 
@@ -15,10 +16,17 @@ pytest.importorskip("lightning")
 from esccs_edge.errors import InputError  # noqa: E402
 from esccs_edge.training import compare as compare_module  # noqa: E402
 from esccs_edge.training.compare import compare  # noqa: E402
+from esccs_edge.training.comparison_figures import (  # noqa: E402
+    ACCURACY_NAME,
+    RELIABILITY_NAME,
+    SHARE_NAME,
+)
 from esccs_edge.training.datasets import open_source  # noqa: E402
 from esccs_edge.training.methods import METHODS  # noqa: E402
 from esccs_edge.training.metrics import CLOUD_BINS  # noqa: E402
 from esccs_edge.training.options import options_from  # noqa: E402
+from esccs_edge.training.recorded_answers import RecordedAnswers  # noqa: E402
+from esccs_edge.training.significance import Verdict, difference_interval  # noqa: E402
 from esccs_edge.training.train_test_source import TrainTestSource  # noqa: E402
 
 
@@ -28,26 +36,95 @@ def indexes(tmp_path_factory):
     return str(tiny_index(folder / "a", 24)), str(tiny_index(folder / "b", 24, seed=1))
 
 
+METHODS_SHOWN = ["source-only", "sar-auxiliary", "tlf-late", "esccs"]
 OPTIONS = options_from(tiny_document("", "", epochs=1))
 
 
 def test_tables_have_one_row_per_method_and_one_column_per_cloud_bin(indexes, tmp_path):
-    found = compare(*indexes, tmp_path / "out", seeds=2, options=OPTIONS)
+    found = compare(
+        *indexes, tmp_path / "out", seeds=2, methods=METHODS_SHOWN, options=OPTIONS, jobs=2
+    )
     with open(tmp_path / "out" / "table.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["method"] for row in rows] == list(METHODS)
+    assert [row["method"] for row in rows] == METHODS_SHOWN
     assert list(rows[0]) == [
-        "method", "balanced_accuracy_mean", "balanced_accuracy_sd", "oa_mean", *CLOUD_BINS,
+        "method", "balanced_accuracy_mean", "balanced_accuracy_sd", "oa_mean", "macro_f1_mean",
+        "ece_mean", "esccs_gain_low", "esccs_gain_high", "wall_s_mean", *CLOUD_BINS,
     ]  # fmt: skip
-    assert all(0 <= float(value) <= 1 for row in rows for key, value in row.items()
-               if key != "method")  # fmt: skip
+    shares = ("balanced_accuracy_mean", "oa_mean", "macro_f1_mean", "ece_mean", *CLOUD_BINS)
+    assert all(0 <= float(row[key]) <= 1 for row in rows for key in shares)
+    low, high = (float(rows[0][f"esccs_gain_{end}"]) for end in ("low", "high"))
+    assert -1 <= low <= high <= 1
+    assert rows[-1]["esccs_gain_low"] == ""
     runs = json.loads((tmp_path / "out" / "runs.json").read_text())
     assert [(run["method"], run["seed"]) for run in runs] == [
-        (m, s) for s in (0, 1) for m in METHODS
+        (m, s) for s in (0, 1) for m in METHODS_SHOWN
     ]
     table = (tmp_path / "out" / "table.md").read_text()
-    assert all(f"| {name} |" in table for name in METHODS)
-    assert len(found.rows) == len(METHODS)
+    assert all(f"| {name} |" in table and METHODS[name].adds in table for name in METHODS_SHOWN)
+    assert len(found.rows) == len(METHODS_SHOWN)
+    assert all(run["config"]["seed"] == run["seed"] and run["wall_s"] > 0 for run in runs)
+    for name in (ACCURACY_NAME, SHARE_NAME, RELIABILITY_NAME):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_recorded_answers_give_back_the_scores_of_the_run(indexes, tmp_path):
+    compare(*indexes, tmp_path / "out", methods=["source-only", "esccs"], options=OPTIONS)
+    for name in ("source-only", "esccs"):
+        stored = RecordedAnswers.read(tmp_path / "out" / "runs" / f"{name}-0.npz")
+        run = json.loads((tmp_path / "out" / "runs" / f"{name}-0.json").read_text())
+        accuracy = (stored.answers.probabilities.argmax(axis=1) == stored.answers.labels).mean()
+        assert accuracy == pytest.approx(run["metrics"]["overall"]["oa"])
+        assert len(stored.places) == len(stored.answers.labels)
+        assert (stored.optical_share is None) == (name == "source-only")
+
+
+def test_a_killed_comparison_goes_on_with_what_is_missing(indexes, tmp_path, monkeypatch):
+    killed, real = [], compare_module.judge
+
+    def judge_once(predict, parts):
+        if killed:
+            raise KeyboardInterrupt
+        killed.append(1)
+        return real(predict, parts)
+
+    monkeypatch.setattr(compare_module, "judge", judge_once)
+    wanted = {"methods": ["source-only", "sar-auxiliary"], "options": OPTIONS}
+    with pytest.raises(KeyboardInterrupt):
+        compare(*indexes, tmp_path / "out", **wanted)
+    first = tmp_path / "out" / "runs" / "source-only-0.json"
+    before = first.stat().st_mtime_ns
+    monkeypatch.setattr(compare_module, "judge", real)
+    found = compare(*indexes, tmp_path / "out", **wanted, resume=True)
+    assert [row["method"] for row in found.rows] == wanted["methods"]
+    assert first.stat().st_mtime_ns == before
+
+
+def test_the_interval_is_that_of_a_bootstrap_written_out():
+    rng = np.random.default_rng(5)
+    places = np.repeat(np.arange(12), 5)
+    labels = rng.integers(0, 3, 60)
+    first, second = (np.where(rng.random(60) < p, labels, 0) for p in (0.8, 0.5))
+    found = difference_interval([Verdict(labels, first, second, places)], draws=4000)
+    draws = []
+    for _ in range(2000):
+        rows = np.concatenate([np.flatnonzero(places == p) for p in rng.integers(12, size=12)])
+        recalls = [
+            [(answer[rows][labels[rows] == k] == k).mean() for k in np.unique(labels[rows])]
+            for answer in (first, second)
+        ]
+        draws.append(np.mean(recalls[0]) - np.mean(recalls[1]))
+    # Both ends are quantiles of thousands of draws: they differ by well under a hundredth.
+    assert found == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
+
+
+def test_equal_methods_have_an_interval_of_zero_and_opposite_ones_mirrored_intervals():
+    rng = np.random.default_rng(1)
+    places, labels, first = np.arange(40), rng.integers(0, 2, 40), rng.integers(0, 2, 40)
+    assert difference_interval([Verdict(labels, first, first, places)]) == (0.0, 0.0)
+    low, high = difference_interval([Verdict(labels, labels, first, places)] * 3)
+    mirrored = difference_interval([Verdict(labels, first, labels, places)] * 3)
+    assert mirrored == pytest.approx((-high, -low))
 
 
 def test_a_finished_row_is_never_computed_again(indexes, tmp_path, monkeypatch):

@@ -7,10 +7,9 @@ auxiliaries.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,20 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from esccs_edge.atomic import write_atomic
 from esccs_edge.errors import InputError
 
 from .chain import Chain
+from .comparison_figures import draw_figures
+from .comparison_table import Interval, Row, table_csv, table_md, table_row
 from .datasets import open_source
 from .judge import held_out, judge
 from .methods import METHODS
 from .metrics import CLOUD_BINS
 from .options import TrainOptions
+from .recorded_answers import RecordedAnswers
+from .samples import CloudySamples
+from .significance import Verdict, difference_interval
 from .train_test_source import TrainTestSource
 
-Row = dict[str, Any]
+#: The method that the others are compared to.
+REFERENCE = "esccs"
 #: Seed, data to learn on, data to judge on, folder, methods, options.
 Work = tuple[int, str, str, Path, tuple[str, ...], TrainOptions]
 
@@ -43,9 +49,8 @@ class Comparison:
     """What a comparison leaves: one row per method, and where the files are.
 
     Attributes:
-        folder: Holds ``table.md``, ``table.csv`` and ``runs.json``.
-        rows: ``method``, ``balanced_accuracy_mean``, ``balanced_accuracy_sd``, ``oa_mean`` and
-            one mean balanced accuracy per cloud bin (None where no pair falls in).
+        folder: Holds ``table.md``, ``table.csv``, ``runs.json`` and the pictures.
+        rows: See `comparison_table.table_row`.
     """
 
     folder: Path
@@ -63,7 +68,7 @@ def compare(
     resume: bool = False,
     options: TrainOptions | None = None,
 ) -> Comparison:
-    """Train and judge methods; write ``table.md``, ``table.csv`` and ``runs.json``.
+    """Train and judge methods; write tables, ``runs.json`` and pictures.
 
     Args:
         train: Data set to learn on: its splits ``train`` and ``val``.
@@ -96,10 +101,16 @@ def compare(
     runs = _run_all(
         [(seed, train, test, folder, chosen, used) for seed in range(seeds)], min(jobs, seeds)
     )
-    rows = tuple(_row(name, [run for run in runs if run["method"] == name]) for name in chosen)
+    by_method = {name: [run for run in runs if run["method"] == name] for name in chosen}
+    recorded = {
+        name: [RecordedAnswers.read(_answers_path(folder, name, seed)) for seed in range(seeds)]
+        for name in chosen
+    }
+    rows = tuple(table_row(name, own, _interval(name, recorded)) for name, own in by_method.items())
     write_atomic(folder / "runs.json", json.dumps(runs, indent=2) + "\n")
-    write_atomic(folder / "table.csv", _table_csv(rows))
-    write_atomic(folder / "table.md", _table_md(rows, seeds))
+    write_atomic(folder / "table.csv", table_csv(rows))
+    write_atomic(folder / "table.md", table_md(rows, seeds, {n: METHODS[n].adds for n in chosen}))
+    draw_figures(folder, recorded, {n: _by_cloud(own) for n, own in by_method.items()})
     return Comparison(folder, rows)
 
 
@@ -116,22 +127,85 @@ def _run_seed(work: Work) -> list[Row]:
     paths = {name: folder / "runs" / f"{name}-{seed}.json" for name in methods}
     missing = [name for name in methods if not paths[name].is_file()]
     if missing:
+        print(f"seed {seed}: {len(missing)} of {len(methods)} methods to run", file=sys.stderr)
         if options.threads:
             torch.set_num_threads(options.threads)
         source = TrainTestSource(open_source(train, seed), open_source(test, seed))
         chain = Chain(options.evolve(seed=seed), source, folder / f"seed-{seed}")
         parts = held_out(chain, "test")
         for name in missing:
-            started = time.monotonic()
-            report = judge(METHODS[name](chain), parts).report()
-            run = {
-                "method": name,
-                "seed": seed,
-                "wall_s": round(time.monotonic() - started, 3),
-                "metrics": report,
-            }
+            run = _run(name, chain, parts, _answers_path(folder, name, seed))
             write_atomic(paths[name], json.dumps(run, indent=2) + "\n")
     return [json.loads(paths[name].read_text(encoding="utf-8")) for name in methods]
+
+
+def _share_parts(chain: Chain, name: str) -> float:
+    """Train or load what several methods share, and return the seconds it took.
+
+    Before the method's own time is taken, so that this does not depend on the order of methods.
+    """
+    started = time.monotonic()
+    _ = chain.teacher, chain.source_answers
+    if METHODS[name].gate is not None or name in ("g2d", "optical-auxiliary", "sar-auxiliary"):
+        _ = chain.optical_auxiliary
+    return round(time.monotonic() - started, 3)
+
+
+def _run(name: str, chain: Chain, parts: list[CloudySamples], answers_path: Path) -> Row:
+    """Train and judge one method; its answers are on disk before the run counts as finished."""
+    method = METHODS[name]
+    shared_s = _share_parts(chain, name)
+    started = time.monotonic()
+    answers = judge(method.predictor(chain), parts)
+    wall_s = round(time.monotonic() - started, 3)
+    share = judge(method.gate(chain), parts).probabilities[:, 0] if method.gate else None
+    RecordedAnswers(answers, _places(chain, parts), share).write(answers_path)
+    return {
+        "method": name,
+        "seed": chain.options.seed,
+        "adds": method.adds,
+        "deployable": method.deployable,
+        "shared_s": shared_s,
+        "wall_s": wall_s,
+        "config": chain.options.as_dict(),
+        "metrics": answers.report(),
+    }
+
+
+def _places(chain: Chain, parts: list[CloudySamples]) -> npt.NDArray[np.int64]:
+    """Number of the group of each judged pair, in the order of `judge`."""
+    number = {name: i for i, name in enumerate(sorted(set(chain.source.groups)))}
+    groups, labels = chain.source.groups, np.asarray(chain.source.labels)
+    judged = np.concatenate([part.pairs.indices for part in parts])
+    return np.array([number[groups[i]] for i in judged if labels[i] >= 0], np.int64)
+
+
+def _answers_path(folder: Path, name: str, seed: int) -> Path:
+    return folder / "runs" / f"{name}-{seed}.npz"
+
+
+def _by_cloud(runs: list[Row]) -> npt.NDArray[np.float64]:
+    """Balanced accuracy ``(seeds, cloud bins)``; NaN where no pair falls in."""
+    parts = [[run["metrics"]["by_cloud"][b]["balanced_accuracy"] for b in CLOUD_BINS]
+             for run in runs]  # fmt: skip
+    return np.array(parts, dtype=np.float64)
+
+
+def _interval(name: str, recorded: dict[str, list[RecordedAnswers]]) -> Interval | None:
+    """Interval of the reference minus a method."""
+    if name == REFERENCE or REFERENCE not in recorded:
+        return None
+    pairs = zip(recorded[REFERENCE], recorded[name], strict=True)
+    verdicts = [
+        Verdict(
+            ours.answers.labels,
+            ours.answers.probabilities.argmax(axis=1),
+            other.answers.probabilities.argmax(axis=1),
+            ours.places,
+        )
+        for ours, other in pairs
+    ]
+    return difference_interval(verdicts)
 
 
 def _chosen(methods: Sequence[str] | None) -> tuple[str, ...]:
@@ -158,45 +232,3 @@ def _check_folder(folder: Path, plan: dict[str, Any], resume: bool) -> None:
             f"the comparison in {folder} was started with other data or options",
             hint="Resume with the same ones, or give a new folder",
         )
-
-
-def _row(name: str, runs: Sequence[Row]) -> Row:
-    overall = [run["metrics"]["overall"] for run in runs]
-    balanced = [part["balanced_accuracy"] for part in overall]
-    row: Row = {
-        "method": name,
-        "balanced_accuracy_mean": float(np.mean(balanced)),
-        "balanced_accuracy_sd": float(np.std(balanced, ddof=1)) if len(balanced) > 1 else None,
-        "oa_mean": float(np.mean([part["oa"] for part in overall])),
-    }
-    for cloud_bin in CLOUD_BINS:
-        parts = [run["metrics"]["by_cloud"][cloud_bin]["balanced_accuracy"] for run in runs]
-        known = [value for value in parts if value is not None]
-        row[cloud_bin] = float(np.mean(known)) if known else None
-    return row
-
-
-def _table_csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _table_md(rows: Sequence[Row], seeds: int) -> str:
-    names = ["method", "balanced accuracy", "sd", "OA", *(f"{name} %" for name in CLOUD_BINS)]
-    lines = [
-        f"Balanced accuracy, overall and by cloud cover; mean of {seeds} seed(s).",
-        "",
-        "| " + " | ".join(names) + " |",
-        "|" + " --- |" * len(names),
-    ]
-    lines += ["| " + " | ".join(map(_cell, row.values())) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

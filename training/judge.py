@@ -114,3 +114,8 @@ def bimodal(net: nn.Module, *, use_optical: bool = True, use_sar: bool = True) -
         return torch.softmax(logits, dim=1)
 
     return predict
+
+
+def gates(net: nn.Module) -> Predictor:
+    """Ask the student for its modality weights ``(N, 2)``, optical first, instead of classes."""
+    return lambda batch: net(batch["optical"], batch["sar"], batch["availability"])[1]

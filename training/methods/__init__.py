@@ -1,23 +1,58 @@
-"""The compared methods, one file each; `METHODS` gives them their order in the tables.
-
-A method file holds ``predictor(chain) -> Predictor``: it trains what the method needs beyond the
-teacher and the auxiliaries, which all methods of one seed share through the chain.
-"""
+"""The compared methods, one file each; `METHODS` gives them their order in the tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..chain import Chain
-from ..judge import Predictor
-from . import esccs, optical_auxiliary, sar_auxiliary, source_only
+from . import (
+    cycit,
+    esccs,
+    esccs_variants,
+    g2d,
+    gdl,
+    kd_s,
+    kdhn,
+    mmpareto,
+    modality_valuation,
+    ogm_ge,
+    optical_auxiliary,
+    qmf,
+    sar_auxiliary,
+    source_only,
+    spl,
+    tlf,
+    ttl,
+    upper_bounds,
+)
+from .method import Method
 
-METHODS: Mapping[str, Callable[[Chain], Predictor]] = MappingProxyType(
+METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "source-only": source_only.predictor,
-        "optical-auxiliary": optical_auxiliary.predictor,
-        "sar-auxiliary": sar_auxiliary.predictor,
-        "esccs": esccs.predictor,
+        "source-only": source_only.METHOD,
+        "kd-s": kd_s.METHOD,
+        "spl": spl.METHOD,
+        "ttl": ttl.METHOD,
+        "cycit": cycit.METHOD,
+        "kdhn": kdhn.METHOD,
+        "tlf-early": tlf.EARLY,
+        "tlf-middle": tlf.MIDDLE,
+        "tlf-late": tlf.LATE,
+        "gdl": gdl.METHOD,
+        "ogm-ge": ogm_ge.METHOD,
+        "mmpareto": mmpareto.METHOD,
+        "modality-valuation": modality_valuation.METHOD,
+        "qmf": qmf.METHOD,
+        "g2d": g2d.METHOD,
+        "optical-auxiliary": optical_auxiliary.METHOD,
+        "sar-auxiliary": sar_auxiliary.METHOD,
+        "esccs-plain": esccs_variants.PLAIN,
+        "esccs-no-irm": esccs_variants.NO_IRM,
+        "esccs-no-gate": esccs_variants.NO_GATE,
+        "esccs-ogm": esccs_variants.OGM,
+        "esccs-power-floor": esccs_variants.FLOOR,
+        "esccs": esccs.METHOD,
+        "supervised-fusion": upper_bounds.SUPERVISED_FUSION,
+        "clear-teacher": upper_bounds.CLEAR_TEACHER,
     }
 )

@@ -7,9 +7,15 @@ Two sub-tasks and the place of IRM follow the paper; formulas, reliability and g
 from __future__ import annotations
 
 from ..chain import Chain
-from ..judge import Predictor, bimodal
+from ..judge import Predictor, bimodal, gates
+from .method import Method
 
 
-def predictor(chain: Chain) -> Predictor:
+def _predictor(chain: Chain) -> Predictor:
     """Answer from both modalities."""
     return bimodal(chain.student)
+
+
+METHOD = Method(
+    _predictor, "two auxiliaries, IRM, supervised gate", gate=lambda chain: gates(chain.student)
+)

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from ..chain import Chain
 from ..judge import Predictor, unimodal
+from .method import Method
 
 
-def predictor(chain: Chain) -> Predictor:
+def _predictor(chain: Chain) -> Predictor:
     """Answer from the SAR patch."""
     return unimodal(chain.sar_auxiliary, "sar")
+
+
+METHOD = Method(_predictor, "the SAR half of ESCCS")

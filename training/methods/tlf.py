@@ -1,0 +1,79 @@
+"""TLF: plain fusion of optical and SAR, early, middle or late, taught by the source model.
+
+The source cited by ESCCS (Signal Processing 213, 109165, 2023) is a review of fusion networks and
+fixes none, so all is our choice: early stacks the channels, middle joins the features, late
+averages the answers of two networks that are taught alike.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..chain import Chain
+from ..judge import Predictor
+from ..steps.step import Batch
+from .fusion import FusionStep, fusion_predictor
+from .method import Method, MethodStep, confidence_filter, trained, unimodal_net
+
+
+class EarlyStep(MethodStep):
+    """One network over all channels."""
+
+    def method_loss(self, batch: Batch) -> Tensor:
+        """Imitation of the confident answers."""
+        return self.imitation(self.net(stacked(batch)), self.taught(batch))
+
+
+class MiddleStep(FusionStep):
+    """Joined features, one head."""
+
+    def method_loss(self, batch: Batch) -> Tensor:
+        """Imitation of the confident answers."""
+        return self.imitation(self.net(batch).logits, self.taught(batch))
+
+
+class LateStep(FusionStep):
+    """Two networks, each with its own head and loss."""
+
+    def method_loss(self, batch: Batch) -> Tensor:
+        """Imitation of the confident answers, by each modality alone."""
+        fused, taught = self.net(batch), self.taught(batch)
+        return self.imitation(fused.optical, taught) + self.imitation(fused.sar, taught)
+
+
+def stacked(batch: Batch) -> Tensor:
+    """``(N, C + P, H, W)``."""
+    return torch.cat((batch["optical"], batch["sar"]), dim=1)
+
+
+def _early(chain: Chain) -> Predictor:
+    teacher = chain.teacher
+    channels = len(chain.optical_spec.channels) + len(chain.sar_spec.channels)
+    net = unimodal_net(chain, "tlf-early", "optical", channels)
+    step = EarlyStep("tlf-early", net, chain, teacher=teacher)
+    step.filter = confidence_filter(chain)
+    trained_net = trained(step, chain)
+    return lambda batch: torch.softmax(trained_net(stacked(batch)), dim=1)
+
+
+def _middle(chain: Chain) -> Predictor:
+    return fusion_predictor(MiddleStep("tlf-middle", chain), chain)
+
+
+def _late(chain: Chain) -> Predictor:
+    net = trained(LateStep("tlf-late", chain), chain)
+
+    def predict(batch: Batch) -> Tensor:
+        fused, present = net(batch), (batch["availability"] > 0).float()
+        answers = torch.stack((fused.optical, fused.sar), dim=1).softmax(dim=2)
+        share = present / present.sum(dim=1, keepdim=True).clamp_min(1)
+        absent = (present.sum(dim=1, keepdim=True) == 0).float() / answers.shape[2]
+        return (answers * share[:, :, None]).sum(dim=1) + absent
+
+    return predict
+
+
+EARLY = Method(_early, "one network over stacked channels")
+MIDDLE = Method(_middle, "a SAR branch, joined features")
+LATE = Method(_late, "a SAR network, mean of both answers")

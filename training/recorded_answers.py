@@ -1,0 +1,54 @@
+"""What a method said about every judged pair, in one compact file per run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.atomic import atomic_path
+
+from .judge import Answers
+
+
+@dataclass(frozen=True)
+class RecordedAnswers:
+    """The answers of one (method, seed), in the order that all methods of the seed share.
+
+    Attributes:
+        answers: Labels, probabilities and covers.
+        places: ``(N,)`` number of each pair's group.
+        optical_share: ``(N,)`` gate weight of optical, or None where the method has no gate.
+    """
+
+    answers: Answers
+    places: npt.NDArray[np.int64]
+    optical_share: npt.NDArray[np.float64] | None
+
+    def write(self, path: Path) -> None:
+        """Write a compressed ``.npz``; probabilities and shares as float32."""
+        arrays = {
+            "labels": self.answers.labels.astype(np.int16),
+            "probabilities": self.answers.probabilities.astype(np.float32),
+            "cover": self.answers.cover.astype(np.float32),
+            "places": self.places.astype(np.int32),
+        }
+        if self.optical_share is not None:
+            arrays["optical_share"] = self.optical_share.astype(np.float32)
+        with atomic_path(path) as partial, open(partial, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> RecordedAnswers:
+        """Read what `write` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            answers = Answers(
+                stored["labels"].astype(np.int64),
+                stored["probabilities"].astype(np.float64),
+                stored["cover"].astype(np.float64),
+            )
+            share = stored["optical_share"] if "optical_share" in stored.files else None
+            places = stored["places"].astype(np.int64)
+        return cls(answers, places, None if share is None else share.astype(np.float64))
