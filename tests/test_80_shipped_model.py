@@ -7,6 +7,7 @@ of the README. Its SAR and clouds are simulated wherever EuroSAT is the source.
 from __future__ import annotations
 
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -144,29 +145,45 @@ def test_untouched_scenes_become_maps(triplet, sample_data, tmp_path):
             assert set(np.unique(found.read(1))) <= {*range(10), 255}
 
 
-@pytest.mark.data
-def test_bigearthnet_pairs_are_judged(sample_data, classifier, tmp_path):
-    """L2A bands stand in for L1C here, so the class is not judged, only that there is one."""
-    import tarfile
-
-    manifest, judged = classifier.manifest, 0
+@pytest.fixture(scope="module")
+def bigearthnet(sample_data, tmp_path_factory):
+    """Per place, the band files of both sensors."""
+    folder = tmp_path_factory.mktemp("bigearthnet")
+    places = {}
     for sensor in ("S1", "S2"):
-        with tarfile.open(
-            sample_data / "bigearthnet-mm" / f"BigEarthNet-{sensor}-Example.tar.bz2"
-        ) as archive:
+        name = f"BigEarthNet-{sensor}-Example"
+        with tarfile.open(sample_data / "bigearthnet-mm" / f"{name}.tar.bz2") as archive:
             safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            archive.extractall(tmp_path, **safely)
-    for radar in sorted((tmp_path / "BigEarthNet-S1-Example").iterdir()):
-        place = "_".join(radar.name.split("_")[-2:])
-        (optical,) = (tmp_path / "BigEarthNet-S2-Example").glob(f"*_{place}")
-        bands = {
-            modality: {path.stem.rpartition("_")[2]: path for path in folder.glob("*.tif")}
-            for modality, folder in (("optical", optical), ("sar", radar))
-        }
-        answer = classifier.classify(
-            read_band_files(bands["optical"], manifest.optical, fill={"B10": 15})[:, :64, :64],
-            read_band_files(bands["sar"], manifest.sar)[:, :64, :64],
-        )
+            archive.extractall(folder, **safely)
+        for patch in sorted((folder / name).iterdir()):
+            bands = {path.stem.rpartition("_")[2]: path for path in patch.glob("*.tif")}
+            places.setdefault("_".join(patch.name.split("_")[-2:]), {})[sensor] = bands
+    assert len(places) == 6
+    return places
+
+
+def stacked(bands, spec, like, target, **fill):
+    """Write one file per band as one GeoTIFF; returns its pixels."""
+    pixels = read_band_files(bands, spec, **fill)
+    with rasterio.open(like) as source:
+        place = {"crs": source.crs, "transform": source.transform}
+    shape = dict(zip(("count", "height", "width"), pixels.shape, strict=True))
+    with rasterio.open(target, "w", "GTiff", dtype=pixels.dtype, **shape, **place) as raster:
+        raster.write(pixels)
+        raster.descriptions = spec.channels
+    return pixels
+
+
+@pytest.mark.data
+def test_bigearthnet_pairs_are_judged_and_mapped(bigearthnet, classifier, tmp_path):
+    """L2A bands stand in for L1C and B10 is filled, so only that there is a class is judged."""
+    manifest = classifier.manifest
+    for bands in bigearthnet.values():
+        optical = stacked(bands["S2"], manifest.optical, bands["S2"]["B02"],
+                          tmp_path / "s2.tif", fill={"B10": 15})  # fmt: skip
+        sar = stacked(bands["S1"], manifest.sar, bands["S1"]["VV"], tmp_path / "s1.tif")
+        answer = classifier.classify(optical[:, :64, :64], sar[:, :64, :64])
         assert answer.label in manifest.classes and 0 < answer.gate.sar < 1
-        judged += 1
-    assert judged == 6
+        report = run_json("map", tmp_path / "s2.tif", tmp_path / "s1.tif",
+                          tmp_path / "map.tif", "--overwrite", "--backend", "cpu")  # fmt: skip
+        assert (report["height"], report["width"]) == (120, 120) and report["nodata_share"] == 0
