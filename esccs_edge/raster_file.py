@@ -158,11 +158,12 @@ class RasterFile:
         return absent
 
     def _scaled(self, stored: npt.NDArray[Any], picked: list[int]) -> npt.NDArray[Any]:
-        if self._scaling is None:
-            with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite, then masked
+        # A float64 beyond float32 becomes infinite, a signaling NaN quiet; both are masked later.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self._scaling is None:
                 return np.asarray(stored, np.float32) if stored.dtype.kind == "f" else stored
-        raster_scale, raster_offset = (tag[picked] for tag in self._scaling)
-        return np.asarray(stored * raster_scale + raster_offset, np.float32)
+            raster_scale, raster_offset = (tag[picked] for tag in self._scaling)
+            return np.asarray(stored * raster_scale + raster_offset, np.float32)
 
     def _filled(
         self, pixels: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None

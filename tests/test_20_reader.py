@@ -229,6 +229,10 @@ def intact(tmp_path_factory):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+# rasterio's own logger stumbles over GDAL messages that quote damaged text; nothing of ours does.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*rasterio._env.log_error:pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("name", ["strips.tif", "tiles.tif", "array.npy"])
 @settings(max_examples=80, deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1))
@@ -465,3 +469,13 @@ def test_bands_of_another_extent_are_refused(tmp_path):
     )
     with pytest.raises(RasterError, match="moved.tif spans"):
         read_band_files(files, OPTICAL)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tags", [{}, {"scales": (0.5, 0.5)}])
+def test_a_signaling_nan_is_an_absent_pixel_and_warns_of_nothing(tmp_path, scene, dtype, tags):
+    pixels = scene[1].astype(dtype)
+    bits = pixels.view(np.uint32 if dtype is np.float32 else np.uint64)
+    bits[0, 1, 2] = 0x7F800001 if dtype is np.float32 else 0x7FF0000000000001
+    path = write_raster(tmp_path / "a.tif", pixels, tags=tags)
+    assert np.isnan(read_patch(path, SAR)[0, 1, 2])
