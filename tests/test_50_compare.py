@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from esccs_edge.training.comparison_figures import (  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
 from esccs_edge.training.methods import METHODS  # noqa: E402
 from esccs_edge.training.metrics import CLOUD_BINS  # noqa: E402
-from esccs_edge.training.options import options_from  # noqa: E402
+from esccs_edge.training.options import options_from, read_options  # noqa: E402
 from esccs_edge.training.recorded_answers import RecordedAnswers  # noqa: E402
 from esccs_edge.training.significance import Verdict, difference_interval  # noqa: E402
 from esccs_edge.training.train_test_source import TrainTestSource  # noqa: E402
@@ -192,3 +193,15 @@ def test_a_place_on_both_sides_is_refused(indexes, tmp_path):
     text.write_text(text.read_text().replace(",train", ",test").replace(",val", ",test"))
     with pytest.raises(InputError, match="place-0"):
         TrainTestSource(train, open_source(str(text)))
+
+
+@pytest.mark.parametrize("name", ["b1-ombria", "b2-eurosat"])
+def test_committed_benchmarks_hide_the_target_and_give_all_methods_one_schedule(name):
+    path = Path(__file__).parents[1] / "training" / "configs" / f"{name}.toml"
+    options = read_options(path)
+    assert 0 < options.target_share < 1
+    assert options.distillation.label_weight == 0
+    assert options.distillation.teacher_view == "cloudy"
+    schedules = {options.teacher.schedule, options.auxiliary.schedule, options.student.schedule}
+    branches = {options.teacher.network, options.auxiliary.optical, options.student.optical}
+    assert len(schedules) == len(branches) == 1

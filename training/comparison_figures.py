@@ -63,7 +63,8 @@ def _by_cloud(axes: Axes, values: Mapping[str, Values], label: str) -> None:
         axes.plot(x, mean, marker="o", markersize=3, label=name, **style)
         if len(seen) > 1:
             half = HALF_WIDTH * np.nanstd(seen, axis=0, ddof=1) / np.sqrt(len(seen))
-            axes.fill_between(x, mean - half, mean + half, alpha=0.12, color=style["color"])
+            low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+            axes.fill_between(x, low, high, alpha=0.12, color=style["color"])
     axes.set_xlabel("Cloud cover in %, bands: 95 % of the mean over seeds")
     axes.set_ylabel(label)
     axes.set_xlim(0, 100)

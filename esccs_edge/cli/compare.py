@@ -15,6 +15,7 @@ from .training_options import config_option, settings_option, training_options
     example="""
     esccs-edge compare --train train.csv --test test.csv --out runs/compare --seeds 3
     esccs-edge compare --train train.csv --test test.csv --out runs/compare --resume
+    esccs-edge compare --train all.csv --test all.csv --out runs/two --methods source-only,esccs
     """,
 )
 @click.option("--train", "train_index", required=True, metavar="INDEX", help="Training pairs.")
@@ -24,7 +25,11 @@ from .training_options import config_option, settings_option, training_options
     "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs per method."
 )
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time."
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Seeds at a time, each in a process.",
 )
 @click.option(
     "--out",
@@ -48,8 +53,9 @@ def run(
 ) -> Answer:
     """Train and judge several methods on the same pairs.
 
-    All methods get the same clouds, seeds and schedules. OUT gets table.md, table.csv and
-    runs.json; finished runs are kept as they come, and --resume goes on with the rest.
+    All methods get the same clouds, seeds and schedules. OUT gets table.md, table.csv, runs.json,
+    three pictures and the answers of every run; finished runs are kept as they come, and --resume
+    goes on with the rest.
     """
     from ..training.compare import compare
 
