@@ -359,11 +359,45 @@ def index(bundle, tmp_path: Path) -> Path:
 
 def test_evaluate_answers_with_the_promised_json(bundle, index):
     report = run_json("evaluate", bundle.folder, index)
-    assert list(report) == ["overall", "by_cloud"]
+    assert list(report) == ["overall", "by_cloud", "simulated"] and report["simulated"] == []
     assert list(report["by_cloud"]) == ["0-20", "20-40", "40-60", "60-80", "80-100"]
     for row in (report["overall"], *report["by_cloud"].values()):
         assert {"oa", "balanced_accuracy", "macro_f1", "kappa", "ece", "n"} <= set(row)
     assert sum(row["n"] for row in report["by_cloud"].values()) == report["overall"]["n"] == 16
+
+
+@pytest.fixture
+def optical_only(index) -> Path:
+    """The same pairs without their SAR."""
+    from dataclasses import replace
+
+    from esccs_edge.pairs import read_index, write_index
+
+    rows = [replace(row, sar=None) for row in read_index(index).rows]
+    write_index(index.with_name("optical.csv"), rows)
+    return index.with_name("optical.csv")
+
+
+def test_evaluate_simulates_sar_only_for_a_model_that_learned_from_simulated_sar(
+    bundle, index, optical_only
+):
+    held_back = run_json("evaluate", bundle.folder, index, "--only", "optical")
+    assert run_json("evaluate", bundle.folder, optical_only) == held_back
+    taught = bundle.add({}, provenance={"simulated": {"sar": "all of it"}})
+    assert run_json("evaluate", taught.folder, index)["simulated"] == []
+    told = run_json("evaluate", taught.folder, optical_only, "--clouds", 1)
+    assert told["simulated"] == ["sar", "clouds"]
+    assert run_json("evaluate", taught.folder, optical_only, "--only", "optical") == held_back
+
+
+def test_evaluate_reads_undescribed_files_in_the_order_of_the_model(bundle, index):
+    """As `classify` does, whatever the model calls its channels."""
+    from dataclasses import replace
+
+    expected = run_json("evaluate", bundle.folder, index)
+    sar = replace(bundle.manifest.sar, channels=("first", "second"))
+    renamed = bundle.add({}, sar=sar)
+    assert run_json("evaluate", renamed.folder, index) == expected
 
 
 def test_evaluate_with_simulated_clouds_depends_on_the_seed_alone(bundle, index):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CHUNK = 64
 
+Modality = Literal["optical", "sar"]
+
 
 def evaluate(
     classifier: Classifier,
@@ -35,18 +37,24 @@ def evaluate(
     *,
     clouds_seed: int | None = None,
     split: str = "test",
+    only: Modality | None = None,
 ) -> dict[str, Any]:
     """Judge a classifier.
+
+    A data set without any SAR is judged as the model was trained: with SAR simulated from the
+    class and the clear image where the manifest says that the model's own SAR was, else without.
 
     Args:
         classifier: Ready to answer.
         source: Labeled pairs; pairs without a label are left out.
         clouds_seed: Simulate clouds from this seed; None takes the images as they are.
         split: Which pairs.
+        only: Show the model one modality and hold the other back.
 
     Returns:
         ``{"overall": {oa, balanced_accuracy, macro_f1, kappa, ece, n, failed}, "by_cloud":
-        {"0-20": {...}, ...}}``. A pair without an answer (an error, or no usable pixel) is
+        {"0-20": {...}, ...}, "simulated": [...]}``, the last naming ``"sar"`` and ``"clouds"``
+        where they were. A pair without an answer (an error, or no usable pixel) is
         wrong and counted in ``failed``. An empty bin has ``n`` 0 and None for each measure.
 
     Raises:
@@ -56,12 +64,14 @@ def evaluate(
     place = _class_places(source, manifest)
     channels = _channel_order(source.optical_channels, manifest.optical.channels, "optical")
     polarisations = _channel_order(source.sar_channels, manifest.sar.channels, "SAR")
+    simulated = _simulated(source, manifest, clouds_seed, only)
+    has_sar = only != "optical" and bool(source.sar_channels or "sar" in simulated)
     labels, predicted, confidence, covers = [], [], [], []
     pairs = _pairs(source, split, clouds_seed)
     while chunk := list(islice(pairs, CHUNK)):
         answers = classifier.classify_batch(
-            [_selected(pair.optical, channels) for pair, _ in chunk],
-            [_selected(pair.sar, polarisations) for pair, _ in chunk],
+            [_selected(pair.optical, channels) if only != "sar" else None for pair, _ in chunk],
+            [_selected(pair.sar, polarisations) if has_sar else None for pair, _ in chunk],
         )
         for (pair, cover), answer in zip(chunk, answers, strict=True):
             found, sure = _answer_of(answer, manifest.classes)
@@ -73,10 +83,24 @@ def evaluate(
         raise InputError(
             f"{source.name} has no labeled pair in split {split!r}", hint="Choose another --split"
         )
-    return scores_by_cloud(
+    scores = scores_by_cloud(
         np.array(labels, np.int64), np.array(predicted, np.int64), np.array(confidence),
         np.array(covers, np.float64), len(manifest.classes),
     )  # fmt: skip
+    return {**scores, "simulated": simulated}
+
+
+def _simulated(
+    source: PairSource, manifest: Manifest, clouds_seed: int | None, only: Modality | None
+) -> list[str]:
+    """What of the pairs is simulated here."""
+    found = []
+    taught = "sar" in manifest.provenance.get("simulated", {})
+    if taught and not source.sar_channels and only != "optical":
+        found.append("sar")
+    if clouds_seed is not None and only != "sar":
+        found.append("clouds")
+    return found
 
 
 def _pairs(

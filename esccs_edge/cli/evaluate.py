@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -33,24 +33,35 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
     help="Simulate clouds over the optical images, from this seed.",
 )
 @click.option("--split", default="test", show_default=True, help="Rows to judge.")
+@click.option("--only", type=click.Choice(["optical", "sar"]), help="Hold the other modality back.")
 @backend_option
-def run(bundle: str, index: str, clouds: int | None, split: str, backend: str) -> Answer:
+def run(
+    bundle: str,
+    index: str,
+    clouds: int | None,
+    split: str,
+    only: Literal["optical", "sar"] | None,
+    backend: str,
+) -> Answer:
     """Judge BUNDLE on labelled pairs, by cloud cover.
 
     INDEX is an index.csv, or eurosat:FOLDER and the like. Reports overall accuracy, balanced
     accuracy, macro F1, kappa and expected calibration error,
-    in total and per 20 % of cloud cover.
+    in total and per 20 % of cloud cover. What is simulated is named below the table: clouds on
+    request; SAR where the data set has none and the model was trained on simulated SAR.
     """
+    from ..bundle import Bundle
     from ..classifier import Classifier
     from ..training.datasets import open_source
     from ..training.evaluate import evaluate
     from ..training.metrics import CLOUD_BINS
 
-    source = open_source(index)
+    opened = Bundle.open(bundle)
+    source = open_source(index, manifest=opened.manifest)
     rounds = 1 if clouds is None else len(CLOUD_BINS)
-    with Classifier(bundle, backend=backend) as classifier, Progress("evaluate") as progress:
+    with Classifier(opened, backend=backend) as classifier, Progress("evaluate") as progress:
         watched = _Watched(source, list(source.splits).count(split) * rounds, progress)
-        report = evaluate(classifier, watched, clouds_seed=clouds, split=split)
+        report = evaluate(classifier, watched, clouds_seed=clouds, split=split, only=only)
     return Answer(report, _table(report))
 
 
@@ -77,12 +88,14 @@ def _table(report: Mapping[str, Any]) -> str:
     rows = {"overall": report["overall"], **report["by_cloud"]}
     widths = {name: max(len(name), 6) + 2 for name in COLUMNS}
     header = f"{'cloud, %':>10}" + "".join(f"{name:>{width}}" for name, width in widths.items())
+    simulated = report["simulated"]
     return "\n".join(
         [header]
         + [
             f"{name:>10}" + "".join(f"{_cell(row[c]):>{width}}" for c, width in widths.items())
             for name, row in rows.items()
         ]
+        + ([f"  simulated here: {', '.join(simulated)}"] if simulated else [])
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from esccs_edge.errors import InputError
+from esccs_edge.manifest import Manifest
 
 from .source import SPLITS, MemorySource, PairSource, indices_of
 
@@ -13,13 +14,15 @@ __all__ = ["SPLITS", "MemorySource", "PairSource", "indices_of", "open_source"]
 _FORMS = "eurosat:FOLDER, ombria:FOLDER, sen12ms:FOLDER or the path of an index.csv"
 
 
-def open_source(where: str | Path, seed: int = 0) -> PairSource:
+def open_source(where: str | Path, seed: int = 0, manifest: Manifest | None = None) -> PairSource:
     """Open a data set by its kind and place.
 
     Args:
         where: ``"eurosat:FOLDER"``, ``"ombria:FOLDER"``, ``"sen12ms:FOLDER"`` or the path of an
             ``index.csv``.
         seed: Seed of the split by place where the data set brings none.
+        manifest: Contract of the model that will read the pairs; files of an index are then in
+            its band order unless they describe their bands.
 
     Raises:
         InputError: Neither a known kind nor an existing CSV file.
@@ -40,5 +43,5 @@ def open_source(where: str | Path, seed: int = 0) -> PairSource:
     if str(where).endswith(".csv") and Path(where).is_file():
         from .index import IndexSource
 
-        return IndexSource.open(where)
+        return IndexSource.open(where, manifest)
     raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint="Check the spelling")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from esccs_edge.errors import InputError
-from esccs_edge.manifest import ModalitySpec
+from esccs_edge.manifest import Manifest, ModalitySpec
 from esccs_edge.pairs import PairIndex, read_index
 from esccs_edge.reader import described_channels
 from esccs_edge.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_L2A_BANDS
@@ -22,11 +22,12 @@ MAX_CACHED_BYTES = 1 << 30
 class IndexSource:
     """Pairs listed in an index file, read when asked for and kept while memory allows.
 
-    The channels are those that the first file of a modality describes; without descriptions,
-    13 and 12 bands are Sentinel-2 L1C and L2A in sensor order and two SAR bands are VV and VH.
+    Where a model is given, files are read by its contract. Otherwise the channels are those that
+    the first file of a modality describes; without descriptions, 13 and 12 bands are Sentinel-2
+    L1C and L2A in sensor order and two SAR bands are VV and VH.
     """
 
-    def __init__(self, index: PairIndex) -> None:
+    def __init__(self, index: PairIndex, manifest: Manifest | None = None) -> None:
         self._index = index
         self.name = index.folder.name or "index"
         self.classes = index.classes
@@ -37,21 +38,29 @@ class IndexSource:
         self.splits = tuple(row.split for row in index.rows)
         self.covers = tuple(row.cover for row in index.rows)
         _require_disjoint(self.groups, self.splits)
-        self.optical_channels = _channels((row.optical for row in index.rows), is_sar=False)
-        self.sar_channels = _channels((row.sar for row in index.rows), is_sar=True)
-        self._specs = (reading_spec(self.optical_channels), reading_spec(self.sar_channels))
+        opticals = [row.optical for row in index.rows if row.optical is not None]
+        sars = [row.sar for row in index.rows if row.sar is not None]
+        if manifest is None:
+            self._specs = (
+                reading_spec(_channels(opticals, is_sar=False)),
+                reading_spec(_channels(sars, is_sar=True)),
+            )
+        else:
+            self._specs = manifest.optical, manifest.sar
+        self.optical_channels = self._specs[0].channels if opticals else ()
+        self.sar_channels = self._specs[1].channels if sars else ()
         self._kept: dict[int, RawPair] = {}
         self._kept_bytes = 0
 
     @classmethod
-    def open(cls, path: str | Path) -> IndexSource:
-        """Read an index file.
+    def open(cls, path: str | Path, manifest: Manifest | None = None) -> IndexSource:
+        """Read an index file, for a model or for any.
 
         Raises:
             InputError: The index is malformed, or a group stands in two splits.
             RasterError: The first file of a modality cannot be read.
         """
-        return cls(read_index(path))
+        return cls(read_index(path), manifest)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,11 +87,10 @@ def _require_disjoint(groups: Iterable[str], splits: Iterable[str]) -> None:
             )
 
 
-def _channels(paths: Iterable[Path | None], *, is_sar: bool) -> tuple[str, ...]:
-    first = next((path for path in paths if path is not None), None)
-    if first is None:
-        return ()
-    described = described_channels(first)
+def _channels(paths: Sequence[Path], *, is_sar: bool) -> tuple[str, ...]:
+    if not paths:
+        return ("absent",)
+    described = described_channels(paths[0])
     known = SENTINEL1_POLARISATIONS if is_sar else SENTINEL2_L1C_BANDS
     if named := tuple(channel for channel in known if channel in described):
         return named
@@ -96,6 +104,5 @@ def _channels(paths: Iterable[Path | None], *, is_sar: bool) -> tuple[str, ...]:
 
 def reading_spec(channels: tuple[str, ...]) -> ModalitySpec:
     """A contract that names the channels; its statistics are never used."""
-    names = channels or ("absent",)
-    ones = (1.0,) * len(names)
-    return ModalitySpec(names, "", "", "dn", 1.0, 0.0, 0.0, (0.0, 1.0), ones, ones)
+    ones = (1.0,) * len(channels)
+    return ModalitySpec(channels, "", "", "dn", 1.0, 0.0, 0.0, (0.0, 1.0), ones, ones)
