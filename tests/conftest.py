@@ -48,3 +48,32 @@ def sample_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no sample data at {folder}; set ESCCS_SAMPLE_DATA to its folder")
     return folder
+
+
+@pytest.fixture
+def make():
+    """Make pipelines that are closed, without waiting for what hangs, when the test ends."""
+    from fake import numbered_manifest
+
+    from esccs_edge.pipeline import Pipeline
+
+    made = []
+
+    def factory(backend, **options) -> Pipeline:
+        pipeline = Pipeline(backend, numbered_manifest(), **options)
+        made.append(pipeline)
+        return pipeline
+
+    yield factory
+    for pipeline in made:
+        pipeline.close(drain=False, timeout_s=1.0)
+
+
+@pytest.fixture
+def gate():
+    """Hold a fake backend back until the test opens it, at the latest when it ends."""
+    from fake import Gate
+
+    gate = Gate()
+    yield gate
+    gate.opened.set()

@@ -15,7 +15,6 @@ from fake import (
     CLASSES,
     PATIENCE_S,
     FakeBackend,
-    Gate,
     balance,
     labels,
     numbered,
@@ -37,28 +36,6 @@ from esccs_edge.pipeline import Pipeline
 from esccs_edge.scene import Flag
 
 MANIFEST = numbered_manifest()
-
-
-@pytest.fixture
-def make():
-    """Make pipelines that are closed, without waiting for what hangs, when the test ends."""
-    made = []
-
-    def factory(backend: FakeBackend, **options) -> Pipeline:
-        pipeline = Pipeline(backend, MANIFEST, **options)
-        made.append(pipeline)
-        return pipeline
-
-    yield factory
-    for pipeline in made:
-        pipeline.close(drain=False, timeout_s=1.0)
-
-
-@pytest.fixture
-def gate():
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 # ---- failures -----------------------------------------------------------------------------------

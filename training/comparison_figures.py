@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from esccs_edge.atomic import atomic_path
@@ -101,7 +101,7 @@ def _share(run: RecordedAnswers) -> Values:
     return np.array([part.mean() if len(part) else np.nan for part in parts])
 
 
-def _style(name: str, place: int) -> dict[str, object]:
+def _style(name: str, place: int) -> dict[str, Any]:
     """ESCCS thick and black, the others in colors and dashes that tell 40 apart."""
     if name == "esccs":
         return {"color": "black", "linewidth": 2.4, "linestyle": "-"}
@@ -113,6 +113,5 @@ def _legend(axes: Axes) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    canvas = FigureCanvasAgg(figure)
-    with atomic_path(path) as partial, open(partial, "wb") as stream:
-        canvas.print_png(stream)
+    with atomic_path(path) as partial:
+        figure.savefig(partial)

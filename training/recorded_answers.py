@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ class RecordedAnswers:
 
     def write(self, path: Path) -> None:
         """Write a compressed ``.npz``; probabilities and shares as float32."""
-        arrays = {
+        arrays: dict[str, Any] = {
             "labels": self.answers.labels.astype(np.int16),
             "probabilities": self.answers.probabilities.astype(np.float32),
             "cover": self.answers.cover.astype(np.float32),

@@ -81,7 +81,8 @@ class AdaptationStep(MethodStep):
 def critic_loss(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """``(D(real) - 1)^2 + D(fake)^2``; the gradient to the fake is reversed."""
     found = critic(scaled_gradient(fake, -1.0))
-    return ((critic(real) - 1) ** 2).mean() + (found**2).mean()
+    loss: Tensor = ((critic(real) - 1) ** 2).mean() + (found**2).mean()
+    return loss
 
 
 def triplet_loss(anchors: Tensor, labels: Tensor, others: Tensor, answers: Tensor) -> Tensor:

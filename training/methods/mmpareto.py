@@ -55,7 +55,8 @@ def combined(joint: Tensor, own: Tensor) -> Tensor:
     share = torch.where(agree, torch.full_like(plain.sum(), 0.5), min_norm_share(joint, own))
     direction = 2 * share * joint + 2 * (1 - share) * own
     stretch = (plain.norm() / direction.norm().clamp_min(1e-12)).clamp_min(1)
-    return GAMMA * stretch * direction
+    result: Tensor = GAMMA * stretch * direction
+    return result
 
 
 def _predictor(chain: Chain) -> Predictor:

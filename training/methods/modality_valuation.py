@@ -40,7 +40,8 @@ class ValuationStep(FusionStep):
         return loss
 
     def _answer(self, optical: Tensor, sar: Tensor) -> Tensor:
-        return self.net.head(self.net.dropout(torch.cat((optical, sar), dim=1)))
+        answer: Tensor = self.net.head(self.net.dropout(torch.cat((optical, sar), dim=1)))
+        return answer
 
     @torch.no_grad()
     def _values(self, optical: Tensor, sar: Tensor, taught: Taught) -> Tensor:

@@ -26,8 +26,8 @@ class OgmGeStep(FusionStep):
         taught = self.taught(batch)
         optical, sar = self.net.features(batch)
         with torch.no_grad():
-            halves = self.net.halves(optical, sar)
-        slow = coefficients(*(kept_score(half, taught) for half in halves), ALPHA)
+            first, second = self.net.halves(optical, sar)
+        slow = coefficients(kept_score(first, taught), kept_score(second, taught), ALPHA)
         fused = self.net.heads(scaled_gradient(optical, slow[0]), scaled_gradient(sar, slow[1]))
         return self.imitation(fused.logits, taught)
 

@@ -41,7 +41,8 @@ class Restorer(nn.Module):
         c = self.deep(b)
         b = self.up(torch.cat((b, functional.interpolate(c, b.shape[2:])), dim=1))
         a = self.last(torch.cat((a, functional.interpolate(b, a.shape[2:])), dim=1))
-        return x + self.out(a)
+        restored: Tensor = x + self.out(a)
+        return restored
 
 
 class SplStep(MethodStep):
