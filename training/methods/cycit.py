@@ -51,11 +51,12 @@ class TranslationStep(MethodStep):
         there = self.net.to_optical(fake_sar) - optical
         back = self.net.to_sar(fake_optical) - sar
         cycle = there.abs().mean() + back.abs().mean()
-        return (
+        total: Tensor = (
             critic_loss(self.net.critic_sar, sar, fake_sar)
             + critic_loss(self.net.critic_optical, optical, fake_optical)
             + CYCLE_WEIGHT * cycle
         )
+        return total
 
 
 class AdaptationStep(MethodStep):
