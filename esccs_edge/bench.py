@@ -23,7 +23,7 @@ import numpy.typing as npt
 from .classifier import Classifier
 from .cpu_backend import CpuBackend
 from .errors import BackendError
-from .manifest import Manifest, ModalitySpec
+from .random_pairs import random_pairs
 from .scene import ScenePair
 
 BATCHES = (1, 8, 32)
@@ -73,23 +73,6 @@ class Timing:
     pairs_per_s: float
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Random raw pixels in the form the manifest asks for."""
-
-    optical: list[npt.NDArray[Any]]
-    sar: list[npt.NDArray[Any]]
-
-
-def random_pairs(manifest: Manifest, count: int, seed: int = 0) -> Pairs:
-    """Return ``count`` pairs of random digital numbers (or reflectance) and dB."""
-    rng = np.random.default_rng(seed)
-    return Pairs(
-        [_random(manifest.optical, manifest.patch_size, rng) for _ in range(count)],
-        [_random(manifest.sar, manifest.patch_size, rng) for _ in range(count)],
-    )
-
-
 def bench(
     classifier: Classifier,
     *,
@@ -111,7 +94,7 @@ def bench(
     for done, batch in enumerate(batches):
         progress(done, len(batches))
         pairs = random_pairs(classifier.manifest, batch)
-        whole = partial(_classify, classifier, pairs)
+        whole = _calls(classifier, pairs)
         samples = {"esccs-edge": _time(whole, min_seconds)}
         if classifier.health()["backend"]["backend"] == "cpu":
             samples |= _time_parts(classifier, pairs, threads, min_seconds)
@@ -155,25 +138,18 @@ def host() -> dict[str, Any]:
     }
 
 
-def _random(spec: ModalitySpec, size: int, rng: np.random.Generator) -> npt.NDArray[Any]:
-    shape = (len(spec.channels), size, size)
-    if spec.dn_scale is not None:
-        return rng.integers(200, 6000, shape, np.uint16)
-    low, high = spec.clip
-    return rng.uniform(low, min(high, -1.0), shape).astype(np.float32)
-
-
-def _classify(classifier: Classifier, pairs: Pairs) -> object:
-    if len(pairs.optical) == 1:
-        return classifier.classify(pairs.optical[0], pairs.sar[0])
-    return classifier.classify_batch(pairs.optical, pairs.sar)
+def _calls(classifier: Classifier, pairs: list[ScenePair]) -> Callable[[], object]:
+    """Return the call that a user would make for so many pairs."""
+    opticals, sars = [pair.optical for pair in pairs], [pair.sar for pair in pairs]
+    if len(pairs) == 1:
+        return partial(classifier.classify, opticals[0], sars[0])
+    return partial(classifier.classify_batch, opticals, sars)
 
 
 def _time_parts(
-    classifier: Classifier, pairs: Pairs, threads: int | None, min_seconds: float
+    classifier: Classifier, batch: list[ScenePair], threads: int | None, min_seconds: float
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Time one lane without queue and postprocessing, split where its inputs are ready."""
-    batch = [ScenePair(o, s) for o, s in zip(pairs.optical, pairs.sar, strict=True)]
     backend = CpuBackend(
         classifier.bundle, classifier.manifest, max_batch=len(batch), threads=threads
     )

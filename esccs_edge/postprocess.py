@@ -52,7 +52,7 @@ def predictions(
     return [_answer(manifest, retried, *row) for row in rows]
 
 
-def softmax(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+def softmax(logits: npt.NDArray[np.floating[Any]], temperature: float) -> npt.NDArray[np.float64]:
     """Return probabilities ``(N, K)`` of logits divided by ``temperature`` (Guo et al., 2017).
 
     A row that holds NaN or an infinity becomes NaN without a warning; callers drop it.

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from esccs_edge.backend import Backend
 from esccs_edge.energy import EnergyLog, PowerMeter
-from esccs_edge.manifest import Manifest, ModalitySpec
+from esccs_edge.manifest import Manifest
+from esccs_edge.random_pairs import random_pairs
 from esccs_edge.scene import ScenePair
 
 #: More than enough for lazy loading, clocks that rise, and CUDA graphs, captured at the second run.
@@ -75,25 +75,6 @@ def measure_speed(
     return Speed(
         p50, p90, p99, rate, len(pairs), 1e3 * above_idle / rate, log.watts, idle_watts
     )  # fmt: skip
-
-
-def random_pairs(manifest: Manifest, count: int) -> list[ScenePair]:
-    """Return pairs of random digital numbers (or reflectance) and backscatter."""
-    rng = np.random.default_rng(0)
-    return [
-        ScenePair(
-            _random(manifest.optical, manifest.patch_size, rng),
-            _random(manifest.sar, manifest.patch_size, rng),
-        )
-        for _ in range(count)
-    ]
-
-
-def _random(spec: ModalitySpec, size: int, rng: np.random.Generator) -> npt.NDArray[np.generic]:
-    shape = (len(spec.channels), size, size)
-    if spec.dn_scale is not None:
-        return rng.integers(200, 6000, shape, np.uint16)
-    return rng.uniform(*spec.clip, shape).astype(np.float32)
 
 
 def _latencies_ms(backend: Backend, batch: list[ScenePair], seconds: float) -> list[float]:

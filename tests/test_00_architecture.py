@@ -79,6 +79,7 @@ RUNTIME_SEEN_BY_SIBLINGS = {
 }  # fmt: skip
 EXTRA_OF_EXPORT = {
     "trt_api", "trt_build", "trt_backend", "engine_cache", "cuda.probe", "cpu_backend", "energy",
+    "random_pairs",
 }  # fmt: skip
 
 

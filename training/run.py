@@ -21,6 +21,7 @@ from esccs_edge.atomic import write_atomic
 from esccs_edge.bundle import MANIFEST_NAME, Bundle
 from esccs_edge.errors import InputError
 from esccs_edge.manifest import Manifest
+from esccs_edge.postprocess import softmax
 
 from .chain import Chain
 from .datasets import open_source
@@ -123,7 +124,8 @@ def _judge_all(chain: Chain, split: str, temperature: float) -> dict[str, Any]:
     for name, (predict, parts) in asked.items():
         answers = judge(predict, parts)
         if name.startswith("student"):
-            answers = replace(answers, probabilities=_tempered(answers, temperature))
+            tempered = softmax(_logarithm(answers), temperature)
+            answers = replace(answers, probabilities=tempered)
         reports[name] = answers.report()
     return reports
 
@@ -131,13 +133,6 @@ def _judge_all(chain: Chain, split: str, temperature: float) -> dict[str, Any]:
 def _logarithm(answers: Answers) -> npt.NDArray[np.float64]:
     logarithm: npt.NDArray[np.float64] = np.log(np.maximum(answers.probabilities, 1e-30))
     return logarithm
-
-
-def _tempered(answers: Answers, temperature: float) -> npt.NDArray[np.float64]:
-    scaled = _logarithm(answers) / temperature
-    powers: npt.NDArray[np.float64] = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
 
 
 def _has_labels(chain: Chain, split: str) -> bool:

@@ -83,12 +83,12 @@ def _default_bundle() -> str:
 
 
 def _cpu_answer() -> str:
-    from ..bench import random_pairs
     from ..classifier import Classifier
+    from ..random_pairs import random_pairs
 
     with Classifier("default", backend="cpu", max_batch=1, lanes=1) as classifier:
-        pairs = random_pairs(classifier.manifest, 1)
-        classifier.classify(pairs.optical[0], pairs.sar[0])
+        (pair,) = random_pairs(classifier.manifest, 1)
+        classifier.classify(pair.optical, pair.sar)
         return str(classifier.health()["backend"]["device"])
 
 
