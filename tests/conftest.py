@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,24 @@ def sample_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no sample data at {folder}; set ESCCS_SAMPLE_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bigearthnet(sample_data: Path, tmp_path_factory) -> dict[str, dict[str, dict[str, Path]]]:
+    """BigEarthNet-MM unpacked: place -> ``"S1"`` or ``"S2"`` -> band -> file."""
+    folder = tmp_path_factory.mktemp("bigearthnet")
+    # Python 3.11.2, the one of Debian 12, and 3.10 before 3.10.12 cannot filter what is unpacked.
+    safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    places: dict[str, dict[str, dict[str, Path]]] = {}
+    for sensor in ("S1", "S2"):
+        name = f"BigEarthNet-{sensor}-Example"
+        with tarfile.open(sample_data / "bigearthnet-mm" / f"{name}.tar.bz2") as archive:
+            archive.extractall(folder, **safely)
+        for patch in sorted((folder / name).iterdir()):
+            bands = {path.stem.rpartition("_")[2]: path for path in patch.glob("*.tif")}
+            places.setdefault("_".join(patch.name.split("_")[-2:]), {})[sensor] = bands
+    assert len(places) == 6
+    return places
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ every layout reach it unchanged, alone and as whole scenes.
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +28,6 @@ pytestmark = pytest.mark.data
 SIZE = 64
 TRIPLET = "ROIs1970_fall_139_p839.tif"
 CHIP = "Spain_7370579"
-#: Python 3.11.2, the one of Debian 12, and 3.10 before 3.10.12 cannot filter what is unpacked.
-SAFELY = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 @pytest.fixture(scope="module")
@@ -148,22 +145,6 @@ def test_absent_sar_of_a_chip_leaves_its_optical_answer(flood_chip, classifier, 
 
 
 # BigEarthNet: one file per band at three resolutions, S1 and S2 in folders of their own
-
-
-@pytest.fixture(scope="module")
-def bigearthnet(sample_data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bigearthnet")
-    for sensor in ("S1", "S2"):
-        archive = sample_data / "bigearthnet-mm" / f"BigEarthNet-{sensor}-Example.tar.bz2"
-        with tarfile.open(archive) as content:
-            content.extractall(folder, **SAFELY)
-    by_tile = {}
-    for sensor in ("S1", "S2"):
-        for patch in sorted((folder / f"BigEarthNet-{sensor}-Example").iterdir()):
-            files = {f.stem.rpartition("_")[2]: f for f in patch.glob("*.tif")}
-            tile = "_".join(patch.name.split("_")[-2:])
-            by_tile.setdefault(tile, {})[sensor] = files
-    return by_tile
 
 
 def test_every_bigearthnet_pair_is_read_and_judged(bigearthnet, classifier):

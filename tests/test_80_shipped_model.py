@@ -7,7 +7,6 @@ of the README. Its SAR and clouds are simulated wherever EuroSAT is the source.
 from __future__ import annotations
 
 import json
-import tarfile
 
 import numpy as np
 import pytest
@@ -143,23 +142,6 @@ def test_untouched_scenes_become_maps(triplet, sample_data, tmp_path):
         with rasterio.open(out) as found, rasterio.open(optical) as source:
             assert found.shape == source.shape and found.transform == source.transform
             assert set(np.unique(found.read(1))) <= {*range(10), 255}
-
-
-@pytest.fixture(scope="module")
-def bigearthnet(sample_data, tmp_path_factory):
-    """Per place, the band files of both sensors."""
-    folder = tmp_path_factory.mktemp("bigearthnet")
-    places = {}
-    for sensor in ("S1", "S2"):
-        name = f"BigEarthNet-{sensor}-Example"
-        with tarfile.open(sample_data / "bigearthnet-mm" / f"{name}.tar.bz2") as archive:
-            safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            archive.extractall(folder, **safely)
-        for patch in sorted((folder / name).iterdir()):
-            bands = {path.stem.rpartition("_")[2]: path for path in patch.glob("*.tif")}
-            places.setdefault("_".join(patch.name.split("_")[-2:]), {})[sensor] = bands
-    assert len(places) == 6
-    return places
 
 
 def stacked(bands, spec, like, target, **fill):
