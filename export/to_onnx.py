@@ -24,9 +24,10 @@ from torch import nn
 
 from esccs_edge import __version__
 from esccs_edge.bundle import Bundle
-from esccs_edge.errors import ArtifactError, ManifestError
+from esccs_edge.errors import ArtifactError, InputError, ManifestError
 from esccs_edge.manifest import GATE_ORDER, Manifest
-from esccs_edge.training.networks import EncoderOptions, StudentNet
+from esccs_edge.training.networks import StudentNet
+from esccs_edge.training.options import Branch
 
 from .graph_names import with_stable_names
 from .parity import FP32_TOLERANCE, compare_outputs
@@ -122,17 +123,17 @@ def load_student(bundle: Bundle) -> StudentNet:
     return student.eval()
 
 
-def _branches(provenance: Mapping[str, Any]) -> dict[str, EncoderOptions]:
+def _branches(provenance: Mapping[str, Any]) -> dict[str, Branch]:
     try:
         parts = {name: provenance["architecture"][name] for name in GATE_ORDER}
         return {
-            name: EncoderOptions(int(part["width"]), tuple(int(n) for n in part["blocks"]))
+            name: Branch(**{**part, "blocks": tuple(part["blocks"])})
             for name, part in parts.items()
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, InputError) as error:
         raise ManifestError(
             f"manifest provenance.architecture is {provenance.get('architecture')!r}, expected "
-            "{'optical': {'width', 'blocks'}, 'sar': {...}}",
+            "{'optical': {'width', 'blocks', 'stem_stride'}, 'sar': {...}}",
             hint="Export a bundle that `esccs-edge train` wrote",
         ) from error
 

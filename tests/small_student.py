@@ -118,11 +118,12 @@ def small_student(manifest: Manifest, seed: int = 0):
     """A fitted `StudentNet` in eval mode."""
     import torch
 
-    from esccs_edge.training.networks import EncoderOptions, StudentNet
+    from esccs_edge.training.networks import StudentNet
+    from esccs_edge.training.options import Branch
 
     torch.manual_seed(seed)
     sizes = {
-        name: EncoderOptions(part["width"], tuple(part["blocks"]))
+        name: Branch(**{**part, "blocks": tuple(part["blocks"])})
         for name, part in manifest.provenance["architecture"].items()
     }
     student = StudentNet(

@@ -19,8 +19,13 @@ from esccs_edge.pairs import read_index  # noqa: E402
 from esccs_edge.training.chain import Chain  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
 from esccs_edge.training.metrics import CLOUD_BINS, cloud_bin  # noqa: E402
-from esccs_edge.training.networks import EncoderOptions, StudentNet  # noqa: E402
-from esccs_edge.training.options import TrainOptions, options_from, read_options  # noqa: E402
+from esccs_edge.training.networks import StudentNet  # noqa: E402
+from esccs_edge.training.options import (  # noqa: E402
+    Branch,
+    TrainOptions,
+    options_from,
+    read_options,
+)
 from esccs_edge.training.run import train  # noqa: E402
 from esccs_edge.training.steps.student import StudentStep  # noqa: E402
 from esccs_edge.training.steps.teacher import TeacherStep  # noqa: E402
@@ -70,7 +75,7 @@ def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
     assert (manifest.patch_size, len(manifest.optical.channels)) == (16, 13)
     assert 0.2 <= manifest.temperature <= 10
     sizes = {
-        name: EncoderOptions(part["width"], tuple(part["blocks"]))
+        name: Branch(**{**part, "blocks": tuple(part["blocks"])})
         for name, part in manifest.provenance["architecture"].items()
     }
     StudentNet(13, 2, 3, **sizes).load_state_dict(weights(bundle))

@@ -59,6 +59,7 @@ class Chain:
         clouds = options.clouds
         self.textures = CloudTextures.read(clouds.textures) if clouds.textures else None
         self.optical_spec, self.sar_spec = self._specs()
+        self._kept: dict[tuple[PairSource, str, Degradation], CloudySamples] = {}
 
     @cached_property
     def teacher(self) -> nn.Module:
@@ -138,9 +139,17 @@ class Chain:
         return self.source_samples(self._cloudy())
 
     def _tensors(self, part: PairSource, split: str, degradation: Degradation) -> CloudySamples:
-        return CloudySamples(
-            part, split, self.optical_spec, self.sar_spec, degradation, self.options.seed
+        """Samples that draw anew are made anew; those that repeat are made once for all steps."""
+        key = part, split, degradation
+        if key in self._kept:
+            return self._kept[key]
+        draws = self.options.clouds.draws
+        samples = CloudySamples(
+            part, split, self.optical_spec, self.sar_spec, degradation, self.options.seed, draws
         )
+        if draws:
+            self._kept[key] = samples
+        return samples
 
     def seed_weights(self, name: str) -> None:
         """Fix the initial weights of a step, whatever ran before it."""
@@ -161,6 +170,7 @@ class Chain:
     def source_answers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Probabilities, reliability and known labels of the cloudy training pairs."""
         samples = self.samples(self._cloudy())
+        samples.set_epoch(0)
         loader = torch.utils.data.DataLoader(samples, self.options.auxiliary.schedule.batch_size)
         answers = []
         for batch in loader:

@@ -6,29 +6,10 @@ Every operation exports to ONNX and to TensorRT.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """Size of one branch.
-
-    Attributes:
-        width: Channels of the first stage; each later stage doubles them.
-        blocks: Residual blocks per stage; every stage halves the resolution, as does the stem.
-    """
-
-    width: int = 20
-    blocks: tuple[int, ...] = (1, 1, 1)
-
-    @property
-    def features(self) -> int:
-        """Length of the pooled feature vector."""
-        features: int = self.width * 2 ** (len(self.blocks) - 1)
-        return features
+from .options import Branch
 
 
 class ResidualBlock(nn.Module):
@@ -57,10 +38,11 @@ class ResidualBlock(nn.Module):
 class Encoder(nn.Module):
     """``(N, channels, H, W)`` -> pooled features ``(N, features)``."""
 
-    def __init__(self, channels: int, options: EncoderOptions) -> None:
+    def __init__(self, channels: int, options: Branch) -> None:
         super().__init__()
+        stride = options.stem_stride
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, options.width, 3, 2, 1, bias=False),
+            nn.Conv2d(channels, options.width, stride + 1, stride, stride // 2, bias=False),
             nn.BatchNorm2d(options.width),
             nn.ReLU(),
         )
@@ -83,9 +65,7 @@ class Encoder(nn.Module):
 class UnimodalNet(nn.Module):
     """One encoder and a linear head: the teacher and both auxiliaries."""
 
-    def __init__(
-        self, channels: int, classes: int, options: EncoderOptions, dropout: float = 0.2
-    ) -> None:
+    def __init__(self, channels: int, classes: int, options: Branch, dropout: float = 0.2) -> None:
         super().__init__()
         self.encoder = Encoder(channels, options)
         self.dropout = nn.Dropout(dropout)
@@ -127,8 +107,8 @@ class StudentNet(nn.Module):
         optical_channels: int,
         sar_channels: int,
         classes: int,
-        optical: EncoderOptions,
-        sar: EncoderOptions,
+        optical: Branch,
+        sar: Branch,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()

@@ -54,13 +54,26 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Branch:
-    """Size of one encoder; see `esccs_edge.training.networks.EncoderOptions`."""
+    """Size of one encoder.
+
+    Attributes:
+        width: Channels of the first stage; each later stage doubles them.
+        blocks: Residual blocks per stage; every stage but the first halves the resolution.
+        stem_stride: By how much the first convolution lowers the resolution.
+    """
 
     width: int = 24
     blocks: tuple[int, ...] = (1, 1, 1)
+    stem_stride: int = 2
+
+    @property
+    def features(self) -> int:
+        """Length of the pooled feature vector."""
+        return self.width * int(2 ** (len(self.blocks) - 1))
 
     def __post_init__(self) -> None:
         _require(self.width >= 1, "width", self.width, "1 or more")
+        _require(self.stem_stride in (1, 2, 4), "stem_stride", self.stem_stride, "1, 2 or 4")
         _require(min(self.blocks) >= 1, "blocks", self.blocks, "1 or more in each stage")
 
 
@@ -92,13 +105,17 @@ class CloudOptions:
             source model then learns on those that look nearly clear.
         clear_share: Share of training pairs without any cloud; the rest is uniform in [0, 1].
         textures: Folder with real cloudy Sentinel-2 images (``s2_cloudy/*.tif``), or empty.
+        draws: Different skies, turns and gains that a pair is seen under, kept in memory and seen
+            in turn; 0 draws anew in every epoch.
     """
 
     simulate: bool = True
     clear_share: float = 0.2
     textures: str = ""
+    draws: int = 0
 
     def __post_init__(self) -> None:
+        _require(self.draws >= 0, "draws", self.draws, "0 or more")
         _require_shares(self, "clear_share")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
 from collections import Counter
@@ -59,7 +60,7 @@ def _options(options: TrainOptions) -> dict[str, Any]:
 
 
 def _branch(branch: Branch) -> dict[str, Any]:
-    return {"width": branch.width, "blocks": list(branch.blocks)}
+    return {**dataclasses.asdict(branch), "blocks": list(branch.blocks)}
 
 
 def _simulated(chain: Chain) -> dict[str, str]:

@@ -37,6 +37,7 @@ class CloudySamples(Dataset[Sample]):
         sar: Contract of the SAR modality.
         degradation: Clouds, augmentation and dropped modalities.
         seed: Seed of everything drawn.
+        draws: Epochs after which the draws repeat and are kept in memory; 0: never.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class CloudySamples(Dataset[Sample]):
         sar: ModalitySpec,
         degradation: Degradation | None = None,
         seed: int = 0,
+        draws: int = 0,
     ) -> None:
         self.pairs = DegradedPairs(source, split, degradation or Degradation(), seed)
         self.optical_spec = optical
@@ -55,6 +57,8 @@ class CloudySamples(Dataset[Sample]):
         self._epoch = torch.zeros(1, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._size = _patch_size(source, self.pairs)
+        self.draws = draws
+        self._drawn: dict[tuple[int, int], Sample] = {}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose draws the items show."""
@@ -64,7 +68,13 @@ class CloudySamples(Dataset[Sample]):
         return len(self.pairs)
 
     def __getitem__(self, position: int) -> Sample:
-        return self.tensors(self.pairs.get(position, int(self._epoch)))
+        epoch = int(self._epoch)
+        if not self.draws:
+            return self.tensors(self.pairs.get(position, epoch))
+        key = position, epoch % self.draws
+        if key not in self._drawn:
+            self._drawn[key] = self.tensors(self.pairs.get(*key))
+        return self._drawn[key]
 
     def tensors(self, pair: DegradedPair) -> Sample:
         """Normalise one raw pair."""

@@ -11,7 +11,7 @@ from ..chain import Chain
 from ..judge import Predictor
 from ..networks import Encoder
 from ..steps.step import Batch
-from .method import MethodStep, confidence_filter, encoder, trained
+from .method import MethodStep, confidence_filter, trained
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class FusionNet(nn.Module):
     def __init__(self, chain: Chain) -> None:
         super().__init__()
         part, classes = chain.options.student, len(chain.source.classes)
-        self.optical = Encoder(len(chain.optical_spec.channels), encoder(part.optical))
-        self.sar = Encoder(len(chain.sar_spec.channels), encoder(part.sar))
-        sizes = encoder(part.optical).features, encoder(part.sar).features
+        self.optical = Encoder(len(chain.optical_spec.channels), part.optical)
+        self.sar = Encoder(len(chain.sar_spec.channels), part.sar)
+        sizes = part.optical.features, part.sar.features
         self.dropout = nn.Dropout(part.dropout)
         self.head = nn.Linear(sum(sizes), classes)
         self.optical_head, self.sar_head = (nn.Linear(size, classes) for size in sizes)

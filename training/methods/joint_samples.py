@@ -30,7 +30,8 @@ def joint_samples(chain: Chain) -> CloudySamples:
     target = chain.cloudy_samples()
     pairs = target.pairs
     joint = JointSamples(
-        pairs.source, "train", target.optical_spec, target.sar_spec, pairs.degradation, pairs.seed
-    )
+        pairs.source, "train", target.optical_spec, target.sar_spec, pairs.degradation, pairs.seed,
+        target.draws,
+    )  # fmt: skip
     joint.labeled = chain.source_samples(Degradation(cover=0.0, augment=True))
     return joint

@@ -17,8 +17,8 @@ from ..chain import Chain
 from ..fit import fit
 from ..judge import Predictor
 from ..losses import distillation_loss, label_loss, soften
-from ..networks import EncoderOptions, UnimodalNet
-from ..options import Branch, Schedule
+from ..networks import UnimodalNet
+from ..options import Schedule
 from ..pseudo_labels import PseudoLabelFilter
 from ..samples import CloudySamples
 from ..steps.step import Batch, Step, masked_mean
@@ -123,11 +123,6 @@ def confidence_filter(chain: Chain) -> PseudoLabelFilter:
     return PseudoLabelFilter.fit(probabilities, believed, chain.options.auxiliary.filter)
 
 
-def encoder(branch: Branch) -> EncoderOptions:
-    """Size of one branch of the networks that all methods share."""
-    return EncoderOptions(branch.width, branch.blocks)
-
-
 def unimodal_net(chain: Chain, name: str, modality: str, channels: int | None = None) -> nn.Module:
     """Return a fresh one-branch network; its start depends on the seed and the name only."""
     part = chain.options.student
@@ -135,4 +130,4 @@ def unimodal_net(chain: Chain, name: str, modality: str, channels: int | None = 
     branch = part.optical if modality == "optical" else part.sar
     chain.seed_weights(name)
     count = len(spec.channels) if channels is None else channels
-    return UnimodalNet(count, len(chain.source.classes), encoder(branch), part.dropout)
+    return UnimodalNet(count, len(chain.source.classes), branch, part.dropout)

@@ -30,7 +30,7 @@ RAMP_STEPS = 8
 CROP_TRIES = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CloudTextures:
     """What real clouds look like.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..augment import augmented
 from ..losses import distillation_loss, label_loss, soften
-from ..networks import EncoderOptions, UnimodalNet
+from ..networks import UnimodalNet
 from ..options import TrainOptions
 from ..pseudo_labels import PseudoLabelFilter
 from ..reliability import trusted_decision
@@ -45,7 +45,7 @@ class AuxiliaryStep(Step):
         net = UnimodalNet(
             channels,
             len(class_weights),
-            EncoderOptions(part.width, part.blocks),
+            part,
             options.auxiliary.dropout,
         )
         name = f"{self.modality}-auxiliary"

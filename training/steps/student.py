@@ -20,8 +20,8 @@ from ..irm import (
     present_weights,
 )
 from ..losses import distillation_loss, gate_loss, label_loss, soften
-from ..networks import EncoderOptions, StudentNet
-from ..options import Branch, TrainOptions
+from ..networks import StudentNet
+from ..options import TrainOptions
 from ..reliability import known_or, trusted_decision
 from .source_view import SourceAnswer, ask_source
 from .step import Batch, Step, masked_mean
@@ -49,9 +49,7 @@ class StudentStep(Step):
         sar_auxiliary: nn.Module,
     ) -> None:
         part = options.student
-        net = StudentNet(
-            *channels, len(class_weights), _encoder(part.optical), _encoder(part.sar), part.dropout
-        )
+        net = StudentNet(*channels, len(class_weights), part.optical, part.sar, part.dropout)
         super().__init__(net, part.schedule, "student", options.seed)
         self.options = options
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -134,7 +132,3 @@ class StudentStep(Step):
     def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         losses = label_loss(logits, labels) * self.class_weights[labels.clamp_min(0)]
         return self.options.distillation.label_weight * masked_mean(losses, labels >= 0)
-
-
-def _encoder(branch: Branch) -> EncoderOptions:
-    return EncoderOptions(branch.width, branch.blocks)

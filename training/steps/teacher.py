@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ..augment import augmented, mixed
 from ..losses import distillation_loss
-from ..networks import EncoderOptions, UnimodalNet
+from ..networks import UnimodalNet
 from ..options import TrainOptions
 from ..reliability import source_reliability
 from .step import Batch, Step, masked_mean
@@ -24,8 +24,9 @@ class TeacherStep(Step):
     """
 
     def __init__(self, channels: int, class_weights: Tensor, options: TrainOptions) -> None:
-        branch = EncoderOptions(options.teacher.network.width, options.teacher.network.blocks)
-        net = UnimodalNet(channels, len(class_weights), branch, options.teacher.dropout)
+        net = UnimodalNet(
+            channels, len(class_weights), options.teacher.network, options.teacher.dropout
+        )
         super().__init__(net, options.teacher.schedule, "teacher", options.seed)
         self.options = options
         self.register_buffer("class_weights", class_weights, persistent=False)
