@@ -33,6 +33,8 @@ EXTRAS = {
     "onnxscript": "export",
     "onnxsim": "export",
     "onnxruntime": "export",
+    "ray": "scale",
+    "pyarrow": "scale",
     "tensorrt": "trt",
     "tensorrt_rtx": "rtx",
     "tensorrt_rtx_bindings": "rtx",
