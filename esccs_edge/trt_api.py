@@ -113,9 +113,18 @@ class LogLines:
         "WARNING": logging.WARNING,
     }
 
+    def __init__(self) -> None:
+        self._layers: dict[int, str] = {}  # of this thread's last build
+
     def log(self, severity: Any, message: str) -> None:
         """Forward one line; INFO and VERBOSE become DEBUG, since TensorRT is chatty."""
+        if message.startswith("Layers:\n"):
+            self._layers[threading.get_ident()] = message
         _log.log(self._LEVELS.get(severity.name, logging.DEBUG), "%s", message)
+
+    def take_layers(self) -> str:
+        """Return the table of layers that this thread's last build told, once; or nothing."""
+        return self._layers.pop(threading.get_ident(), "")
 
 
 class ErrorLog:

@@ -134,6 +134,13 @@ class TrtBackend(Backend):
                 "free_device_bytes": self._device.free_bytes(),
             }
 
+    def layers(self) -> list[dict[str, Any]]:
+        """Return what the engine inspector tells about each layer of the engine that runs here."""
+        if self._loaded is None:
+            raise ClosedError("the TensorRT backend was closed")
+        with self._device.active():
+            return self._loaded.layers()
+
     def close(self) -> None:
         """Free lanes that are still open, then the engine, then the device.
 

@@ -42,10 +42,17 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """A serialised engine, and the timing cache to keep for the next build (`tensorrt` only)."""
+    """What a build leaves.
+
+    Attributes:
+        plan: The serialised engine.
+        timing_cache: To keep for the next build; None for `rtx`, which has none.
+        layers: The table of layers that `rtx` tells while it builds; see `trt_layers`.
+    """
 
     plan: bytes
     timing_cache: bytes | None
+    layers: str = ""
 
 
 class BuildProgress:
@@ -106,9 +113,11 @@ def build_plan(
     _require_builder_host(flavor, options)
     refuse_external_data(onnx, "the ONNX model")
     trt = flavor.trt
-    builder = trt.Builder(logger_of(flavor))
+    logger = logger_of(flavor)
+    logger.take_layers()  # of a build that failed
+    builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, logger_of(flavor))  # owns weights: must outlive the build
+    parser = trt.OnnxParser(network, logger)  # owns weights: must outlive the build
     if not parser.parse(onnx):
         raise _parse_error(parser)
     _check_tensors(network, manifest)
@@ -127,7 +136,8 @@ def build_plan(
         raise monitor.error
     if plan is None:
         raise trt_error("Building the engine", errors)
-    return BuiltPlan(bytes(plan), None if cache is None else bytes(cache.serialize()))
+    timings = None if cache is None else bytes(cache.serialize())
+    return BuiltPlan(bytes(plan), timings, logger.take_layers())
 
 
 def _require_builder_host(flavor: Flavor, options: BuildOptions) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import json
 import random
 import shutil
 import subprocess
@@ -347,6 +348,13 @@ class FakeEngine:
     def __init__(self, trt, manifest, aux):
         self._trt, self._manifest, self.num_aux_streams = trt, manifest, aux
 
+    def create_engine_inspector(self):
+        def tell(form):
+            assert form is self._trt.LayerInformationFormat.JSON
+            return json.dumps({"Layers": self._trt.layers})
+
+        return SimpleNamespace(get_engine_information=tell)
+
     def create_execution_context(self, config=None):
         self._trt.calls.append("create_execution_context")
         self._trt.configs.append(config)
@@ -365,9 +373,12 @@ class FakeTrt:
     class IProgressMonitor:
         pass
 
+    class LayerInformationFormat:
+        JSON = object()
+
     def __init__(self, driver, manifest, aux):
         self.driver, self.calls, self.run_errors, self.no_context = driver, [], [], False
-        self.configs = []
+        self.configs, self.layers = [], []
         self.engine = FakeEngine(self, manifest, aux)
 
 

@@ -1,4 +1,4 @@
-"""``esccs-edge inspect``: what a bundle is, without running it."""
+"""``esccs-edge inspect``: what a bundle is, and on request what engine TensorRT makes of it."""
 
 from __future__ import annotations
 
@@ -15,27 +15,49 @@ from .shell import Answer, command
 if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..manifest import Manifest, ModalitySpec
+    from ..trt_layers import EngineListing
 
 
-@command("inspect", example="esccs-edge inspect default")
+@command(
+    "inspect",
+    example="""
+    esccs-edge inspect default
+    esccs-edge inspect default --layers
+    """,
+)
 @click.argument("bundle")
-def run(bundle: str) -> Answer:
-    """Show what BUNDLE expects, answers and comes from."""
+@click.option("--layers", is_flag=True, help="Also list the layers of the TensorRT engine.")
+def run(bundle: str, layers: bool) -> Answer:
+    """Show what BUNDLE expects, answers and comes from.
+
+    With --layers, the engine is listed layer by layer: which input each works on, on which stream,
+    and which number types it reads and writes. Where there is a GPU this is the engine that runs
+    on it; elsewhere TensorRT for RTX compiles one, which is loaded on no GPU.
+    """
     from ..bundle import Bundle
 
     opened = Bundle.open(bundle)
-    layers = _layers(opened)
+    engine = _engine(opened) if layers else None
+    operators = _operators(opened)
     document = {
         "folder": opened.folder,
         "digest": opened.digest,
         "manifest": json.loads(opened.manifest.to_json()),
         "bytes": sum(record.bytes for record in opened.manifest.files.values()),
-        "layers": layers,
+        "layers": operators,
+        "engine": None if engine is None else engine.to_dict(),
     }
-    return Answer(document, _text(opened, layers))
+    text = _text(opened, operators)
+    return Answer(document, text if engine is None else f"{text}\n{engine.to_text()}")
 
 
-def _layers(bundle: Bundle) -> dict[str, int] | None:
+def _engine(bundle: Bundle) -> EngineListing:
+    from ..trt_layers import list_engine
+
+    return list_engine(bundle)
+
+
+def _operators(bundle: Bundle) -> dict[str, int] | None:
     """Count the operators of the model; None where onnx is not installed or it is no ONNX file."""
     if find_spec("onnx") is None or not bundle.manifest.model.endswith(".onnx"):
         return None
@@ -47,7 +69,7 @@ def _layers(bundle: Bundle) -> dict[str, int] | None:
     return dict(Counter(node.op_type for node in graph.node).most_common())
 
 
-def _text(bundle: Bundle, layers: dict[str, int] | None) -> str:
+def _text(bundle: Bundle, operators: dict[str, int] | None) -> str:
     manifest = bundle.manifest
     lines = [
         f"{manifest.name}  ({bundle.folder})",
@@ -69,8 +91,8 @@ def _text(bundle: Bundle, layers: dict[str, int] | None) -> str:
         for name, record in sorted(manifest.files.items())
     ]
     lines += _origin(manifest)
-    if layers is not None:
-        lines.append("  layers        " + ", ".join(f"{n} {op}" for op, n in layers.items()))
+    if operators is not None:
+        lines.append("  layers        " + ", ".join(f"{n} {op}" for op, n in operators.items()))
     elif find_spec("onnx") is None:
         lines.append('  layers        not shown; run: pip install "esccs-edge[export]"')
     return "\n".join(lines)
