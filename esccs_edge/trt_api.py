@@ -221,10 +221,20 @@ class LoadedEngine:
     config: Any = None
     lost: str = ""
 
+    @property
+    def activation_bytes(self) -> int:
+        """Device memory that a context works in; contexts that never run at once may share it."""
+        return int(self.engine.device_memory_size_v2)
+
     def new_context(self) -> Any:
-        """Make an execution context; None if TensorRT could not, which `errors` explains."""
+        """Make an execution context; None if TensorRT could not, which `errors` explains.
+
+        It must be given `activation_bytes` of memory by ``set_device_memory`` before it runs.
+        """
+        strategy = self.flavor.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self.config is None:
-            return self.engine.create_execution_context()
+            return self.engine.create_execution_context(strategy)
+        self.config.set_execution_context_allocation_strategy(strategy)
         return self.engine.create_execution_context(self.config)
 
     def release(self) -> None:

@@ -34,6 +34,7 @@ from .trt_api import (
 from .trt_build import BuildOptions, Progress, build_plan
 from .trt_jit_cache import JitCache
 from .trt_lane import LaneOptions, TrtLane
+from .trt_memory import MemoryBudget, limit_of
 
 
 class TrtBackend(Backend):
@@ -49,9 +50,12 @@ class TrtBackend(Backend):
         graph_batches: Batch sizes to run as CUDA graphs; None is 1 and ``max_batch``.
         ordinal: Which GPU.
         cache: Where engines are kept; None is the user's cache folder.
+        memory: Most device memory that all lanes may take, as a share of what is free now (up to 1)
+            or in bytes; None is what ``ESCCS_GPU_MEMORY`` says, or no limit.
         progress: Told ``(phase, steps_done, steps)`` when an engine has to be built.
 
     Raises:
+        InputError: ``memory`` is no positive number.
         ArtifactError: The model is missing, altered or does not fit the manifest.
         MissingDependencyError: TensorRT or a CUDA binding is not installed.
         BackendError: There is no GPU, or TensorRT cannot build or load the engine.
@@ -72,6 +76,7 @@ class TrtBackend(Backend):
         graph_batches: Sequence[int] | None = None,
         ordinal: int = 0,
         cache: EngineCache | None = None,
+        memory: float | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.max_batch = min(max_batch, manifest.batch.max)
@@ -85,7 +90,8 @@ class TrtBackend(Backend):
         self._device = Device.open(ordinal)
         try:
             with self._device.active():
-                self._options = self._lane_options(sar_is_linear, graph_batches)
+                budget = MemoryBudget(limit_of(memory, self._device.free_bytes()))
+                self._options = self._lane_options(sar_is_linear, graph_batches, budget)
                 source = EngineSource(bundle, onnx, manifest, self._flavor, self._device, progress)
                 engines = cache or EngineCache()
                 self._loaded = source.load(engines)
@@ -101,7 +107,12 @@ class TrtBackend(Backend):
         _close_at_exit(self)
 
     def open_lane(self) -> Lane:
-        """Allocate streams, buffers and an execution context."""
+        """Allocate streams, buffers and the engine's activations.
+
+        Raises:
+            BackendError: It would exceed the memory budget.
+            CudaError: The driver refused; perhaps there is too little memory.
+        """
         if self._loaded is None:
             raise ClosedError("the TensorRT backend was closed")
         with self._device.active():
@@ -132,6 +143,8 @@ class TrtBackend(Backend):
                 "copies": not self._options.mapped,
                 "graph_batches": sorted(self._options.graph_batches),
                 "free_device_bytes": self._device.free_bytes(),
+                "lane_device_bytes": self._options.budget.used,
+                "lane_device_bytes_limit": self._options.budget.limit,
             }
 
     def layers(self) -> list[dict[str, Any]]:
@@ -159,7 +172,7 @@ class TrtBackend(Backend):
         self._device.close()
 
     def _lane_options(
-        self, sar_is_linear: bool, graph_batches: Sequence[int] | None
+        self, sar_is_linear: bool, graph_batches: Sequence[int] | None, budget: MemoryBudget
     ) -> LaneOptions:
         if graph_batches is None:
             graph_batches = (1, self.max_batch) if self._device.driver.has_graphs else ()
@@ -173,6 +186,7 @@ class TrtBackend(Backend):
             sar_is_linear=sar_is_linear,
             graph_batches=frozenset(graph_batches),
             mapped=self._device.integrated,
+            budget=budget,
         )
 
 

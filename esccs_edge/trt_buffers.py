@@ -15,16 +15,23 @@ from .cuda.owners import Device, DeviceMemory, Event, HostMemory, Owner, Stream
 from .errors import CudaError
 from .manifest import Manifest
 from .preprocess_gpu import STATS, aligned
+from .trt_memory import MemoryBudget
 
 Kept = TypeVar("Kept", bound=Owner)
 _log = logging.getLogger("esccs_edge.tensorrt")
 
 
 class Allocator:
-    """Makes what a lane needs and frees all of it at once, newest first."""
+    """Makes what a lane needs and frees all of it at once, newest first.
 
-    def __init__(self, device: Device) -> None:
+    Args:
+        device: Where.
+        budget: Counts the device memory; it may refuse some.
+    """
+
+    def __init__(self, device: Device, budget: MemoryBudget) -> None:
         self.device = device
+        self._budget, self._taken = budget, 0
         self._owned: list[Owner] = []
 
     def stream(self) -> Stream:
@@ -37,10 +44,13 @@ class Allocator:
 
     def memory(self, size: int) -> DeviceMemory:
         """Allocate device memory."""
+        self._take(size)
         return self._keep(self.device.memory(size))
 
     def pinned(self, size: int, mapped: bool) -> HostMemory:
-        """Allocate pinned host memory."""
+        """Allocate pinned host memory; mapped, it is the device's too."""
+        if mapped:
+            self._take(size)
         return self._keep(self.device.pinned(size, mapped=mapped))
 
     def settle(self) -> None:
@@ -56,6 +66,12 @@ class Allocator:
         """Free everything; nothing may be enqueued."""
         while self._owned:
             self._owned.pop().close()
+        self._budget.give(self._taken)
+        self._taken = 0
+
+    def _take(self, size: int) -> None:
+        self._budget.take(size)
+        self._taken += size
 
     def _keep(self, owner: Kept) -> Kept:
         self._owned.append(owner)

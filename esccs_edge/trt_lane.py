@@ -22,6 +22,7 @@ from .scene import ScenePair
 from .trt_api import LoadedEngine, error_log, trt_error
 from .trt_branch import Branch
 from .trt_buffers import Allocator, Results, Staging
+from .trt_memory import MemoryBudget
 
 _AVAILABILITY_BLOCK = 128
 _log = logging.getLogger("esccs_edge.tensorrt")
@@ -36,12 +37,14 @@ class LaneOptions:
         sar_is_linear: SAR pixels are linear sigma0.
         graph_batches: Batch sizes that are captured as a CUDA graph once they have run.
         mapped: Host memory is device memory, so nothing is copied (integrated GPUs).
+        budget: Counts the device memory of all lanes.
     """
 
     max_batch: int
     sar_is_linear: bool
     graph_batches: frozenset[int]
     mapped: bool
+    budget: MemoryBudget
 
 
 class TrtLane(Lane):
@@ -66,24 +69,25 @@ class TrtLane(Lane):
         self._graphs: dict[int, Graph | None] = {}
         self._batch = 0
         self._closed = False
-        self._make = Allocator(device)
+        self._make = Allocator(device, options.budget)
         try:
-            self._allocate(manifest, loaded.engine.num_aux_streams)
+            self._allocate(manifest, loaded)
         except BaseException:
             self.close()
             raise
 
-    def _allocate(self, manifest: Manifest, aux_streams: int) -> None:
+    def _allocate(self, manifest: Manifest, loaded: LoadedEngine) -> None:
         make, options = self._make, self._options
         self.compute = make.stream()
         self._fork, self._done = make.event(), make.event()
-        self._aux = [make.stream() for _ in range(aux_streams)]
+        self._aux = [make.stream() for _ in range(loaded.engine.num_aux_streams)]
         shared: dict[str, Any] = {"max_batch": options.max_batch, "mapped": options.mapped}
         self._optical = Branch(make, manifest.optical, self._pixels, **shared)
         self._sar = Branch(
             make, manifest.sar, self._pixels, linear_to_db=options.sar_is_linear, **shared
         )
         self._availability = make.memory(aligned(options.max_batch * 8))
+        self._activations = make.memory(aligned(max(1, loaded.activation_bytes)))
         self._staged = Staging(make, self._results.size, options.mapped)
 
     @property
@@ -235,6 +239,8 @@ class TrtLane(Lane):
                 error.message, hint="Use fewer lanes or a smaller max_batch", action="smaller-batch"
             )
         context.error_recorder = self._errors
+        # All contexts of a lane share it: only one of them runs at a time.
+        context.set_device_memory(self._activations.address, self._activations.size)
         for name, address in self._addresses().items():
             self._require(context.set_tensor_address(name, address), f"address of {name}")
         if self._aux:

@@ -27,6 +27,8 @@ from tiny import expected
 from esccs_edge.cuda.driver import cuda_error, stream_number_of
 
 ROOT = Path(__file__).parent.parent
+#: What the fake engine works in.
+ACTIVATION_BYTES = 4096
 
 
 @functools.cache
@@ -308,6 +310,7 @@ class FakeContext:
     def __init__(self, trt, manifest):
         self._trt, self._manifest = trt, manifest
         self.addresses, self.shapes, self.aux, self.error_recorder = {}, {}, None, None
+        self.memory = None
 
     def set_input_shape(self, name, shape):
         self._trt.calls.append("set_input_shape")
@@ -319,21 +322,28 @@ class FakeContext:
         self.addresses[name] = address
         return True
 
+    def set_device_memory(self, address, size):
+        assert address % 256 == 0 and size >= ACTIVATION_BYTES
+        self.memory = address
+
     def set_aux_streams(self, streams):
         assert 0 not in streams and len(set(streams)) == len(streams)
         self.aux = list(streams)
 
     def execute_async_v3(self, number):
+        assert self.memory is not None, "run before it was given memory"
         self._trt.calls.append("execute_async_v3")
         if self._trt.run_errors:
             code, text = self._trt.run_errors.pop(0)
             self.error_recorder.report_error(SimpleNamespace(name=code), text)
             return False
         shapes = dict(self.shapes)
-        self._trt.driver.enqueue_on(number, lambda: self._answer(shapes))
+        memory = self.memory
+        self._trt.driver.enqueue_on(number, lambda: self._answer(shapes, memory))
         return True
 
-    def _answer(self, shapes):
+    def _answer(self, shapes, memory):
+        at_address(memory, ACTIVATION_BYTES)[:] = 0xEE  # worked in, so it must still be ours
         feed = {name: self._tensor(name, shape) for name, shape in shapes.items()}
         logits, gate = expected(self._manifest, *feed.values())
         np.copyto(self._tensor("logits", logits.shape), logits)
@@ -345,6 +355,8 @@ class FakeContext:
 
 
 class FakeEngine:
+    device_memory_size_v2 = ACTIVATION_BYTES
+
     def __init__(self, trt, manifest, aux):
         self._trt, self._manifest, self.num_aux_streams = trt, manifest, aux
 
@@ -355,9 +367,12 @@ class FakeEngine:
 
         return SimpleNamespace(get_engine_information=tell)
 
-    def create_execution_context(self, config=None):
+    def create_execution_context(self, how):
+        """A runtime config, or the strategy itself."""
+        user_managed = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        assert getattr(how, "strategy", how) is user_managed
         self._trt.calls.append("create_execution_context")
-        self._trt.configs.append(config)
+        self._trt.configs.append(None if how is user_managed else how)
         return None if self._trt.no_context else FakeContext(self._trt, self._manifest)
 
 
@@ -372,6 +387,9 @@ class FakeTrt:
 
     class IProgressMonitor:
         pass
+
+    class ExecutionContextAllocationStrategy:
+        USER_MANAGED = object()
 
     class LayerInformationFormat:
         JSON = object()

@@ -27,9 +27,11 @@ NEEDED = {
     "OnnxParser": "parse num_errors get_error",
     "ParserError": "desc",
     "Runtime": "deserialize_cuda_engine error_recorder",
-    "ICudaEngine": "create_execution_context create_engine_inspector num_aux_streams",
+    "ICudaEngine": "create_execution_context create_engine_inspector num_aux_streams "
+    "device_memory_size_v2",
     "IExecutionContext": "execute_async_v3 set_tensor_address set_input_shape set_aux_streams "
-    "error_recorder",
+    "set_device_memory error_recorder",
+    "ExecutionContextAllocationStrategy": "USER_MANAGED",
     "EngineInspector": "get_engine_information",
     "ILogger": "log",
     "IErrorRecorder": "report_error num_errors get_error_code get_error_desc has_overflowed clear",
@@ -51,7 +53,8 @@ DETECTED = {
     "EngineValidity": "INVALID",
     "IExecutionContext": "is_stream_capturable",
     "ICudaEngine": "create_runtime_config",
-    "IRuntimeConfig": "create_runtime_cache set_runtime_cache",
+    "IRuntimeConfig": "create_runtime_cache set_runtime_cache "
+    "set_execution_context_allocation_strategy",
     "IRuntimeCache": "serialize deserialize",
 }
 

@@ -22,6 +22,7 @@ from esccs_edge.errors import InputError
 from esccs_edge.preprocess import preprocess
 from esccs_edge.trt_branch import Branch
 from esccs_edge.trt_buffers import Allocator
+from esccs_edge.trt_memory import MemoryBudget
 
 #: One float32 rounding in `physical`, one in each step of `normalize`, against float64.
 ORACLE_ATOL = 2e-5
@@ -199,7 +200,7 @@ def on_gpu(images, spec):
     channels, side = images[0].shape[0], images[0].shape[1]
     with Device.open() as device, device.active():
         module = device.module(gpu.load_fatbin())
-        make = Allocator(device)
+        make = Allocator(device, MemoryBudget())
         branch = Branch(make, spec, side * side, max_batch=len(images), mapped=False)
         size = gpu.STATS.itemsize * len(images)
         stats, rows = device.memory(size), device.pinned(size)

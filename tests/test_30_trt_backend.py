@@ -439,6 +439,9 @@ class RuntimeConfig:
         self.used = kernels
         return True
 
+    def set_execution_context_allocation_strategy(self, strategy):
+        self.strategy = strategy
+
 
 @pytest.fixture
 def rtx_machine(machine):
