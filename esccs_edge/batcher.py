@@ -73,6 +73,9 @@ class Batcher:
         self._threads: list[threading.Thread] = []
         self._queue: deque[_Request] = deque()
         self._late: list[_Request] = []  # expired, to be told so outside the lock
+        # Looking at every request costs more than all the rest of a refusal; these tell when to.
+        self._somebody_cancelled = False
+        self._next_deadline_s = math.inf
         self._lock = threading.RLock()
         self._arrived = threading.Condition(self._lock)
         self._space = threading.Condition(self._lock)
@@ -83,6 +86,21 @@ class Batcher:
     def queued(self) -> int:
         """Requests that wait now."""
         return len(self._queue)
+
+    def refuse_when_full(self) -> None:
+        """Refuse what would find no place anyway, before the price of its copy is paid.
+
+        Raises:
+            Overloaded: The queue is full.
+            ClosedError: The batcher is closed.
+        """
+        with self._lock:
+            try:
+                self._claim_place(wait=False)
+            except BaseException:
+                self._counters.submitted(1)
+                self._counters.rejected()
+                raise
 
     def put(
         self, pair: ScenePair, *, deadline_s: float = math.inf, wait: bool
@@ -111,7 +129,9 @@ class Batcher:
             request = _Request(
                 pair, Future(), now, deadline_s, ready if deadline_s > ready else now
             )
+            request.future.add_done_callback(self._note_cancelled)
             self._queue.append(request)
+            self._next_deadline_s = min(self._next_deadline_s, deadline_s)
             if len(self._queue) in (1, self._rules.max_batch) or request.ready_s == now:
                 self._arrived.notify()
         return request.future
@@ -177,8 +197,10 @@ class Batcher:
         with self._lock:
             self._arrived.wait_for(lambda: self._queue or self._closing)
             while self._queue and not self._closing:
+                if len(self._queue) >= self._rules.max_batch:
+                    break
                 rest = min(request.ready_s for request in self._queue) - time.monotonic()
-                if len(self._queue) >= self._rules.max_batch or rest <= 0:
+                if rest <= 0:
                     break
                 self._arrived.wait(rest)
             return bool(self._queue) or not self._closing
@@ -224,16 +246,27 @@ class Batcher:
         for request, answer in zip(batch, answers, strict=True):
             _resolve(request.future, answer)
 
+    def _note_cancelled(self, future: Future[Prediction]) -> None:
+        if future.cancelled():
+            self._somebody_cancelled = True
+
     def _drop_dead(self) -> None:
         """Remove requests that were cancelled or whose deadline has passed."""
         now = time.monotonic()
+        if not self._somebody_cancelled and now < self._next_deadline_s:
+            return
+        self._somebody_cancelled = False  # first: who cancels from here on sets it again
+        self._next_deadline_s = math.inf
         alive: deque[_Request] = deque()
         for request in self._queue:
             if request.future.cancelled():
                 request.future.set_running_or_notify_cancel()
                 self._counters.cancelled()
+            elif request.deadline_s <= now:
+                self._late.append(request)
             else:
-                (self._late if request.deadline_s <= now else alive).append(request)
+                self._next_deadline_s = min(self._next_deadline_s, request.deadline_s)
+                alive.append(request)
         if len(alive) < len(self._queue):
             self._queue = alive
             self._space.notify_all()

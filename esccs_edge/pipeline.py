@@ -123,6 +123,7 @@ class Pipeline:
             if not deadline_ms > 0:
                 raise InputError(f"deadline_ms is {deadline_ms}, expected a positive number")
             deadline_s = time.monotonic() + deadline_ms / 1e3
+        self._batcher.refuse_when_full()
         return self._batcher.put(_snapshot(pair), deadline_s=deadline_s, wait=False)
 
     def stream(self, items: Iterable[Item]) -> Iterator[Answer]:

@@ -108,6 +108,9 @@ def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np
         raise InputError(
             f"{name} has dtype {pixels.dtype}, expected integers (DN) or float {spec.unit}"
         )
+    flags = pixels.flags
+    if pixels.dtype == wanted and flags.c_contiguous and flags.aligned:
+        return pixels  # as nearly always; what follows costs as much as all other checks
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, then masked
         ready = np.ascontiguousarray(pixels, wanted)
     return ready if ready.flags.aligned else ready.copy()
