@@ -33,10 +33,12 @@ def footprint_of(grid: Grid) -> dict[str, Any] | None:
     """
     if grid.crs is None:
         return None
-    height, width = grid.height, grid.width
-    corners = [(0, height), (width, height), (width, 0), (0, 0), (0, height)]
+    t = grid.transform
+    left, top = t.c, t.f
+    right, bottom = t.c + t.a * grid.width, t.f + t.e * grid.height
+    corners = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
     ring = [
-        grid.transform * (a[0] + (b[0] - a[0]) * i / _PARTS, a[1] + (b[1] - a[1]) * i / _PARTS)
+        (a[0] + (b[0] - a[0]) * i / _PARTS, a[1] + (b[1] - a[1]) * i / _PARTS)
         for a, b in zip(corners, corners[1:], strict=False)
         for i in range(_PARTS)
     ]

@@ -7,6 +7,8 @@ ends the worker. Each finished scene is on disk, with its record, before the ans
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,16 +111,16 @@ class SceneWorker:
             return named_after(replace(earlier, is_earlier=True), scene)
         with open_scene(scene.optical, scene.sar, self._classifier.manifest) as reader:
             footprint = footprint_of(reader.grid)
-        folder.mkdir(parents=True, exist_ok=True)
         class_map = folder / MAP_NAME
-        summary = classify_scene(
-            self._classifier,
-            scene.optical,
-            scene.sar,
-            class_map,
-            stride=self._options.stride,
-            overwrite=True,
-        )
+        with _folder(folder):
+            summary = classify_scene(
+                self._classifier,
+                scene.optical,
+                scene.sar,
+                class_map,
+                stride=self._options.stride,
+                overwrite=True,
+            )
         record = SceneRecord(
             scene.id,
             "done",
@@ -146,6 +148,17 @@ class SceneWorker:
             name: getattr(self._options, name) for name in ("stride", "dn_offset", "sar_unit")
         }
         return {**parts, "content_sha256": content_sha256(**parts, **options)}
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make a folder; it goes again if nothing was put into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _sha256(path: Path | None) -> str | None:
