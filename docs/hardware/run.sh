@@ -59,7 +59,7 @@ with tempfile.TemporaryDirectory() as folder:
 END
 }
 
-kernel_tests="tests/test_30_cuda_owners.py tests/test_30_preprocess_gpu.py tests/test_30_trt_backend.py tests/test_30_device_pixels.py"
+kernel_tests="tests/test_30_cuda_owners.py tests/test_30_preprocess_gpu.py tests/test_30_trt_backend.py tests/test_30_device_pixels.py tests/test_30_dlpack.py"
 step machine machine
 step flavor-tensorrt flavor tensorrt
 step flavor-rtx flavor rtx
