@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from .bundle import Bundle
 from .cuda.owners import Device
 from .cuda.probe import probe_driver
 from .engine_cache import EngineCache
-from .errors import BackendError, ClosedError
+from .errors import BackendError, ClosedError, InputError
 from .manifest import Manifest
 from .preprocess_gpu import load_fatbin
 from .trt_api import (
@@ -52,10 +53,13 @@ class TrtBackend(Backend):
         cache: Where engines are kept; None is the user's cache folder.
         memory: Most device memory that all lanes may take, as a share of what is free now (up to 1)
             or in bytes; None is what ``ESCCS_GPU_MEMORY`` says, or no limit.
+        wait: How a thread waits for a batch. ``"block"`` sleeps; ``"spin"`` keeps a core busy and
+            may answer a little earlier (where cores are scarce, and on Jetson, the driver may sleep
+            all the same). None is what ``ESCCS_GPU_WAIT`` says, or ``"block"``.
         progress: Told ``(phase, steps_done, steps)`` when an engine has to be built.
 
     Raises:
-        InputError: ``memory`` is no positive number.
+        InputError: ``memory`` is no positive number, or ``wait`` no known way.
         ArtifactError: The model is missing, altered or does not fit the manifest.
         MissingDependencyError: TensorRT or a CUDA binding is not installed.
         BackendError: There is no GPU, or TensorRT cannot build or load the engine.
@@ -77,8 +81,10 @@ class TrtBackend(Backend):
         ordinal: int = 0,
         cache: EngineCache | None = None,
         memory: float | None = None,
+        wait: str | None = None,
         progress: Progress | None = None,
     ) -> None:
+        wait = _way_of_waiting(wait)
         self.max_batch = min(max_batch, manifest.batch.max)
         self._manifest = manifest
         self._model = manifest.model if precision is None else MODEL_FILES[precision]
@@ -91,7 +97,14 @@ class TrtBackend(Backend):
         try:
             with self._device.active():
                 budget = MemoryBudget(limit_of(memory, self._device.free_bytes()))
-                self._options = self._lane_options(sar_is_linear, graph_batches, budget)
+                self._options = LaneOptions(
+                    max_batch=self.max_batch,
+                    sar_is_linear=sar_is_linear,
+                    graph_batches=self._graph_batches(graph_batches),
+                    mapped=self._device.integrated,
+                    budget=budget,
+                    wait=wait,
+                )
                 source = EngineSource(bundle, onnx, manifest, self._flavor, self._device, progress)
                 engines = cache or EngineCache()
                 self._loaded = source.load(engines)
@@ -142,6 +155,7 @@ class TrtBackend(Backend):
                 "aux_streams": self._loaded.engine.num_aux_streams,
                 "copies": not self._options.mapped,
                 "graph_batches": sorted(self._options.graph_batches),
+                "wait": self._options.wait,
                 "free_device_bytes": self._device.free_bytes(),
                 "lane_device_bytes": self._options.budget.used,
                 "lane_device_bytes_limit": self._options.budget.limit,
@@ -171,23 +185,15 @@ class TrtBackend(Backend):
             self._loaded = self._jit = None
         self._device.close()
 
-    def _lane_options(
-        self, sar_is_linear: bool, graph_batches: Sequence[int] | None, budget: MemoryBudget
-    ) -> LaneOptions:
-        if graph_batches is None:
-            graph_batches = (1, self.max_batch) if self._device.driver.has_graphs else ()
-        elif graph_batches and not self._device.driver.has_graphs:
+    def _graph_batches(self, wanted: Sequence[int] | None) -> frozenset[int]:
+        if wanted is None:
+            wanted = (1, self.max_batch) if self._device.driver.has_graphs else ()
+        elif wanted and not self._device.driver.has_graphs:
             raise BackendError(
                 f"CUDA graphs were asked for, but {self._device.driver.name} has none",
                 hint="Set ESCCS_CUDA=cuda-python, or graph_batches=()",
             )
-        return LaneOptions(
-            max_batch=self.max_batch,
-            sar_is_linear=sar_is_linear,
-            graph_batches=frozenset(graph_batches),
-            mapped=self._device.integrated,
-            budget=budget,
-        )
+        return frozenset(wanted)
 
 
 class EngineSource:
@@ -244,6 +250,13 @@ class EngineSource:
         if built.timing_cache is not None:
             cache.store(timings, built.timing_cache)
         return built.plan
+
+
+def _way_of_waiting(wait: str | None) -> str:
+    chosen = wait or os.environ.get("ESCCS_GPU_WAIT") or "block"
+    if chosen not in ("block", "spin"):
+        raise InputError(f"way of waiting for the GPU is {chosen!r}, expected 'block' or 'spin'")
+    return chosen
 
 
 def _close_at_exit(backend: TrtBackend) -> None:

@@ -38,9 +38,9 @@ class Allocator:
         """Make a stream."""
         return self._keep(self.device.stream())
 
-    def event(self) -> Event:
+    def event(self, *, blocking: bool = True) -> Event:
         """Make an event."""
-        return self._keep(self.device.event())
+        return self._keep(self.device.event(blocking=blocking))
 
     def memory(self, size: int) -> DeviceMemory:
         """Allocate device memory."""

@@ -38,6 +38,7 @@ class LaneOptions:
         graph_batches: Batch sizes that are captured as a CUDA graph once they have run.
         mapped: Host memory is device memory, so nothing is copied (integrated GPUs).
         budget: Counts the device memory of all lanes.
+        wait: ``"block"`` lets the thread that waits for a batch sleep, ``"spin"`` keeps it busy.
     """
 
     max_batch: int
@@ -45,6 +46,7 @@ class LaneOptions:
     graph_batches: frozenset[int]
     mapped: bool
     budget: MemoryBudget
+    wait: str
 
 
 class TrtLane(Lane):
@@ -79,7 +81,7 @@ class TrtLane(Lane):
     def _allocate(self, manifest: Manifest, loaded: LoadedEngine) -> None:
         make, options = self._make, self._options
         self.compute = make.stream()
-        self._fork, self._done = make.event(), make.event()
+        self._fork, self._done = make.event(), make.event(blocking=options.wait == "block")
         self._aux = [make.stream() for _ in range(loaded.engine.num_aux_streams)]
         shared: dict[str, Any] = {"max_batch": options.max_batch, "mapped": options.mapped}
         self._optical = Branch(make, manifest.optical, self._pixels, **shared)

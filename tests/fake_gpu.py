@@ -67,8 +67,8 @@ class FakeStream:
 class FakeEvent:
     serials = itertools.count()  # unlike id(), never used again after the event is gone
 
-    def __init__(self, timing: bool):
-        self.serial = next(self.serials)
+    def __init__(self, timing: bool, blocking: bool):
+        self.serial, self.blocking = next(self.serials), blocking
         self.timing, self.recorded, self.capture = timing, 0, None
 
 
@@ -196,8 +196,8 @@ class FakeDriver:
     def stream_number(self, stream):
         return stream.number
 
-    def create_event(self, timing):
-        return self._new("create_event", FakeEvent(timing))
+    def create_event(self, timing, blocking):
+        return self._new("create_event", FakeEvent(timing, blocking))
 
     def destroy_event(self, event):
         self._end("destroy_event", event)

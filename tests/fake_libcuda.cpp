@@ -77,7 +77,7 @@ CALL cuStreamCreate(void **stream, unsigned flags) { return flags == 1 ? make(st
 CALL cuStreamDestroy_v2(void *stream) { return end(stream); }
 CALL cuStreamSynchronize(void *stream) { return known(stream); }
 CALL cuStreamWaitEvent(void *stream, void *event, unsigned) { return known(stream) || known(event); }
-CALL cuEventCreate(void **event, unsigned flags) { return flags == 3 || flags == 1 ? make(event, 1) : kInvalid; }
+CALL cuEventCreate(void **event, unsigned flags) { return flags < 4 ? make(event, 1) : kInvalid; }
 CALL cuEventDestroy_v2(void *event) { return end(event); }
 CALL cuEventRecord(void *event, void *stream) { return known(stream) || known(event); }
 CALL cuEventSynchronize(void *event) { return known(event); }

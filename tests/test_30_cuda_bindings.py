@@ -97,6 +97,22 @@ def test_cuda_python_asks_nvidia_for_the_words(monkeypatch):
     assert caught.value.action == "smaller-batch"
 
 
+@pytest.mark.parametrize("timing", [True, False])
+@pytest.mark.parametrize("blocking", [True, False])
+def test_flags_of_an_event_are_those_of_cuda_h(monkeypatch, timing, blocking):
+    """CU_EVENT_BLOCKING_SYNC is 1 and CU_EVENT_DISABLE_TIMING 2, with either provider."""
+    wanted = blocking * 1 + (not timing) * 2
+    module, driver = bare_pycuda()
+    monkeypatch.setattr(module.pycuda, "Event", lambda flags: flags, raising=False)
+    assert driver.create_event(timing, blocking) == wanted
+    cu = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-python")
+    from esccs_edge.cuda.cuda_python_driver import CudaPythonDriver
+
+    monkeypatch.setattr(cu, "cuEventCreate", lambda flags: (cu.CUresult.CUDA_SUCCESS, flags))
+    driver = CudaPythonDriver.__new__(CudaPythonDriver)
+    assert driver.create_event(timing, blocking) == wanted
+
+
 class PycudaErrors(Exception):
     """Base of pycuda's exceptions."""
 

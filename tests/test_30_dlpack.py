@@ -175,7 +175,7 @@ def test_lane_reads_them_after_the_producers_own_stream(monkeypatch, tmp_path, s
 
     def make_wait(stream):
         driver.push()
-        done = driver.create_event(False)
+        done = driver.create_event(timing=False, blocking=True)
         driver.record_event(done, theirs)
         driver.wait_event(driver.adopt_stream(stream), done)
         driver.live.remove(done)  # theirs, not ours

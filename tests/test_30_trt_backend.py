@@ -21,7 +21,7 @@ from esccs_edge import trt_backend
 from esccs_edge.cuda.owners import Device
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.engine_cache import EngineCache
-from esccs_edge.errors import BackendError, ClosedError, CudaError
+from esccs_edge.errors import BackendError, ClosedError, CudaError, InputError
 from esccs_edge.scene import ScenePair
 from esccs_edge.trt_api import LoadedEngine, error_log
 from esccs_edge.trt_build import BuiltPlan
@@ -157,6 +157,30 @@ def test_start_waits_for_nothing_and_finish_for_one_event_only(machine):
     assert "synchronize_event" not in log and "synchronize_stream" not in log
     lane.finish()
     assert log.count("synchronize_event") == 1 and "synchronize_stream" not in log
+    backend.close()
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+@pytest.mark.parametrize("wait", ["block", "spin"])
+def test_way_of_waiting_is_that_of_the_last_event_and_is_told(machine, monkeypatch, wait, by):
+    if by == "environment":
+        monkeypatch.setenv("ESCCS_GPU_WAIT", wait)
+    backend = machine.open(**({"wait": wait} if by == "argument" else {}))
+    lane = backend.open_lane()
+    assert backend.describe()["wait"] == wait
+    assert lane._done.handle.blocking is (wait == "block")
+    pairs = awkward_batch(machine.manifest)
+    lane.start(pairs)
+    assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs))
+    backend.close()
+
+
+def test_unknown_way_of_waiting_is_refused_before_the_gpu_is_touched(machine, monkeypatch):
+    monkeypatch.setenv("ESCCS_GPU_WAIT", "yield")
+    with pytest.raises(InputError, match="'yield', expected 'block' or 'spin'"):
+        machine.open()
+    assert machine.driver.log == [] and not machine.driver.released
+    backend = machine.open(wait="block")  # the argument counts
     backend.close()
 
 

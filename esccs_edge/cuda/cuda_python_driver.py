@@ -140,9 +140,9 @@ class CudaPythonDriver:
         """See `Driver`."""
         return int(stream)
 
-    def create_event(self, timing: bool) -> Handle:
+    def create_event(self, timing: bool, blocking: bool) -> Handle:
         """See `Driver`."""
-        flags = int(cu.CUevent_flags.CU_EVENT_BLOCKING_SYNC)
+        flags = int(cu.CUevent_flags.CU_EVENT_BLOCKING_SYNC) if blocking else 0
         if not timing:
             flags |= int(cu.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         return check("cuEventCreate", cu.cuEventCreate(flags))

@@ -93,8 +93,12 @@ class Driver(Protocol):
     def stream_number(self, stream: Handle) -> int:
         """Return the ``CUstream`` as an integer, for TensorRT."""
 
-    def create_event(self, timing: bool) -> Handle:
-        """Create an event; without timing it is cheaper. Waiting on it blocks without spinning."""
+    def create_event(self, timing: bool, blocking: bool) -> Handle:
+        """Create an event; without timing it is cheaper.
+
+        Waiting on a ``blocking`` one lets the thread sleep. On another the context's scheduling
+        flag decides: by default it spins while there are cores to spare; Jetson may sleep instead.
+        """
 
     def destroy_event(self, event: Handle) -> None:
         """Destroy an event."""

@@ -297,9 +297,10 @@ class Device:
         """Borrow a stream of another library; it is not destroyed here."""
         return Stream(self, self.driver.adopt_stream(stream), None)
 
-    def event(self, *, timing: bool = False) -> Event:
-        """Make an event."""
-        return self.own(Event, self.driver.create_event(timing), self.driver.destroy_event)
+    def event(self, *, timing: bool = False, blocking: bool = True) -> Event:
+        """Make an event; see `Driver.create_event` for what waiting on it does."""
+        handle = self.driver.create_event(timing, blocking)
+        return self.own(Event, handle, self.driver.destroy_event)
 
     def memory(self, size: int) -> DeviceMemory:
         """Allocate device memory."""

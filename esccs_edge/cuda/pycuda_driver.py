@@ -168,9 +168,9 @@ class PycudaDriver:
         """See `Driver`."""
         return int(stream.handle)
 
-    def create_event(self, timing: bool) -> Handle:
+    def create_event(self, timing: bool, blocking: bool) -> Handle:
         """See `Driver`."""
-        flags = pycuda.event_flags.BLOCKING_SYNC
+        flags = pycuda.event_flags.BLOCKING_SYNC if blocking else 0
         if not timing:
             flags |= pycuda.event_flags.DISABLE_TIMING
         with checked("cuEventCreate"):

@@ -109,7 +109,7 @@ def pairs_of(student: Bundle, count: int) -> list[ScenePair]:
 
 def switches(backend) -> dict:
     """Everything that can be set and that changes a time."""
-    return {**backend.describe(), "waiting": "blocking event", "clocks": "as found"}
+    return {**backend.describe(), "clocks": "as found"}
 
 
 def percentiles(times_ms: list[float]) -> dict[str, float]:
@@ -215,6 +215,23 @@ def test_graphs_and_plain_enqueue_side_by_side(student, open_backend, tell, grap
         lane.finish()
 
     tell(graphs=graphs, latency_ms=percentiles(latencies_ms(answer)), switches=switches(backend))
+    lane.close()
+
+
+@pytest.mark.parametrize("wait", ["block", "spin"])
+def test_sleeping_and_spinning_side_by_side(student, open_backend, tell, wait):
+    """Latency of one pair, and what it costs the CPU; nothing is asserted."""
+    backend = open_backend("fp16", wait=wait)
+    batch, lane = pairs_of(student, 1), backend.open_lane()
+
+    def answer():
+        lane.start(batch)
+        lane.finish()
+
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    found = percentiles(latencies_ms(answer))
+    share = (time.process_time() - cpu_s) / (time.perf_counter() - wall_s)
+    tell(wait=wait, latency_ms=found, busy_cores=share, switches=switches(backend))
     lane.close()
 
 
