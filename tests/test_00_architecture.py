@@ -38,6 +38,7 @@ MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
     ("esccs_edge/map_writer.py", {"numpy", "rasterio"}),
     ("esccs_edge/quicklook.py", {"numpy", "cv2", "matplotlib"}),
     ("esccs_edge/sheet.py", {"numpy", "matplotlib"}),
+    ("esccs_edge/scaling_figure.py", {"matplotlib"}),
     ("esccs_edge/pictures.py", {"numpy", "cv2", "matplotlib"}),
     ("esccs_edge/cli/demo_rasters.py", {"numpy", "click", "rasterio", "affine"}),
     ("esccs_edge/cli/inspect.py", {"numpy", "click", "onnx"}),
