@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
 from esccs_edge.errors import InputError  # noqa: E402
-from esccs_edge.training import compare as compare_module  # noqa: E402
+from esccs_edge.training import comparison_runs  # noqa: E402
 from esccs_edge.training.compare import compare  # noqa: E402
 from esccs_edge.training.comparison_figures import (  # noqa: E402
     ACCURACY_NAME,
@@ -37,26 +37,29 @@ def indexes(tmp_path_factory):
     return str(tiny_index(folder / "a", 24)), str(tiny_index(folder / "b", 24, seed=1))
 
 
-METHODS_SHOWN = ["source-only", "sar-auxiliary", "tlf-late", "esccs"]
+METHODS_SHOWN = ["source-only", "tlf-late", "sar-auxiliary", "esccs", "clear-teacher"]
 OPTIONS = options_from(tiny_document("", "", epochs=1))
 
 
 def test_tables_have_one_row_per_method_and_one_column_per_cloud_bin(indexes, tmp_path):
     found = compare(
-        *indexes, tmp_path / "out", seeds=2, methods=METHODS_SHOWN, options=OPTIONS, jobs=2
+        *indexes, tmp_path / "out", seeds=2, methods=METHODS_SHOWN[::-1], options=OPTIONS, jobs=2
     )
     with open(tmp_path / "out" / "table.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["method"] for row in rows] == METHODS_SHOWN
     assert list(rows[0]) == [
         "method", "balanced_accuracy_mean", "balanced_accuracy_sd", "oa_mean", "macro_f1_mean",
-        "ece_mean", "esccs_gain_low", "esccs_gain_high", "wall_s_mean", *CLOUD_BINS,
+        "ece_mean", "clear_sky_mean", "esccs_gain_low", "esccs_gain_high", "wall_s_mean",
+        "deployable", *CLOUD_BINS,
     ]  # fmt: skip
-    shares = ("balanced_accuracy_mean", "oa_mean", "macro_f1_mean", "ece_mean", *CLOUD_BINS)
+    shares = ("balanced_accuracy_mean", "oa_mean", "macro_f1_mean", "ece_mean", "clear_sky_mean",
+              *CLOUD_BINS)  # fmt: skip
     assert all(0 <= float(row[key]) <= 1 for row in rows for key in shares)
     low, high = (float(rows[0][f"esccs_gain_{end}"]) for end in ("low", "high"))
     assert -1 <= low <= high <= 1
-    assert rows[-1]["esccs_gain_low"] == ""
+    assert rows[3]["esccs_gain_low"] == ""
+    assert [row["deployable"] for row in rows] == ["True"] * 4 + ["False"]
     runs = json.loads((tmp_path / "out" / "runs.json").read_text())
     assert [(run["method"], run["seed"]) for run in runs] == [
         (m, s) for s in (0, 1) for m in METHODS_SHOWN
@@ -81,21 +84,21 @@ def test_recorded_answers_give_back_the_scores_of_the_run(indexes, tmp_path):
 
 
 def test_a_killed_comparison_goes_on_with_what_is_missing(indexes, tmp_path, monkeypatch):
-    killed, real = [], compare_module.judge
+    killed, real = [], RecordedAnswers.write
 
-    def judge_once(predict, parts):
+    def write_once(answers, path):
         if killed:
             raise KeyboardInterrupt
         killed.append(1)
-        return real(predict, parts)
+        real(answers, path)
 
-    monkeypatch.setattr(compare_module, "judge", judge_once)
+    monkeypatch.setattr(RecordedAnswers, "write", write_once)
     wanted = {"methods": ["source-only", "sar-auxiliary"], "options": OPTIONS}
     with pytest.raises(KeyboardInterrupt):
         compare(*indexes, tmp_path / "out", **wanted)
     first = tmp_path / "out" / "runs" / "source-only-0.json"
     before = first.stat().st_mtime_ns
-    monkeypatch.setattr(compare_module, "judge", real)
+    monkeypatch.setattr(RecordedAnswers, "write", real)
     found = compare(*indexes, tmp_path / "out", **wanted, resume=True)
     assert [row["method"] for row in found.rows] == wanted["methods"]
     assert first.stat().st_mtime_ns == before
@@ -131,7 +134,7 @@ def test_equal_methods_have_an_interval_of_zero_and_opposite_ones_mirrored_inter
 def test_a_finished_row_is_never_computed_again(indexes, tmp_path, monkeypatch):
     compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
     before = (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes()
-    monkeypatch.setattr(compare_module, "Chain", None)  # any new work would fail
+    monkeypatch.setattr(comparison_runs, "Chain", None)  # any new work would fail
     again = compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS,
                     resume=True)  # fmt: skip
     assert (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes() == before

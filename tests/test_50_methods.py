@@ -13,7 +13,7 @@ pytest.importorskip("lightning")
 
 from esccs_edge.training.chain import Chain  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
-from esccs_edge.training.judge import held_out, judge  # noqa: E402
+from esccs_edge.training.judge import gates, held_out, judge  # noqa: E402
 from esccs_edge.training.methods import METHODS  # noqa: E402
 from esccs_edge.training.methods.cycit import triplet_loss  # noqa: E402
 from esccs_edge.training.methods.fusion import FusionNet, scaled_gradient  # noqa: E402
@@ -45,8 +45,8 @@ def test_method_learns_one_epoch_and_answers_with_probabilities(chain, name):
     assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
     assert (found.probabilities >= 0).all()
     assert METHODS[name].adds
-    if METHODS[name].gate is not None:
-        gate = judge(METHODS[name].gate(chain), held_out(chain, "test")[:1]).probabilities
+    if METHODS[name].student is not None:
+        gate = judge(gates(METHODS[name].student(chain)), held_out(chain, "test")[:1]).probabilities
         assert gate.shape == (12, 2)
         assert np.allclose(gate.sum(axis=1), 1, atol=1e-5)
 

@@ -10,38 +10,30 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from esccs_edge.atomic import write_atomic
 from esccs_edge.errors import InputError
 
-from .chain import Chain
 from .comparison_figures import draw_figures
-from .comparison_table import Interval, Row, table_csv, table_md, table_row
+from .comparison_queue import Task, work_off
+from .comparison_runs import Row, RunFiles, SeedRuns
+from .comparison_summary import REFERENCE, summarize, summary_lines
+from .comparison_table import Interval, table_csv, table_md, table_row
 from .datasets import open_source
-from .judge import held_out, judge
 from .methods import METHODS
 from .metrics import CLOUD_BINS
 from .options import TrainOptions
 from .recorded_answers import RecordedAnswers
-from .samples import CloudySamples
 from .significance import Verdict, difference_interval
 from .train_test_source import TrainTestSource
-
-#: The method that the others are compared to.
-REFERENCE = "esccs"
-#: Seed, data to learn on, data to judge on, folder, methods, options.
-Work = tuple[int, str, str, Path, tuple[str, ...], TrainOptions]
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Comparison:
     """What a comparison leaves: one row per method, and where the files are.
 
     Attributes:
-        folder: Holds ``table.md``, ``table.csv``, ``runs.json`` and the pictures.
+        folder: Holds ``table.md``, ``table.csv``, ``summary.json``, ``runs.json`` and the pictures.
         rows: See `comparison_table.table_row`.
     """
 
@@ -68,7 +60,7 @@ def compare(
     resume: bool = False,
     options: TrainOptions | None = None,
 ) -> Comparison:
-    """Train and judge methods; write tables, ``runs.json`` and pictures.
+    """Train and judge methods; write tables, summary, ``runs.json`` and pictures.
 
     Args:
         train: Data set to learn on: its splits ``train`` and ``val``.
@@ -76,7 +68,7 @@ def compare(
         out: Folder for tables and checkpoints.
         methods: Names in `methods.METHODS`; None for all.
         seeds: Runs per method, with seeds ``0..seeds-1``.
-        jobs: Seeds that run at the same time, each in its own process.
+        jobs: Processes; see `comparison_queue`.
         resume: Go on in an existing folder.
         options: Networks and schedules, the same for all methods; ``data``, ``out`` and
             ``seed`` are set here.
@@ -98,90 +90,64 @@ def compare(
     used = options or TrainOptions()
     if jobs > 1 and not used.threads:
         used = used.evolve(threads=max(1, (os.cpu_count() or 1) // jobs))
-    runs = _run_all(
-        [(seed, train, test, folder, chosen, used) for seed in range(seeds)], min(jobs, seeds)
-    )
+    files = RunFiles(folder)
+    missing = {seed: files.missing(chosen, seed) for seed in range(seeds)}
+    for seed, names in missing.items():
+        print(f"seed {seed}: {len(names)} of {len(chosen)} methods to run", file=sys.stderr)
+    needs_auxiliaries = any(METHODS[name].auxiliaries for name in chosen)
+    try:
+        work_off(missing, _Worker(train, test, files, used, needs_auxiliaries), jobs)
+    finally:
+        _opened.cache_clear()
+    return _report(files, chosen, seeds)
+
+
+def _report(files: RunFiles, chosen: tuple[str, ...], seeds: int) -> Comparison:
+    """Write what the finished runs say together."""
+    folder = files.folder
+    runs = [
+        json.loads(files.record(name, seed).read_text(encoding="utf-8"))
+        for seed in range(seeds)
+        for name in chosen
+    ]
     by_method = {name: [run for run in runs if run["method"] == name] for name in chosen}
     recorded = {
-        name: [RecordedAnswers.read(_answers_path(folder, name, seed)) for seed in range(seeds)]
+        name: [RecordedAnswers.read(files.answers(name, seed)) for seed in range(seeds)]
         for name in chosen
     }
     rows = tuple(table_row(name, own, _interval(name, recorded)) for name, own in by_method.items())
     write_atomic(folder / "runs.json", json.dumps(runs, indent=2) + "\n")
     write_atomic(folder / "table.csv", table_csv(rows))
-    write_atomic(folder / "table.md", table_md(rows, seeds, {n: METHODS[n].adds for n in chosen}))
+    summary = summarize(rows, by_method)
+    write_atomic(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    table = table_md(rows, seeds, {n: METHODS[n].adds for n in chosen})
+    write_atomic(folder / "table.md", "\n".join([*summary_lines(summary), "", table]))
     draw_figures(folder, recorded, {n: _by_cloud(own) for n, own in by_method.items()})
     return Comparison(folder, rows)
 
 
-def _run_all(work: list[Work], jobs: int) -> list[Row]:
-    if jobs == 1:
-        return [run for item in work for run in _run_seed(item)]
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        return [run for part in pool.map(_run_seed, work) for run in part]
+@dataclass(frozen=True)
+class _Worker:
+    """Does tasks in whatever process; a process keeps what its last seed shares."""
+
+    train: str
+    test: str
+    files: RunFiles
+    options: TrainOptions
+    auxiliaries: bool
+
+    def __call__(self, task: Task) -> None:
+        runs = _opened(self, task.seed)
+        if task.method is None:
+            runs.share(auxiliaries=self.auxiliaries)
+        else:
+            runs.run(task.method)
 
 
-def _run_seed(work: Work) -> list[Row]:
-    """All methods of one seed, finished ones from their files."""
-    seed, train, test, folder, methods, options = work
-    paths = {name: folder / "runs" / f"{name}-{seed}.json" for name in methods}
-    missing = [name for name in methods if not paths[name].is_file()]
-    if missing:
-        print(f"seed {seed}: {len(missing)} of {len(methods)} methods to run", file=sys.stderr)
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        source = TrainTestSource(open_source(train, seed), open_source(test, seed))
-        chain = Chain(options.evolve(seed=seed), source, folder / f"seed-{seed}")
-        parts = held_out(chain, "test")
-        for name in missing:
-            run = _run(name, chain, parts, _answers_path(folder, name, seed))
-            write_atomic(paths[name], json.dumps(run, indent=2) + "\n")
-    return [json.loads(paths[name].read_text(encoding="utf-8")) for name in methods]
-
-
-def _share_parts(chain: Chain, name: str) -> float:
-    """Train or load what several methods share, and return the seconds it took.
-
-    Before the method's own time is taken, so that this does not depend on the order of methods.
-    """
-    started = time.monotonic()
-    _ = chain.teacher, chain.source_answers
-    if METHODS[name].gate is not None or name in ("g2d", "optical-auxiliary", "sar-auxiliary"):
-        _ = chain.optical_auxiliary
-    return round(time.monotonic() - started, 3)
-
-
-def _run(name: str, chain: Chain, parts: list[CloudySamples], answers_path: Path) -> Row:
-    """Train and judge one method; its answers are on disk before the run counts as finished."""
-    method = METHODS[name]
-    shared_s = _share_parts(chain, name)
-    started = time.monotonic()
-    answers = judge(method.predictor(chain), parts)
-    wall_s = round(time.monotonic() - started, 3)
-    share = judge(method.gate(chain), parts).probabilities[:, 0] if method.gate else None
-    RecordedAnswers(answers, _places(chain, parts), share).write(answers_path)
-    return {
-        "method": name,
-        "seed": chain.options.seed,
-        "adds": method.adds,
-        "deployable": method.deployable,
-        "shared_s": shared_s,
-        "wall_s": wall_s,
-        "config": chain.options.as_dict(),
-        "metrics": answers.report(),
-    }
-
-
-def _places(chain: Chain, parts: list[CloudySamples]) -> npt.NDArray[np.int64]:
-    """Number of the group of each judged pair, in the order of `judge`."""
-    number = {name: i for i, name in enumerate(sorted(set(chain.source.groups)))}
-    groups, labels = chain.source.groups, np.asarray(chain.source.labels)
-    judged = np.concatenate([part.pairs.indices for part in parts])
-    return np.array([number[groups[i]] for i in judged if labels[i] >= 0], np.int64)
-
-
-def _answers_path(folder: Path, name: str, seed: int) -> Path:
-    return folder / "runs" / f"{name}-{seed}.npz"
+@lru_cache(maxsize=1)
+def _opened(worker: _Worker, seed: int) -> SeedRuns:
+    options = worker.options.evolve(seed=seed)
+    return SeedRuns(worker.train, worker.test, worker.files, options)
 
 
 def _by_cloud(runs: list[Row]) -> npt.NDArray[np.float64]:
@@ -212,7 +178,7 @@ def _chosen(methods: Sequence[str] | None) -> tuple[str, ...]:
     names = tuple(methods or METHODS)
     if unknown := [name for name in names if name not in METHODS]:
         raise InputError(f"method is {unknown[0]!r}, expected among {', '.join(METHODS)}")
-    return tuple(dict.fromkeys(names))
+    return tuple(name for name in METHODS if name in names)
 
 
 def _check_folder(folder: Path, plan: dict[str, Any], resume: bool) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from esccs_edge.errors import InputError
+from esccs_edge.postprocess import softmax
 
 from .chain import Chain
 from .metrics import CLOUD_BINS, bin_range, scores_by_cloud
 from .recorded_covers import recorded_covers
 from .samples import CloudySamples, Degradation
 from .steps.step import Batch
+from .temperature import fit_temperature
 
 BATCH_SIZE = 64
 #: Batch -> probabilities ``(N, K)``.
@@ -41,6 +43,18 @@ class Answers:
     labels: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
     cover: npt.NDArray[np.float64]
+
+    def temperature(self) -> float:
+        """Return the temperature under which the confidence fits the labels best."""
+        return fit_temperature(self._logarithm(), self.labels)
+
+    def tempered(self, temperature: float) -> Answers:
+        """Return the answers with their confidence changed by a temperature."""
+        return replace(self, probabilities=softmax(self._logarithm(), temperature))
+
+    def _logarithm(self) -> npt.NDArray[np.float64]:
+        logarithm: npt.NDArray[np.float64] = np.log(np.maximum(self.probabilities, 1e-30))
+        return logarithm
 
     def report(self) -> dict[str, Any]:
         """Return ``{overall, by_cloud}``; see `metrics.scores_by_cloud`."""
@@ -64,6 +78,12 @@ def held_out(chain: Chain, split: str, *, clear: bool = False) -> list[CloudySam
         chain.samples(Degradation(cover=bin_range(position), textures=chain.textures), split)
         for position in range(len(CLOUD_BINS))
     ]
+
+
+def has_labels(chain: Chain, split: str) -> bool:
+    """Say whether a split holds a pair that can be judged."""
+    chosen = np.asarray(chain.source.splits) == split
+    return bool((np.asarray(chain.source.labels)[chosen] >= 0).any())
 
 
 def batches(samples: CloudySamples) -> Iterator[Batch]:

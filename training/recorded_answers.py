@@ -12,6 +12,7 @@ import numpy.typing as npt
 from esccs_edge.atomic import atomic_path
 
 from .judge import Answers
+from .metrics import CLOUD_BINS, cloud_bin
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,19 @@ class RecordedAnswers:
             share = stored["optical_share"] if "optical_share" in stored.files else None
             places = stored["places"].astype(np.int64)
         return cls(answers, places, None if share is None else share.astype(np.float64))
+
+
+def by_bin(values: npt.NDArray[np.float64], cover: npt.NDArray[np.float64]) -> list[float | None]:
+    """Mean of values per cloud bin; None where no pair falls in. NaN covers do not count."""
+    place = np.array([-1 if np.isnan(c) else cloud_bin(c) for c in cover])
+    parts = [values[place == position] for position in range(len(CLOUD_BINS))]
+    return [float(part.mean()) if len(part) else None for part in parts]
+
+
+def rank_correlation(by_cloud: list[float | None]) -> float | None:
+    """Spearman's correlation of a value with the cloud bin; None if there are fewer than three."""
+    known = np.array([value for value in by_cloud if value is not None])
+    if len(known) < 3:
+        return None
+    ranks = known.argsort().argsort()
+    return float(np.corrcoef(ranks, np.arange(len(known)))[0, 1])

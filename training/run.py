@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
@@ -21,15 +18,13 @@ from esccs_edge.atomic import write_atomic
 from esccs_edge.bundle import MANIFEST_NAME, Bundle
 from esccs_edge.errors import InputError
 from esccs_edge.manifest import Manifest
-from esccs_edge.postprocess import softmax
 
 from .chain import Chain
 from .datasets import open_source
 from .heldout import write_heldout
-from .judge import Answers, bimodal, held_out, judge, unimodal
+from .judge import bimodal, has_labels, held_out, judge, unimodal
 from .options import TrainOptions
 from .provenance import provenance
-from .temperature import fit_temperature
 
 OPTIONS_NAME = "options.json"
 METRICS_NAME = "metrics.json"
@@ -94,12 +89,11 @@ def measure(chain: Chain) -> tuple[dict[str, Any], float]:
     temperature = 1.0
     metrics: dict[str, Any] = {"pseudo_labels": chain.pseudo_labels[1]}
     for split in ("val", "test"):
-        if not _has_labels(chain, split):
+        if not has_labels(chain, split):
             continue
         if split == "val":
             both = [*held_out(chain, split, clear=True), *held_out(chain, split)]
-            answers = judge(bimodal(chain.student), both)
-            temperature = fit_temperature(_logarithm(answers), answers.labels)
+            temperature = judge(bimodal(chain.student), both).temperature()
         metrics[split] = _judge_all(chain, split, temperature)
     return metrics, temperature
 
@@ -124,20 +118,9 @@ def _judge_all(chain: Chain, split: str, temperature: float) -> dict[str, Any]:
     for name, (predict, parts) in asked.items():
         answers = judge(predict, parts)
         if name.startswith("student"):
-            tempered = softmax(_logarithm(answers), temperature)
-            answers = replace(answers, probabilities=tempered)
+            answers = answers.tempered(temperature)
         reports[name] = answers.report()
     return reports
-
-
-def _logarithm(answers: Answers) -> npt.NDArray[np.float64]:
-    logarithm: npt.NDArray[np.float64] = np.log(np.maximum(answers.probabilities, 1e-30))
-    return logarithm
-
-
-def _has_labels(chain: Chain, split: str) -> bool:
-    chosen = np.asarray(chain.source.splits) == split
-    return bool((np.asarray(chain.source.labels)[chosen] >= 0).any())
 
 
 def _options_text(options: TrainOptions) -> str:

@@ -25,6 +25,7 @@ from . import (
     ttl,
     upper_bounds,
 )
+from .cloud_aware import cloud_aware
 from .method import Method
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -44,6 +45,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "modality-valuation": modality_valuation.METHOD,
         "qmf": qmf.METHOD,
         "g2d": g2d.METHOD,
+        "kd-s-cloud-aware": cloud_aware(kd_s.METHOD),
+        "ttl-cloud-aware": cloud_aware(ttl.METHOD),
+        "kdhn-cloud-aware": cloud_aware(kdhn.METHOD),
+        "tlf-middle-cloud-aware": cloud_aware(tlf.MIDDLE),
+        "qmf-cloud-aware": cloud_aware(qmf.METHOD),
         "optical-auxiliary": optical_auxiliary.METHOD,
         "sar-auxiliary": sar_auxiliary.METHOD,
         "esccs-plain": esccs_variants.PLAIN,
@@ -56,3 +62,20 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "clear-teacher": upper_bounds.CLEAR_TEACHER,
     }
 )
+
+#: Kind of row -> its methods. The others are the reference, its two halves and the bounds.
+FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "compared in the paper": (
+            "kd-s", "spl", "ttl", "cycit", "kdhn", "tlf-early", "tlf-middle", "tlf-late", "gdl",
+        ),
+        "newer work": ("ogm-ge", "mmpareto", "modality-valuation", "qmf", "g2d"),
+        "with the cloud estimate": (
+            "kd-s-cloud-aware", "ttl-cloud-aware", "kdhn-cloud-aware", "tlf-middle-cloud-aware",
+            "qmf-cloud-aware",
+        ),
+        "ESCCS with a change": (
+            "esccs-plain", "esccs-no-irm", "esccs-no-gate", "esccs-ogm", "esccs-power-floor",
+        ),
+    }
+)  # fmt: skip

@@ -6,16 +6,14 @@ Two sub-tasks and the place of IRM follow the paper; formulas, reliability and g
 
 from __future__ import annotations
 
+from torch import nn
+
 from ..chain import Chain
-from ..judge import Predictor, bimodal, gates
-from .method import Method
+from .method import gated
 
 
-def _predictor(chain: Chain) -> Predictor:
-    """Answer from both modalities."""
-    return bimodal(chain.student)
+def _student(chain: Chain) -> nn.Module:
+    return chain.student
 
 
-METHOD = Method(
-    _predictor, "two auxiliaries, IRM, supervised gate", gate=lambda chain: gates(chain.student)
-)
+METHOD = gated(_student, "two auxiliaries, IRM, supervised gate")

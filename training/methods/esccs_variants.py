@@ -14,10 +14,9 @@ from torch import nn
 
 from ..chain import Chain
 from ..fit import fit
-from ..judge import Predictor, bimodal, gates
 from ..options import TrainOptions
 from ..steps.student import StudentStep
-from .method import Method
+from .method import Method, gated
 
 #: Clear shares below any real one: the source model is believed everywhere.
 ALWAYS_BELIEVED = (-2.0, -1.0)
@@ -31,13 +30,13 @@ def changed(name: str, adds: str, irm: dict[str, Any] | None = None, **student: 
         part = replace(part, irm=replace(part.irm, **(irm or {})), **student)
         return _student(chain, name, chain.options.evolve(student=part))
 
-    return Method(lambda c: bimodal(net(c)), adds, gate=lambda c: gates(net(c)))
+    return gated(net, adds)
 
 
 def plain_chain(chain: Chain) -> Chain:
     """Return a chain that shares the source model and never asks for reliability."""
     options = chain.options
-    distillation = replace(options.distillation, reliable_clear_share=ALWAYS_BELIEVED)
+    distillation = replace(options.distillation, reliable_clear_share=ALWAYS_BELIEVED, views="each")
     plain = options.evolve(
         distillation=distillation, student=replace(options.student, gate_weight=0.0)
     )
@@ -47,7 +46,7 @@ def plain_chain(chain: Chain) -> Chain:
 
 
 def _student(chain: Chain, name: str, options: TrainOptions) -> nn.Module:
-    taught_by = chain.teacher, chain.optical_auxiliary, chain.sar_auxiliary
+    taught_by = chain.source_view, chain.optical_auxiliary, chain.sar_auxiliary
     chain.seed_weights("student")  # the same start as ESCCS itself
     channels = len(chain.optical_spec.channels), len(chain.sar_spec.channels)
     step = StudentStep(channels, chain.label_weights(), options, *taught_by)
@@ -55,12 +54,8 @@ def _student(chain: Chain, name: str, options: TrainOptions) -> nn.Module:
     return fit(step, chain.cloudy_samples(options.student.drop_share), chain.folder)
 
 
-def _plain(chain: Chain) -> Predictor:
-    return bimodal(plain_chain(chain).student)
-
-
-def _plain_gates(chain: Chain) -> Predictor:
-    return gates(plain_chain(chain).student)
+def _plain(chain: Chain) -> nn.Module:
+    return plain_chain(chain).student
 
 
 NO_IRM = changed("esccs-no-irm", "ESCCS, all weights 1", {"variant": "power", "beta": 0.0})
@@ -69,4 +64,4 @@ FLOOR = changed(
     "esccs-power-floor", "ESCCS, IRM with a certainty floor", {"variant": "power+floor"}
 )
 NO_GATE = changed("esccs-no-gate", "ESCCS, gate not supervised", gate_weight=0.0)
-PLAIN = Method(_plain, "two-step as the paper draws it, no reliability", gate=_plain_gates)
+PLAIN = gated(_plain, "two-step as the paper draws it, no reliability", auxiliaries=False)

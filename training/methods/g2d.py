@@ -56,4 +56,4 @@ def _predictor(chain: Chain) -> Predictor:
     return fusion_predictor(G2dStep(chain), chain)
 
 
-METHOD = Method(_predictor, "a SAR branch, both auxiliaries of ESCCS as teachers")
+METHOD = Method(_predictor, "a SAR branch, both auxiliaries of ESCCS as teachers", auxiliaries=True)

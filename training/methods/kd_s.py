@@ -21,9 +21,10 @@ class KdStep(MethodStep):
     def method_loss(self, batch: Batch) -> Tensor:
         """``T^2 KL`` to the source model, over the images that are there."""
         temperature = self.options.distillation.temperature
-        target = soften(self.taught(batch).logits, temperature)
+        taught = self.taught(batch)
+        target = soften(taught.logits, temperature)
         losses = distillation_loss(target, self.net(batch["optical"]), temperature)
-        return masked_mean(losses, batch["availability"][:, 0] > 0)
+        return masked_mean(losses, taught.kept & (batch["availability"][:, 0] > 0))
 
 
 def _predictor(chain: Chain) -> Predictor:

@@ -35,7 +35,7 @@ class KdhnStep(FusionStep):
         if self.current_epoch < FIRST_ROUND * self.schedule.epochs:
             return taught
         own = self.average.eval()(batch).logits
-        return self.judged(merged_logits(taught.logits, own))
+        return self.judged(merged_logits(taught.logits, own), taught.reliability)
 
 
 def merged_logits(source: Tensor, own: Tensor) -> Tensor:

@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from ..augment import augmented
 from ..chain import Chain
 from ..fit import fit
-from ..judge import Predictor
+from ..judge import Predictor, bimodal
 from ..losses import distillation_loss, label_loss, soften
 from ..networks import UnimodalNet
 from ..options import Schedule
 from ..pseudo_labels import PseudoLabelFilter
+from ..reliability import source_reliability
 from ..samples import CloudySamples
+from ..steps.source_view import SourceAnswer
 from ..steps.step import Batch, Step, masked_mean
+from .cloud_estimate import CloudAwareChain
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,21 @@ class Method:
     Attributes:
         predictor: Trains what is missing and returns how to ask it.
         adds: What it adds to the source model, for the table.
-        gate: How to ask for the modality weights ``(N, 2)``, if the network has any.
+        student: Trains what is missing and returns the network, if it has a gate.
+        auxiliaries: Asks the auxiliaries of ESCCS, which are then trained before its own time runs.
         deployable: False for an upper bound, which sees what the target does not offer.
     """
 
     predictor: Callable[[Chain], Predictor]
     adds: str
-    gate: Callable[[Chain], Predictor] | None = None
+    student: Callable[[Chain], nn.Module] | None = None
+    auxiliaries: bool = False
     deployable: bool = True
+
+
+def gated(student: Callable[[Chain], nn.Module], adds: str, *, auxiliaries: bool = True) -> Method:
+    """Return the row of a network with two inputs and a gate."""
+    return Method(lambda chain: bimodal(student(chain)), adds, student, auxiliaries)
 
 
 @dataclass(frozen=True)
@@ -48,12 +58,14 @@ class Taught:
     Attributes:
         logits: ``(N, K)``.
         answer: ``(N,)`` most likely class.
-        kept: ``(N,)`` bool; passes the confidence filter.
+        kept: ``(N,)`` bool; passes the filter of the step.
+        reliability: ``(N,)`` belief in the answers; 1 where a method has no cloud estimate.
     """
 
     logits: Tensor
     answer: Tensor
     kept: Tensor
+    reliability: Tensor
 
 
 class MethodStep(Step):
@@ -74,6 +86,10 @@ class MethodStep(Step):
         super().__init__(net, schedule or chain.options.student.schedule, name, chain.options.seed)
         self.options = chain.options
         self.filter: PseudoLabelFilter | None = None
+        self.knows_clouds = isinstance(chain, CloudAwareChain)
+        if self.knows_clouds:
+            self.filter = chain.pseudo_labels[0]
+            frozen["source"] = chain.source_view
         self.keep_frozen(**frozen)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -87,17 +103,27 @@ class MethodStep(Step):
         raise NotImplementedError
 
     @torch.no_grad()
-    def taught(self, batch: Batch, net: str = "teacher", view: str = "optical") -> Taught:
-        """Ask a frozen network about a view of the batch."""
-        return self.judged(self.frozen(net)(batch[view]))
+    def taught(self, batch: Batch) -> Taught:
+        """Ask the source model about the cloudy images of a batch."""
+        if self.knows_clouds:
+            answer: SourceAnswer = self.frozen("source")(batch)
+            return self.judged(answer.logits, answer.reliability)
+        return self.judged(self.frozen("teacher")(batch["optical"]), self.reliability(batch))
 
-    def judged(self, logits: Tensor) -> Taught:
+    def reliability(self, batch: Batch) -> Tensor:
+        """Belief in what an optical image of the batch shows, ``(N,)``; 1 without the estimate."""
+        if not self.knows_clouds:
+            return torch.ones_like(batch["reliability"])
+        span = self.options.distillation.reliable_clear_share
+        return source_reliability(batch["reliability"], *span) * (batch["availability"][:, 0] > 0)
+
+    def judged(self, logits: Tensor, reliability: Tensor) -> Taught:
         """Say which answers pass the filter; all do where the step has none."""
         probabilities = soften(logits)
         kept = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
         if self.filter is not None:
-            kept = self.filter.keep(probabilities, torch.ones_like(probabilities[:, 0]))
-        return Taught(logits, probabilities.argmax(dim=1), kept)
+            kept = self.filter.keep(probabilities, reliability)
+        return Taught(logits, probabilities.argmax(dim=1), kept, reliability)
 
     def imitation(self, logits: Tensor, taught: Taught) -> Tensor:
         """Distillation of the kept answers, the teaching loss that all fusion methods share."""
@@ -117,7 +143,12 @@ def trained(step: MethodStep, chain: Chain, samples: CloudySamples | None = None
 
 
 def confidence_filter(chain: Chain) -> PseudoLabelFilter:
-    """Fit the filter of KDHN: by the source model's logits alone, blind to clouds."""
+    """Fit the filter of KDHN: by the source model's logits alone, blind to clouds.
+
+    With the cloud estimate the filter is that of ESCCS.
+    """
+    if isinstance(chain, CloudAwareChain):
+        return chain.pseudo_labels[0]
     probabilities, _, _ = chain.source_answers
     believed = torch.ones_like(probabilities[:, 0])
     return PseudoLabelFilter.fit(probabilities, believed, chain.options.auxiliary.filter)
@@ -130,4 +161,7 @@ def unimodal_net(chain: Chain, name: str, modality: str, channels: int | None = 
     branch = part.optical if modality == "optical" else part.sar
     chain.seed_weights(name)
     count = len(spec.channels) if channels is None else channels
-    return UnimodalNet(count, len(chain.source.classes), branch, part.dropout)
+    net = UnimodalNet(count, len(chain.source.classes), branch, part.dropout)
+    if chain.options.warm_start and modality == "optical" and channels is None:
+        net.load_state_dict(chain.teacher.state_dict())
+    return net

@@ -15,4 +15,4 @@ def _predictor(chain: Chain) -> Predictor:
     return unimodal(chain.optical_auxiliary, "optical")
 
 
-METHOD = Method(_predictor, "the optical half of ESCCS")
+METHOD = Method(_predictor, "the optical half of ESCCS", auxiliaries=True)

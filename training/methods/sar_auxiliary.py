@@ -15,4 +15,4 @@ def _predictor(chain: Chain) -> Predictor:
     return unimodal(chain.sar_auxiliary, "sar")
 
 
-METHOD = Method(_predictor, "the SAR half of ESCCS")
+METHOD = Method(_predictor, "the SAR half of ESCCS", auxiliaries=True)

@@ -33,7 +33,7 @@ class HopStep(MethodStep):
         view = "clear" if self.hop < 3 else "optical"
         before = batch[view] if self.hop == 1 else seen(batch[view], speckled=self.hop == 3)
         with torch.no_grad():
-            taught = self.judged(self.frozen("before")(before))
+            taught = self.judged(self.frozen("before")(before), self.reliability(batch))
         after = batch["sar"] if self.hop == 3 else seen(batch[view], speckled=self.hop == 2)
         return self.imitation(self.net(after), taught)
 

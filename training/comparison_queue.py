@@ -1,0 +1,116 @@
+"""Spread the runs of a comparison over processes, each with as few seeds as can be.
+
+A seed's shared networks come first, then its methods, one at a time. A process stays on its seed
+while there is work, takes a new seed next, and helps with another's when there is none left. So
+no core waits for the last seed, and data are read and clouds drawn about once per seed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work.
+
+    Attributes:
+        seed: Of the run.
+        method: What to run; None for the networks that the seed's methods share.
+    """
+
+    seed: int
+    method: str | None
+
+
+class Queue:
+    """What is left to do, in a good order.
+
+    Args:
+        missing: Seed -> methods to run.
+    """
+
+    def __init__(self, missing: Mapping[int, Sequence[str]]) -> None:
+        self._waiting = {seed: list(names) for seed, names in missing.items() if names}
+        self._ready: dict[int, list[str]] = {}
+
+    def take(self, last: int | None = None) -> Task | None:
+        """Return the next task for a process that last worked on a seed; None: nothing for now."""
+        if last is not None and self._ready.get(last):
+            return Task(last, self._ready[last].pop(0))
+        for seed in self._waiting:
+            if seed not in self._ready:
+                self._ready[seed] = []  # nothing yet: its shared networks come first
+                return Task(seed, None)
+        left = [seed for seed, names in self._ready.items() if names]
+        if not left:
+            return None
+        longest = max(left, key=lambda seed: len(self._ready[seed]))
+        return Task(longest, self._ready[longest].pop(0))
+
+    def finish(self, task: Task) -> None:
+        """Say that a task is done: the methods of a seed may run once its networks are there."""
+        if task.method is None:
+            self._ready[task.seed] = self._waiting[task.seed]
+
+
+def work_off(missing: Mapping[int, Sequence[str]], work: Callable[[Task], None], jobs: int) -> None:
+    """Do all tasks: here if ``jobs`` is 1, else in that many processes.
+
+    Args:
+        missing: Seed -> methods to run.
+        work: Does one task; picklable.
+        jobs: Number of processes.
+    """
+    queue = Queue(missing)
+    if jobs == 1:
+        last = None
+        while (task := queue.take(last)) is not None:
+            work(task)
+            queue.finish(task)
+            last = task.seed
+        return
+    with ExitStack() as stack:
+        lanes = [
+            stack.enter_context(
+                ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent)
+            )
+            for _ in range(jobs)
+        ]
+        _spread(queue, work, lanes)
+
+
+def _spread(
+    queue: Queue, work: Callable[[Task], None], lanes: Sequence[ProcessPoolExecutor]
+) -> None:
+    last: dict[int, int | None] = dict.fromkeys(range(len(lanes)))
+    running: dict[Future[None], tuple[int, Task]] = {}
+    while True:
+        for lane in sorted(last.keys() - {lane for lane, _ in running.values()}):
+            if (task := queue.take(last[lane])) is not None:
+                running[lanes[lane].submit(work, task)] = lane, task
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            lane, task = running.pop(future)
+            future.result()
+            queue.finish(task)
+            last[lane] = task.seed
+
+
+def _end_with_parent() -> None:
+    """Let a process end when the comparison was killed, instead of waiting for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

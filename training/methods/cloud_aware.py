@@ -1,0 +1,23 @@
+"""Compared methods with the cloud estimate of ESCCS; not from any paper, all our choice.
+
+They say how much of a lead of ESCCS comes from the estimate and how much from its two steps. See
+`training.methods.cloud_estimate` for what changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..chain import Chain
+from ..judge import Predictor
+from .cloud_estimate import CloudAwareChain
+from .method import Method
+
+
+def cloud_aware(method: Method) -> Method:
+    """Return the method, taught only where the filter of ESCCS keeps an answer."""
+
+    def predictor(chain: Chain) -> Predictor:
+        return method.predictor(CloudAwareChain(chain))
+
+    return replace(method, predictor=predictor, adds=f"{method.adds}; the cloud estimate of ESCCS")
