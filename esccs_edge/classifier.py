@@ -178,8 +178,12 @@ class Classifier:
         )
 
     def warmup(self) -> None:
-        """Run the smallest and the largest batch once, so that later calls find all prepared."""
-        for pairs in {1, self._backend.max_batch}:
+        """Run every batch size once, so that later calls find all prepared.
+
+        The queue makes batches of any size, and a backend prepares itself for each when it first
+        meets it, which takes many times as long as to run it.
+        """
+        for pairs in range(1, self._backend.max_batch + 1):
             for answer in self._pipeline.run([self._golden] * pairs):
                 _raised(answer)
 

@@ -23,7 +23,7 @@ from .bundle import Bundle
 from .classifier import Classifier
 from .errors import Overloaded
 from .random_pairs import random_pairs
-from .scaling import PAIRS, Progress, no_progress, percentiles_ms, warm_every_batch
+from .scaling import PAIRS, Progress, no_progress, percentiles_ms
 from .scene import Prediction, ScenePair
 
 #: Offered load in multiples of the capacity.
@@ -115,7 +115,7 @@ def overload(
         bundle, "cpu", max_batch=MAX_BATCH, lanes=LANES, queue_size=queue_size
     ) as classifier:
         pairs = random_pairs(classifier.manifest, PAIRS)
-        warm_every_batch(classifier, pairs)
+        classifier.warmup()
         for seed in range(rounds):
             progress(next(steps), total)
             capacity = _capacity(classifier, pairs, queue_size // 2, seconds)

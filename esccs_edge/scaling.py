@@ -99,7 +99,7 @@ def scale_callers(
     for count in threads:
         with Classifier(bundle, "cpu", threads=count) as classifier:
             pairs = random_pairs(classifier.manifest, PAIRS)
-            warm_every_batch(classifier, pairs)
+            classifier.warmup()
             for number in callers:
                 progress(len(rows), len(threads) * len(callers))
                 rows.append(_call_at_once(classifier, pairs, count, number, seconds))
@@ -132,13 +132,6 @@ def scale_batches(
             rows.append(BatchRow(batch, batch * len(times_s) / sum(times_s), p50, p99))
     progress(len(rows), len(rows))
     return rows
-
-
-def warm_every_batch(classifier: Classifier, pairs: Sequence[ScenePair]) -> None:
-    """Run every batch size the queue can make once; the network prepares itself for each."""
-    for batch in range(1, classifier.health()["backend"]["max_batch"] + 1):
-        some = [pairs[number % len(pairs)] for number in range(batch)]
-        classifier.classify_batch([pair.optical for pair in some], [pair.sar for pair in some])
 
 
 def percentiles_ms(times_s: Sequence[float]) -> tuple[float, float]:
