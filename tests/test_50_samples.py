@@ -191,3 +191,13 @@ def test_ombria_pictures_get_a_contract_of_their_own(sample_data):
     assert item["optical"].shape == (3, 64, 64) and item["sar"].shape == (1, 64, 64)
     assert float(item["cover"]) == pytest.approx(0.5, abs=0.01)
     assert item["availability"].tolist() == [1.0, 1.0]
+
+
+def test_draws_repeat_after_their_number_and_are_kept(source, specs):
+    fresh = CloudySamples(source, "train", *specs, Degradation(), seed=3)
+    kept = CloudySamples(source, "train", *specs, Degradation(), seed=3, draws=2)
+    for epoch in (0, 1, 2, 3):
+        kept.set_epoch(epoch)
+        fresh.set_epoch(epoch % 2)
+        assert torch.equal(kept[1]["optical"], fresh[1]["optical"])
+    assert kept[1] is kept[1]

@@ -19,7 +19,7 @@ from esccs_edge.pairs import read_index  # noqa: E402
 from esccs_edge.training.chain import Chain  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
 from esccs_edge.training.metrics import CLOUD_BINS, cloud_bin  # noqa: E402
-from esccs_edge.training.networks import StudentNet  # noqa: E402
+from esccs_edge.training.networks import StudentNet, UnimodalNet  # noqa: E402
 from esccs_edge.training.options import (  # noqa: E402
     Branch,
     TrainOptions,
@@ -27,6 +27,7 @@ from esccs_edge.training.options import (  # noqa: E402
     read_options,
 )
 from esccs_edge.training.run import train  # noqa: E402
+from esccs_edge.training.steps.source_view import AllViews, EachView  # noqa: E402
 from esccs_edge.training.steps.student import StudentStep  # noqa: E402
 from esccs_edge.training.steps.teacher import TeacherStep  # noqa: E402
 
@@ -188,6 +189,48 @@ def test_the_frozen_networks_stay_as_they_are_while_the_student_learns(data, tmp
             assert torch.equal(value, state[name]), name
 
 
+def test_all_views_answer_with_the_reliable_ones_whatever_the_batch_shows():
+    options = options_from({"distillation": {"reliable_clear_share": [0.0, 1.0]}}).distillation
+    each = EachView(torch.nn.Flatten(), options)  # the "images" are the logits
+
+    def view(place, logits, clear_share, present=1.0):
+        return {
+            "optical": torch.tensor([logits]).reshape(1, 2, 1, 1),
+            "availability": torch.tensor([[present, 1.0]]),
+            "reliability": torch.tensor([clear_share]),
+            "index": torch.tensor([place]),
+        }
+
+    sure, other = [0.0, 20.0], [20.0, 0.0]
+    views = [view(0, sure, 0.9), view(0, other, 0.1), view(2, sure, 0.9, present=0.0)]
+    source = AllViews(each, views, count=3)
+    answer = source(view(0, other, 0.0))
+    assert torch.softmax(answer.logits, 1)[0].tolist() == pytest.approx([0.1, 0.9], abs=1e-4)
+    assert answer.reliability.item() == pytest.approx(0.9)
+    nothing = source(view(2, sure, 0.9))
+    assert nothing.reliability.item() == 0
+    assert torch.softmax(nothing.logits, 1)[0].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_warm_started_student_begins_as_the_mean_of_its_auxiliaries():
+    size = Branch(width=4, blocks=(1, 1))
+    optical, sar = (UnimodalNet(c, 3, size).eval() for c in (5, 2))
+    student = StudentNet(5, 2, 3, size, size).eval()
+    student.start_from(optical, sar)
+    images = torch.randn(4, 5, 16, 16), torch.randn(4, 2, 16, 16)
+    logits, gate = student(*images, torch.ones(4, 2))
+    alone = optical(images[0]) - optical.head.bias, sar(images[1]) - sar.head.bias
+    bias = (optical.head.bias + sar.head.bias) / 2
+    expected = gate[:, :1] * alone[0] + gate[:, 1:] * alone[1] + bias
+    torch.testing.assert_close(logits, expected)
+
+
+def test_a_warm_start_needs_networks_of_one_size():
+    document = {"warm_start": True, "student": {"optical": {"width": 8}}}
+    with pytest.raises(InputError, match="warm_start needs"):
+        options_from(document)
+
+
 @pytest.mark.parametrize("view", ["clear", "cloudy"])
 @pytest.mark.parametrize("variant", ["ogm", "power", "power+floor"])
 def test_every_protocol_gives_finite_losses_and_gradients(data, tmp_path, view, variant):
@@ -199,14 +242,15 @@ def test_every_protocol_gives_finite_losses_and_gradients(data, tmp_path, view, 
     chain = Chain(options, open_source(options.data), tmp_path / "run")
     nets = [torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
                                 torch.nn.Linear(c, 3)) for c in (13, 13, 2)]  # fmt: skip
-    step = StudentStep((13, 2), torch.ones(3), options, *nets)
+    source = EachView(nets[0], options.distillation)
+    step = StudentStep((13, 2), torch.ones(3), options, source, *nets[1:])
     samples = chain.samples(chain._cloudy(drop_share=0.5))
     batch = torch.utils.data.default_collate([samples[i] for i in range(len(samples))])
     loss, logged = step.loss(batch)
     loss.backward()
     assert all(torch.isfinite(value).all() for value in logged.values())
     assert all(torch.isfinite(p.grad).all() for p in step.net.parameters() if p.grad is not None)
-    assert all(p.grad is None for name in ("teacher", "optical", "sar")
+    assert all(p.grad is None for name in ("source", "optical", "sar")
                for p in step.frozen(name).parameters())  # fmt: skip
 
 

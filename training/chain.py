@@ -6,9 +6,11 @@ trains its step, goes on where it stopped, or loads it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +23,14 @@ from esccs_edge.manifest import ModalitySpec
 from .datasets import PairSource
 from .fit import class_weights, fit
 from .losses import soften
+from .networks import UnimodalNet
 from .options import TrainOptions
 from .pseudo_labels import PseudoLabelFilter, filter_report
 from .samples import CloudySamples, Degradation, modality_specs
 from .simulate.textures import CloudTextures
 from .steps.auxiliary import OpticalAuxiliaryStep, SarAuxiliaryStep
-from .steps.source_view import ask_source
-from .steps.step import epoch_seed
+from .steps.source_view import AllViews, EachView
+from .steps.step import Batch, epoch_seed
 from .steps.student import StudentStep
 from .steps.teacher import TeacherStep
 from .transfer_parts import source_and_target
@@ -62,38 +65,41 @@ class Chain:
         self._kept: dict[tuple[PairSource, str, Degradation], CloudySamples] = {}
 
     @cached_property
-    def teacher(self) -> nn.Module:
+    def teacher(self) -> UnimodalNet:
         """The source model."""
         self.seed_weights("teacher")
         step = TeacherStep(len(self.optical_spec.channels), self.label_weights(), self.options)
-        return fit(step, self.source_samples(Degradation(cover=0.0, augment=True)), self.folder)
+        clear = self.source_samples(Degradation(cover=0.0, augment=True))
+        return cast(UnimodalNet, fit(step, clear, self.folder))
 
     @cached_property
-    def sar_auxiliary(self) -> nn.Module:
+    def sar_auxiliary(self) -> UnimodalNet:
         """The auxiliary that sees SAR only."""
-        teacher, pseudo_labels = self.teacher, self.pseudo_labels[0]
+        source_view, pseudo_labels = self.source_view, self.pseudo_labels[0]
         self.seed_weights("sar-auxiliary")
         step = SarAuxiliaryStep(
-            len(self.sar_spec.channels), self.label_weights(), self.options, teacher,
+            len(self.sar_spec.channels), self.label_weights(), self.options, source_view,
             pseudo_labels,
         )  # fmt: skip
-        return fit(step, self.samples(self._cloudy()), self.folder)
+        return cast(UnimodalNet, fit(step, self.cloudy_samples(), self.folder))
 
     @cached_property
-    def optical_auxiliary(self) -> nn.Module:
+    def optical_auxiliary(self) -> UnimodalNet:
         """The auxiliary that sees cloudy optical images only."""
-        teacher, sar_auxiliary = self.teacher, self.sar_auxiliary
+        source_view, sar_auxiliary = self.source_view, self.sar_auxiliary
         self.seed_weights("optical-auxiliary")
         step = OpticalAuxiliaryStep(
-            len(self.optical_spec.channels), self.label_weights(), self.options, teacher,
+            len(self.optical_spec.channels), self.label_weights(), self.options, source_view,
             sar_auxiliary,
         )  # fmt: skip
-        return fit(step, self.samples(self._cloudy()), self.folder)
+        if self.options.warm_start:
+            step.start_at(self.teacher)
+        return cast(UnimodalNet, fit(step, self.cloudy_samples(), self.folder))
 
     @cached_property
     def student(self) -> nn.Module:
         """The deliverable."""
-        taught_by = self.teacher, self.optical_auxiliary, self.sar_auxiliary
+        taught_by = self.source_view, self.optical_auxiliary, self.sar_auxiliary
         self.seed_weights("student")
         channels = len(self.optical_spec.channels), len(self.sar_spec.channels)
         step = StudentStep(channels, self.label_weights(), self.options, *taught_by)
@@ -102,7 +108,7 @@ class Chain:
     @cached_property
     def pseudo_labels(self) -> tuple[PseudoLabelFilter, dict[str, float]]:
         """The fitted filter of sub-task F1, and how much it keeps of what."""
-        probabilities, reliability, labels = self.source_answers
+        probabilities, reliability, labels = self._answers(self.source_view)
         chosen = PseudoLabelFilter.fit(probabilities, reliability, self.options.auxiliary.filter)
         kept = chosen.keep(probabilities, reliability)
         return chosen, filter_report(kept, probabilities, labels)
@@ -166,20 +172,35 @@ class Chain:
         )
 
     @cached_property
-    @torch.no_grad()
+    def source_view(self) -> EachView | AllViews:
+        """Who answers for the source model on the cloudy training pairs."""
+        each = EachView(self.teacher, self.options.distillation)
+        if self.options.distillation.views == "each":
+            return each
+        return AllViews(each, self._every_view(), len(self.source))
+
+    @cached_property
     def source_answers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Probabilities, reliability and known labels of the cloudy training pairs."""
-        samples = self.samples(self._cloudy())
-        samples.set_epoch(0)
-        loader = torch.utils.data.DataLoader(samples, self.options.auxiliary.schedule.batch_size)
+        """Probabilities, reliability and known labels of every cloudy view on its own."""
+        return self._answers(EachView(self.teacher, self.options.distillation))
+
+    def _answers(self, source: nn.Module) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         answers = []
-        for batch in loader:
-            source = ask_source(self.teacher, batch, self.options.distillation)
-            answers.append((soften(source.logits), source.reliability, batch["label"]))
+        for batch in self._every_view():
+            answer = source(batch)
+            answers.append((soften(answer.logits), answer.reliability, batch["label"]))
         probabilities, reliability, labels = (
             torch.cat(part) for part in zip(*answers, strict=True)
         )
         return probabilities, reliability, labels
+
+    def _every_view(self) -> Iterator[Batch]:
+        """Yield the cloudy training pairs in batches, once per draw."""
+        samples = self.cloudy_samples()
+        batch_size = self.options.auxiliary.schedule.batch_size
+        for epoch in range(max(1, self.options.clouds.draws)):
+            samples.set_epoch(epoch)
+            yield from torch.utils.data.DataLoader(samples, batch_size)
 
     def _specs(self) -> tuple[ModalitySpec, ModalitySpec]:
         return modality_specs(self.source, self.options.seed, self.textures)

@@ -118,6 +118,14 @@ class StudentNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(optical.features + sar.features, classes)
 
+    @torch.no_grad()
+    def start_from(self, optical: UnimodalNet, sar: UnimodalNet) -> None:
+        """Take over two networks of the same sizes: the gate then weighs their logits."""
+        self.optical.load_state_dict(optical.encoder.state_dict())
+        self.sar.load_state_dict(sar.encoder.state_dict())
+        self.head.weight.copy_(torch.cat((optical.head.weight, sar.head.weight), dim=1))
+        self.head.bias.copy_((optical.head.bias + sar.head.bias) / 2)
+
     def forward(self, optical: Tensor, sar: Tensor, availability: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, C, H, W), (N, P, H, W), (N, 2)`` -> logits ``(N, K)`` and gate ``(N, 2)``."""
         optical_features, sar_features = self.optical(optical), self.sar(sar)

@@ -231,6 +231,8 @@ class DistillationOptions:
             the protocol of the paper, where the cloudy images have no labels.
         teacher_view: What the source model looks at: the ``"clear"`` image of the pair, where
             one exists, or the ``"cloudy"`` one, the protocol of the paper.
+        views: Whether the source model's answer on a pair comes from ``"each"`` view on its own, or
+            from ``"all"`` views of the pair, the clear ones before the cloudy ones.
         reliable_clear_share: Estimated clear share at which the source model starts to be
             believed, and at which it is fully believed (``"cloudy"`` view only).
     """
@@ -238,6 +240,7 @@ class DistillationOptions:
     temperature: float = 3.0
     label_weight: float = 0.0
     teacher_view: Literal["clear", "cloudy"] = "cloudy"
+    views: Literal["each", "all"] = "each"
     reliable_clear_share: tuple[float, float] = (0.4, 0.9)
 
     def __post_init__(self) -> None:
@@ -259,6 +262,8 @@ class TrainOptions:
         threads: Threads of torch; 0 leaves its default.
         target_share: Share of the training groups that act as the target: cloudy, without labels,
             never seen by the source model. 0: source model and student learn on the same pairs.
+        warm_start: Start optical networks at the source model's weights, and the student at those
+            of both auxiliaries; their sizes must agree then.
     """
 
     data: str = ""
@@ -268,6 +273,7 @@ class TrainOptions:
     pixel_size_m: float = 10.0
     threads: int = 0
     target_share: float = 0.0
+    warm_start: bool = False
     clouds: CloudOptions = field(default_factory=CloudOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
@@ -277,11 +283,18 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         view = self.distillation.teacher_view
-        expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
         _require(
             0 <= self.target_share < 1, "target_share", self.target_share, "0 or more, below 1"
         )
+        if self.warm_start:
+            sizes = self.auxiliary.optical, self.auxiliary.sar
+            expected = f"warm_start needs {sizes} here as in auxiliary.optical, auxiliary.sar"
+            found = self.student.optical, self.student.sar
+            _require(found == sizes, "student", found, expected)
+            _require(self.teacher.network == sizes[0], "teacher.network", self.teacher.network,
+                     f"warm_start needs {sizes[0]} here as in auxiliary.optical")  # fmt: skip
         is_there = self.clouds.simulate or view == "cloudy"
+        expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
         _require(is_there, "distillation.teacher_view", view, expected)
 
     def evolve(self, **changes: Any) -> TrainOptions:

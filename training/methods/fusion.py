@@ -37,6 +37,9 @@ class FusionNet(nn.Module):
         self.dropout = nn.Dropout(part.dropout)
         self.head = nn.Linear(sum(sizes), classes)
         self.optical_head, self.sar_head = (nn.Linear(size, classes) for size in sizes)
+        if chain.options.warm_start:
+            self.optical.load_state_dict(chain.teacher.encoder.state_dict())
+            self.optical_head.load_state_dict(chain.teacher.head.state_dict())
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Encode both modalities."""

@@ -19,7 +19,7 @@ from ..networks import UnimodalNet
 from ..options import TrainOptions
 from ..pseudo_labels import PseudoLabelFilter
 from ..reliability import trusted_decision
-from .source_view import SourceAnswer, ask_source
+from .source_view import SourceAnswer
 from .step import Batch, Step, masked_mean
 
 Modality = Literal["optical", "sar"]
@@ -33,13 +33,13 @@ class AuxiliaryStep(Step):
         channels: Its channels.
         class_weights: ``(K,)`` factor per class for true labels.
         options: The run.
-        teacher: The source model.
+        source: Answers for the source model.
     """
 
     modality: Modality
 
     def __init__(
-        self, channels: int, class_weights: Tensor, options: TrainOptions, teacher: nn.Module
+        self, channels: int, class_weights: Tensor, options: TrainOptions, source: nn.Module
     ) -> None:
         part = getattr(options.auxiliary, self.modality)
         net = UnimodalNet(
@@ -53,14 +53,14 @@ class AuxiliaryStep(Step):
         self.options = options
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.class_weights: Tensor
-        self.keep_frozen(teacher=teacher)
+        self.keep_frozen(source=source)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss on what the source model teaches, and on true labels if the run uses them."""
         views = {name: batch[name] for name in ("clear", "optical", "sar")}
         batch = {**batch, **augmented(views, self.options.augment)}
         present = batch["availability"][:, 0 if self.modality == "optical" else 1] > 0
-        source = ask_source(self.frozen("teacher"), batch, self.options.distillation)
+        source = self.frozen("source")(batch)
         logits = self.net(batch[self.modality])
         taught, logged = self.taught_loss(batch, logits, source, present)
         if weight := self.options.distillation.label_weight:
@@ -89,10 +89,10 @@ class SarAuxiliaryStep(AuxiliaryStep):
         channels: int,
         class_weights: Tensor,
         options: TrainOptions,
-        teacher: nn.Module,
+        source: nn.Module,
         pseudo_labels: PseudoLabelFilter,
     ) -> None:
-        super().__init__(channels, class_weights, options, teacher)
+        super().__init__(channels, class_weights, options, source)
         self.pseudo_labels = pseudo_labels
 
     def taught_loss(
@@ -118,11 +118,11 @@ class OpticalAuxiliaryStep(AuxiliaryStep):
         channels: int,
         class_weights: Tensor,
         options: TrainOptions,
-        teacher: nn.Module,
+        source: nn.Module,
         sar_auxiliary: nn.Module,
     ) -> None:
-        super().__init__(channels, class_weights, options, teacher)
-        self.keep_frozen(teacher=teacher, sar_auxiliary=sar_auxiliary)
+        super().__init__(channels, class_weights, options, source)
+        self.keep_frozen(source=source, sar_auxiliary=sar_auxiliary)
 
     def taught_loss(
         self, batch: Batch, logits: Tensor, source: SourceAnswer, present: Tensor

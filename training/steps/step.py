@@ -48,6 +48,11 @@ class Step(L.LightningModule):
         """Return the mean loss of a batch and what to log beside it."""
         raise NotImplementedError
 
+    def start_at(self, net: nn.Module) -> None:
+        """Begin with the weights of a network of the same shape."""
+        for own in (self.net, self.average):
+            own.load_state_dict(net.state_dict())
+
     def keep_frozen(self, **networks: nn.Module) -> None:
         """Keep trained networks for use, outside of this step's weights and checkpoints."""
         self._frozen = {

@@ -20,10 +20,10 @@ from ..irm import (
     present_weights,
 )
 from ..losses import distillation_loss, gate_loss, label_loss, soften
-from ..networks import StudentNet
+from ..networks import StudentNet, UnimodalNet
 from ..options import TrainOptions
 from ..reliability import known_or, trusted_decision
-from .source_view import SourceAnswer, ask_source
+from .source_view import SourceAnswer
 from .step import Batch, Step, masked_mean
 
 
@@ -34,7 +34,7 @@ class StudentStep(Step):
         channels: Optical and SAR channels.
         class_weights: ``(K,)`` factor per class for true labels.
         options: The run.
-        teacher: The source model f_S.
+        source: Answers for the source model f_S.
         optical_auxiliary: f'_Opt.
         sar_auxiliary: f'_SAR.
     """
@@ -44,24 +44,26 @@ class StudentStep(Step):
         channels: tuple[int, int],
         class_weights: Tensor,
         options: TrainOptions,
-        teacher: nn.Module,
-        optical_auxiliary: nn.Module,
-        sar_auxiliary: nn.Module,
+        source: nn.Module,
+        optical_auxiliary: UnimodalNet,
+        sar_auxiliary: UnimodalNet,
     ) -> None:
         part = options.student
         net = StudentNet(*channels, len(class_weights), part.optical, part.sar, part.dropout)
+        if options.warm_start:
+            net.start_from(optical_auxiliary, sar_auxiliary)
         super().__init__(net, part.schedule, "student", options.seed)
         self.options = options
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.class_weights: Tensor
         self.center = RatioCenter(part.irm.center_decay) if part.irm.center_decay else None
-        self.keep_frozen(teacher=teacher, optical=optical_auxiliary, sar=sar_auxiliary)
+        self.keep_frozen(source=source, optical=optical_auxiliary, sar=sar_auxiliary)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """``source + IRM-weighted auxiliaries + gate + labels``; see the module docstring."""
         views = {name: batch[name] for name in ("clear", "optical", "sar")}
         batch = {**batch, **augmented(views, self.options.augment)}
-        source = ask_source(self.frozen("teacher"), batch, self.options.distillation)
+        source = self.frozen("source")(batch)
         optical, sar = self._ask_auxiliaries(batch)
         logits, gate = self.net(batch["optical"], batch["sar"], batch["availability"])
         share = contributions(self._decision(batch, source, optical, sar), optical, sar)
