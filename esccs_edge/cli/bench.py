@@ -1,24 +1,43 @@
-"""``esccs-edge bench``: how fast a bundle answers on this machine."""
+"""``esccs-edge bench``: how fast a bundle answers here, alone or beside other runtimes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from .options import backend_option, bundle_option
 from .progress import Progress
-from .shell import Answer, command
+from .shell import Answer, command, json_text
 
-if TYPE_CHECKING:
-    from ..bench import Timing
+#: What ``--out`` writes into its folder.
+JSON_NAME, PAGE_NAME, FIGURE_NAME = "bench.json", "bench.md", "bench.png"
 
 
-@command("bench", example="esccs-edge bench --batch 1 --batch 32 --json")
+@command(
+    "bench",
+    example="""
+    esccs-edge bench --batch 1 --batch 32 --json
+    esccs-edge bench --peers --threads 1 --threads 2 --out bench
+    """,
+)
 @bundle_option
 @backend_option
+@click.option(
+    "--peers/--no-peers",
+    default=False,
+    show_default=True,
+    help="Time other runtimes too, in turns: OpenVINO, ONNX Runtime, torch, OpenCV.",
+)
+@click.option(
+    "--patch",
+    "patches",
+    type=click.IntRange(min=8),
+    multiple=True,
+    help="Patch height and width in pixels; may be repeated [the bundle's].",
+)
 @click.option(
     "--batch",
     "batches",
@@ -26,7 +45,12 @@ if TYPE_CHECKING:
     multiple=True,
     help="Pairs per call; may be repeated [1, 8, 32].",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use [all cores].")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Threads to use; may be repeated [all cores].",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
@@ -34,46 +58,79 @@ if TYPE_CHECKING:
     show_default=True,
     help="Time spent on each row.",
 )
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Turns that this time is spent in.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help=f"Folder for {JSON_NAME}, {PAGE_NAME} and {FIGURE_NAME}.",
+)
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PNG",
+    help="Draw the rows.",
+)
 def run(
-    bundle: str, backend: str, batches: tuple[int, ...], threads: int | None, seconds: float
+    bundle: str,
+    backend: str,
+    peers: bool,
+    patches: tuple[int, ...],
+    batches: tuple[int, ...],
+    threads: tuple[int, ...],
+    seconds: float,
+    rounds: int,
+    out: Path | None,
+    figure: Path | None,
 ) -> Answer:
-    """Measure latency, throughput and cold start.
+    """Measure latency, throughput, parts, cold start and memory.
 
-    Preprocessing and inference are also timed apart. Pixels are random, rows are raw pixels to
-    predictions; only our own timings so far.
+    Rows go from raw pixels to labels. Pixels are simulated; only time is measured. With --peers
+    the same student runs in other runtimes too, each in a process of its own; all must give the
+    same labels, and each round times one after the other. One that cannot run is listed with the
+    reason.
     """
-    from ..bench import BATCHES, bench, cold_start_ms, host
+    from ..bench import BATCHES, Plan, bench
     from ..bundle import Bundle
-    from ..classifier import Classifier
+    from ..peers import OURS, PEERS
 
-    opened, sizes = Bundle.open(bundle), batches or BATCHES
-    with (
-        Classifier(opened, backend=backend, max_batch=max(sizes), threads=threads) as classifier,
-        Progress("bench") as progress,
-    ):
-        device = classifier.health()
-        rows = bench(
-            classifier, batches=sizes, threads=threads, min_seconds=seconds, progress=progress
-        )
-    start_ms = cold_start_ms(opened.folder, backend)
-    document = {
-        "rows": [asdict(row) for row in rows],
-        "cold_start_ms": start_ms,
-        "host": host(),
-        "backend": device,
+    pictures = [path for path in (out and out / FIGURE_NAME, figure) if path]
+    if pictures:
+        from ..bench_figure import draw_figure  # refuse before the timing, not after
+
+    opened = Bundle.open(bundle)
+    plan = Plan(
+        peers=tuple(PEERS) if peers else (OURS,),
+        patches=patches or (None,),
+        batches=batches or BATCHES,
+        threads=threads or (None,),
+        seconds=seconds,
+        rounds=rounds,
+        backend=backend,
+    )
+    with Progress("bench") as progress:
+        found = bench(opened, plan, progress=progress)
+    document: dict[str, Any] = {
+        **asdict(found),
+        "cold_start_ms": found.fresh[0]["cold_start_ms"],
+        "backend": found.about[OURS],
+        "plan": asdict(plan),
     }
-    return Answer(document, _table(rows, start_ms, document["host"]))
+    for picture in pictures:
+        draw_figure(document["rows"], picture)
+    return Answer(document, _told(document, out))
 
 
-def _table(rows: Sequence[Timing], start_ms: float, host: Any) -> str:
-    lines = [
-        f"{host['processor']}, {host['cores']} cores, openvino {host['openvino']}",
-        f"{'':<24}{'batch':>6}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}{'pairs/s':>11}",
-    ]
-    for row in rows:
-        lines.append(
-            f"{row.peer:<24}{row.batch:>6}{row.p50_ms:>10.3f}{row.p90_ms:>10.3f}"
-            f"{row.p99_ms:>10.3f}{row.pairs_per_s:>11.0f}"
-        )
-    lines.append(f"cold start (import to first answer, fresh process): {start_ms:.0f} ms")
-    return "\n".join(lines)
+def _told(document: dict[str, Any], out: Path | None) -> str:
+    from ..atomic import write_atomic
+    from ..bench_report import markdown, table
+
+    if out is not None:
+        write_atomic(out / PAGE_NAME, markdown(document))
+        write_atomic(out / JSON_NAME, json_text(document) + "\n")
+    return table(document)

@@ -1,0 +1,134 @@
+"""This package, called as a user calls it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ..backend import Backend, Lane
+from ..backend_choice import open_backend
+from ..bundle import Bundle
+from ..classifier import Classifier
+from ..errors import EsccsError, InputError
+from ..manifest import Manifest
+from ..postprocess import predictions
+from ..preprocess import preprocess
+from ..scene import Prediction, ScenePair
+from .numpy_preprocess import Float
+from .peer import TURN, Peer, Pixels, turns
+
+#: Calls whose medians tell the cost of the queue.
+QUEUE_CALLS = 50
+
+
+class OwnPeer(Peer):
+    """A `Classifier` with default settings; larger batches go through it in turns.
+
+    Args:
+        bundle: The student.
+        threads: CPU threads; None for all.
+        backend: As `Classifier` takes it.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None, backend: str) -> None:
+        self._threads = threads
+        # No waiting for company, so that what `submit` costs is the queue and nothing else.
+        self._classifier = Classifier(bundle, backend, TURN, threads=threads, max_delay_ms=0.0)
+        self._parts: _Parts | None = None
+
+    def labels(self, optical: Pixels, sar: Pixels) -> list[str]:
+        """See `Peer`."""
+        if len(optical) == 1:
+            return [self._classifier.classify(optical[0], sar[0]).label]
+        answers = self._classifier.classify_batch(list(optical), list(sar))
+        return [_label(answer) for answer in answers]
+
+    def logits(self, optical: Pixels, sar: Pixels) -> Float:
+        """Predictions hold no logits, so there are none to compare."""
+        raise InputError("the package answers with probabilities, not with logits")
+
+    def parts_ms(self, optical: Pixels, sar: Pixels) -> dict[str, float]:
+        """See `Peer`; on the CPU only, since on a GPU all parts overlap."""
+        if self._parts is None:
+            device = self._classifier.health()["backend"]
+            if device["backend"] != "cpu":
+                return {}
+            self._parts = _Parts(self._classifier, self._threads)
+        return self._parts.spent_ms(optical, sar)
+
+    def queue_ms(self, optical: Pixels, sar: Pixels) -> float:
+        """Return what `Classifier.submit` costs beyond `Classifier.classify` for a lone pair."""
+        direct, queued = [], []
+        for _ in range(QUEUE_CALLS):
+            start = time.perf_counter()
+            self._classifier.classify(optical[0], sar[0])
+            answered = time.perf_counter()
+            self._classifier.submit(optical[0], sar[0]).result()
+            direct.append(answered - start)
+            queued.append(time.perf_counter() - answered)
+        return float(np.median(queued) - np.median(direct)) * 1e3
+
+    def describe(self) -> dict[str, Any]:
+        """See `Peer`; what `Classifier.health` says, but not where the bundle lies."""
+        health = self._classifier.health()
+        bundle = {name: health["bundle"][name] for name in ("name", "digest")}
+        return {**health, "bundle": bundle}
+
+    def close(self) -> None:
+        """See `Peer`."""
+        if self._parts is not None:
+            self._parts.close()
+        self._classifier.close()
+
+
+class _Parts:
+    """One lane of the CPU backend without queue, timed part by part."""
+
+    def __init__(self, classifier: Classifier, threads: int | None) -> None:
+        self._manifest: Manifest = classifier.manifest
+        self._threads = threads
+        self._backend: Backend = open_backend(
+            "cpu", classifier.bundle, self._manifest,
+            max_batch=TURN, threads=threads, sar_is_linear=False,
+        )  # fmt: skip
+        self._lane: Lane = self._backend.open_lane()
+        size = self._manifest.patch_size
+        self._tensors = {
+            spec: np.empty((TURN, len(spec.channels), size, size), np.float32)
+            for spec in (self._manifest.optical, self._manifest.sar)
+        }
+
+    def spent_ms(self, optical: Pixels, sar: Pixels) -> dict[str, float]:
+        """Time each part of a batch, in turns of what a lane takes.
+
+        A lane preprocesses too, and starts the network before it returns; so preprocessing is
+        timed by itself, and inference is what the lane takes beyond it.
+        """
+        marks = np.zeros(4)
+        for turn in turns(len(optical)):
+            pairs = [ScenePair(*pair) for pair in zip(optical[turn], sar[turn], strict=True)]
+            stored = list(optical[turn]), list(sar[turn])
+            start = time.perf_counter()
+            for images, (spec, out) in zip(stored, self._tensors.items(), strict=True):
+                preprocess(images, spec, out, threads=self._threads)
+            ready = time.perf_counter()
+            self._lane.start(pairs)
+            output = self._lane.finish()
+            inferred = time.perf_counter()
+            predictions(output, pairs, self._manifest)
+            marks += start, ready, inferred, time.perf_counter()
+        alone, lane, after = (np.diff(marks) * 1e3).tolist()
+        return {"preprocess": alone, "inference": lane - alone, "postprocess": after}
+
+    def close(self) -> None:
+        """Free the lane."""
+        self._lane.close()
+        self._backend.close()
+
+
+def _label(answer: Prediction | EsccsError) -> str:
+    if isinstance(answer, EsccsError):
+        raise answer
+    return answer.label
