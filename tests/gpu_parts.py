@@ -137,6 +137,37 @@ def bare_loop_s(backend, pairs: list[ScenePair], rounds: int) -> float:
     return found
 
 
+def copy_gb_per_s(backend, size: int, rounds: int = 10) -> dict[str, float]:
+    """What this machine's link gives: one large pinned block up, down, and both at once."""
+    device = backend._device
+    with device.active():
+        host = [device.pinned(size) for _ in range(2)]
+        there = [device.memory(size) for _ in range(2)]
+        streams = [device.stream() for _ in range(2)]
+
+        def up():
+            there[0].upload(host[0].array, streams[0])
+
+        def both():
+            streams[1].wait(_mark(device, streams[0]))
+            up()
+            there[1].download(host[1].array, streams[1])
+            streams[0].wait(_mark(device, streams[1]))
+
+        steps = {
+            "up": (streams[0], up),
+            "down": (streams[1], lambda: there[1].download(host[1].array, streams[1])),
+            "both": (streams[0], both),
+        }
+        times = {
+            step: np.median([_timed_ms(device, *what) for _ in range(rounds)])
+            for step, what in steps.items()
+        }
+        for owner in [*host, *there, *streams]:
+            owner.close()
+    return {step: size * (1 + (step == "both")) / ms / 1e6 for step, ms in times.items()}
+
+
 def _uploader(branch, size: int) -> Callable[[], None]:
     return lambda: branch.raw.upload(size, branch.stream)
 

@@ -11,7 +11,7 @@ import logging
 import gpu_parts
 import numpy as np
 import pytest
-from fake_gpu import FakeDriver, fake_flavor, host_kernels
+from fake_gpu import FakeDriver, FakeEvent, fake_flavor, host_kernels
 from gpu_parts import Span
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -382,6 +382,10 @@ def test_parts_of_a_batch_can_be_timed_and_traced(monkeypatch, tmp_path, integra
     ]  # fmt: skip
     assert len(gpu_parts.as_trace_events(spans)) == 5
     assert gpu_parts.bare_loop_s(backend, pairs, rounds=3) > 0
+    live = [owner for owner in machine.driver.live if not isinstance(owner, FakeEvent)]
+    link = gpu_parts.copy_gb_per_s(backend, 1000, rounds=3)  # in the fake millisecond
+    assert link == pytest.approx({"up": 1e-3, "down": 1e-3, "both": 2e-3})
+    assert [x for x in machine.driver.live if not isinstance(x, FakeEvent)] == live
     backend.close()
     assert machine.driver.released
 

@@ -1,86 +1,99 @@
 #!/usr/bin/env bash
-# Everything that needs an NVIDIA GPU, in one command: docs/hardware/run.sh [OUTPUT FOLDER]
-# Writes raw output only; a step that fails is recorded and the next one runs. Needs the package
-# installed with [dev], TensorRT or TensorRT for RTX, and cuda-python and/or pycuda.
+# What needs an NVIDIA GPU, in parts of less than ten minutes: docs/hardware/run.sh [OUTPUT FOLDER] [PART...]
+# Parts: first speed compare sanitize (all of them if none is named), each into a folder of its own.
+# Writes raw output only; a step that fails or runs out of time is recorded and the next one runs. Needs the
+# package installed with [dev], TensorRT or TensorRT for RTX, and cuda-python and/or pycuda.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-root=$PWD
+here=$PWD/docs/hardware
 out=$(realpath -m "${1:-hardware-out}")
+shift || true
+parts=("${@:-all}")
+[ "${parts[*]}" = all ] && parts=(first speed compare sanitize)
+for part in "${parts[@]}"; do
+    case $part in first | speed | compare | sanitize) ;; *)
+        echo "unknown part '$part', expected first, speed, compare or sanitize" >&2
+        exit 2
+    esac
+done
 # Python is started elsewhere: `-c` and `-m` would import the sources here, not what is installed.
 if problem=$(cd /; python -c 'from esccs_edge.cuda.probe import probe_driver; print(probe_driver().problem)') && [ -n "$problem" ]; then
     echo "nothing to run: $problem" >&2
     exit 1
 fi
-mkdir -p "$out"
-export ESCCS_HARDWARE_OUT=$out
-: > "$out/results.jsonl"
-: > "$out/steps.txt"
 failed=0
+gpu_tests=(tests/test_30_cuda_owners.py tests/test_30_preprocess_gpu.py tests/test_30_trt_backend.py
+    tests/test_30_device_pixels.py tests/test_30_dlpack.py)
 
-step() { # step NAME COMMAND...
-    local name=$1 code
-    shift
+step() { # step NAME SECONDS COMMAND...
+    local name=$1 seconds=$2 code
+    shift 2
     echo "== $name"
-    (echo "\$ $*"; "$@") > "$out/$name.txt" 2>&1
+    (echo "\$ $*"; timeout --kill-after 10 "$seconds" "$@") > "$folder/$name.txt" 2>&1
     code=$?
-    echo "$name: exit $code" | tee -a "$out/steps.txt"
-    tail -n 3 "$out/$name.txt"
+    [ "$code" = 124 ] && echo "stopped after $seconds s" >> "$folder/$name.txt"
+    echo "$name: exit $code" | tee -a "$folder/steps.txt"
+    tail -n 3 "$folder/$name.txt"
     [ "$code" = 0 ] || failed=1
 }
 
-machine() {
-    date -u
-    git rev-parse HEAD
-    uname -a
-    nvidia-smi || cat /etc/nv_tegra_release
-    esccs-edge doctor
-    pip list 2>/dev/null | grep -i -E 'tensorrt|cuda|torch|numpy|onnx|esccs'
+bench() { # bench NAME SECONDS PYTEST-EXPRESSION
+    step "$1" "$2" pytest -m gpu -W default tests/benchmarks/test_gpu_speed.py -k "$3" \
+        --benchmark-enable "--benchmark-json=$folder/$1.json" --timeout 3600
 }
 
-# In which words does each TensorRT accept or refuse this GPU? Settles whether RTX runs here.
-flavor() {
-    cd "$out" && python - "$1" "$root/tests" <<'END'
-import sys, tempfile
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from tiny import raw_pair, tiny_bundle
-from esccs_edge.engine_cache import EngineCache
-from esccs_edge.scene import ScenePair
-from esccs_edge.trt_backend import TrtBackend
-with tempfile.TemporaryDirectory() as folder:
-    bundle = tiny_bundle(Path(folder) / "bundle")
-    cache = EngineCache(Path(folder) / "engines")
-    backend = TrtBackend(bundle, bundle.manifest, max_batch=4, flavor=sys.argv[1], cache=cache)
-    lane = backend.open_lane()
-    lane.start([ScenePair(*raw_pair(bundle.manifest))])
-    print(lane.finish().logits)
-    print(backend.describe())
-    backend.close()
-END
-}
-
-kernel_tests="tests/test_30_cuda_owners.py tests/test_30_preprocess_gpu.py tests/test_30_trt_backend.py tests/test_30_device_pixels.py tests/test_30_dlpack.py"
-step machine machine
-step flavor-tensorrt flavor tensorrt
-step flavor-rtx flavor rtx
-for provider in cuda-python pycuda; do
-    step "tests-$provider" env ESCCS_CUDA=$provider pytest -m gpu tests --ignore tests/benchmarks
-done
-if command -v compute-sanitizer > /dev/null; then
-    for tool in memcheck racecheck initcheck synccheck; do
-        step "$tool" compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \
-            "$(command -v pytest)" -m gpu $kernel_tests --timeout 1800
+# Does it run, on which TensorRT, with either CUDA binding?
+first() {
+    step machine 60 bash -c 'date -u; git rev-parse HEAD; uname -a; nvidia-smi || cat /etc/nv_tegra_release
+        pip list 2>/dev/null | grep -i -E "tensorrt|cuda|torch|numpy|onnx|esccs"; esccs-edge doctor'
+    for flavor in tensorrt rtx; do
+        step "flavor-$flavor" 120 python "$here/first_answer.py" "$flavor"
     done
-else
-    echo "compute-sanitizer is not on the PATH: memory and races were not checked" | tee -a "$out/steps.txt"
-    failed=1
-fi
-step benchmarks env ESCCS_SUSTAINED_S="${ESCCS_SUSTAINED_S:-600}" pytest -m gpu -W default \
-    tests/benchmarks/test_gpu_speed.py --benchmark-enable "--benchmark-json=$out/benchmarks.json" --timeout 3600
-rm -rf "$out/chosen"
-step choose esccs-edge build default --choose --out "$out/chosen"
+    for provider in cuda-python pycuda; do
+        # Opened first, since tests of a binding that is absent are skipped and would seem to pass.
+        step "tests-$provider" 120 env ESCCS_CUDA=$provider bash -c \
+            '(cd / && python -c "from esccs_edge.cuda.driver import open_driver as o; print(o().name)") && pytest -m gpu "$@"' \
+            bash "${gpu_tests[@]}"
+    done
+    step layers 40 esccs-edge inspect default --layers
+}
+
+# How fast, against the ceilings of this machine?
+speed() {
+    bench latency 200 "ceilings or one_pair or graphs or spinning or overlap or bandwidth"
+    bench throughput 380 "throughput"
+}
+
+# Against torch on the same work, under load, and which precision this device should run.
+compare() {
+    bench torch 240 "torch"
+    bench sustained $((ESCCS_SUSTAINED_S + 90)) "sustained"
+    rm -rf "$folder/chosen"
+    step choose 180 esccs-edge build default --choose --out "$folder/chosen"
+}
+
+sanitize() {
+    if ! command -v compute-sanitizer > /dev/null; then
+        echo "compute-sanitizer is not on the PATH: memory and races were not checked" | tee -a "$folder/steps.txt"
+        failed=1
+        return
+    fi
+    for tool in memcheck racecheck initcheck synccheck; do
+        step "$tool" 140 compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \
+            "$(command -v pytest)" -m gpu "${gpu_tests[@]}" --timeout 1800
+    done
+}
+
+for part in "${parts[@]}"; do
+    folder=$out/$part
+    mkdir -p "$folder"
+    export ESCCS_HARDWARE_OUT=$folder ESCCS_SUSTAINED_S=${ESCCS_SUSTAINED_S:-60}
+    : > "$folder/steps.txt"
+    : > "$folder/results.jsonl"
+    "$part"
+done
 
 echo
-cat "$out/steps.txt"
-echo "raw results: $out (results.jsonl: one line per measurement; trace.json: open in Perfetto)"
+for part in "${parts[@]}"; do sed "s/^/$part /" "$out/$part/steps.txt"; done
+echo "raw results: $out/*/ (results.jsonl: one line per measurement; trace.json: open in Perfetto)"
 exit $failed

@@ -46,6 +46,7 @@ LATENCY_EXTRA_MS = 0.030
 P99_TARGET = 1.2
 EAGER_TARGET = 3.0
 BANDWIDTH_TARGET = 0.8
+UPLOAD_TARGET = 0.8
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,25 @@ def pairs_per_s(backend, batch: list[ScenePair], seconds: float = 1.0) -> float:
     for lane in lanes:
         lane.close()
     return found
+
+
+def test_uploads_come_near_the_ceilings_of_the_link(student, open_backend, tell):
+    """How fast a large block is copied, and the raw pixels of a batch beside it."""
+    backend, count = open_backend("fp16", graph_batches=()), 256
+    if not backend.describe()["copies"]:
+        pytest.skip("this GPU shares memory with the CPU: nothing is copied")
+    link = gpu_parts.copy_gb_per_s(backend, 256 << 20)
+    batch = pairs_of(student, count)
+    parts = gpu_parts.parts_ms(backend, batch, rounds=10)
+    found = {
+        name: sum(getattr(pair, name).nbytes for pair in batch) / parts[f"upload {name}"] / 1e6
+        for name in ("optical", "sar")
+    }
+    engine = {size: size / gpu_parts.bare_loop_s(backend, pairs_of(student, size), rounds=20)
+              for size in (1, 32, max(BATCHES))}  # fmt: skip
+    tell(link_gb_per_s=link, upload_gb_per_s=found, engine_alone_pairs_per_s=engine,
+         switches=switches(backend))  # fmt: skip
+    assert found["optical"] >= UPLOAD_TARGET / SLACK * link["up"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

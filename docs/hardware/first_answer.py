@@ -1,0 +1,77 @@
+"""Does this TensorRT run here, and with the right answers? ``python first_answer.py FLAVOR``.
+
+Runs the shipped model in each precision on the GPU and, as exact float arithmetic, on the CPU.
+Prints what was found and judges nothing; what refuses is printed in its own words.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esccs_edge.bundle import Bundle
+from esccs_edge.cpu_backend import CpuBackend
+from esccs_edge.engine_cache import EngineCache
+from esccs_edge.errors import EsccsError
+from esccs_edge.manifest import Manifest
+from esccs_edge.random_pairs import random_pairs
+from esccs_edge.trt_api import MODEL_FILES
+from esccs_edge.trt_backend import TrtBackend
+from esccs_edge.trt_layers import layers_of_inspector
+
+PAIRS = 8
+
+
+def answer(backend: Any, manifest: Manifest) -> Any:
+    """Run random pairs through one lane, three times, so that a CUDA graph is replayed too."""
+    lane = backend.open_lane()
+    for _ in range(3):
+        lane.start(random_pairs(manifest, PAIRS))
+        found = lane.finish()
+    lane.close()
+    return found
+
+
+def compare(bundle: Bundle, model: str, flavor: Any, folder: Path) -> dict[str, Any]:
+    """Run one model file of a bundle on GPU and CPU; returns the largest differences."""
+    manifest = bundle.manifest.evolve(model=model)
+    cpu = CpuBackend(bundle, manifest, max_batch=PAIRS, precision="f32", cache=False)
+    wanted = answer(cpu, manifest)
+    cpu.close()
+    gpu = TrtBackend(bundle, manifest, max_batch=PAIRS, flavor=flavor, cache=EngineCache(folder))
+    try:
+        found = answer(gpu, manifest)
+        parts = [layer.part for layer in layers_of_inspector(gpu.layers())]
+        return {
+            "logits differ by": float(np.abs(found.logits - wanted.logits).max()),
+            "gates differ by": float(np.abs(found.gate - wanted.gate).max()),
+            "same class": int((found.logits.argmax(1) == wanted.logits.argmax(1)).sum()),
+            "of": PAIRS,
+            "layers": {part: parts.count(part) for part in ("optical", "sar", "both")},
+            **gpu.describe(),
+        }
+    finally:
+        gpu.close()
+
+
+def main(flavor: str) -> int:
+    """Print one line per precision that the bundle holds; returns 1 if any was refused."""
+    bundle, refused = Bundle.open(None), 0
+    with tempfile.TemporaryDirectory() as folder:
+        for precision, model in MODEL_FILES.items():
+            if model not in bundle.manifest.files:
+                continue
+            try:
+                print(precision, compare(bundle, model, flavor, Path(folder) / precision))
+            except EsccsError as error:
+                refused = 1
+                print(precision, "refused:", error)
+    return refused
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
