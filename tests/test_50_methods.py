@@ -13,8 +13,10 @@ pytest.importorskip("lightning")
 
 from esccs_edge.training.chain import Chain  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
-from esccs_edge.training.judge import gates, held_out, judge  # noqa: E402
-from esccs_edge.training.methods import METHODS  # noqa: E402
+from esccs_edge.training.judge import batches, gates, held_out, judge  # noqa: E402
+from esccs_edge.training.methods import FAMILIES, METHODS, kdhn  # noqa: E402
+from esccs_edge.training.methods import method as method_module  # noqa: E402
+from esccs_edge.training.methods.cloud_estimate import CloudAwareChain  # noqa: E402
 from esccs_edge.training.methods.cycit import triplet_loss  # noqa: E402
 from esccs_edge.training.methods.fusion import FusionNet, scaled_gradient  # noqa: E402
 from esccs_edge.training.methods.g2d import switches  # noqa: E402
@@ -27,6 +29,8 @@ from esccs_edge.training.methods.qmf import energy_weight, ranking_loss  # noqa:
 from esccs_edge.training.methods.spl import structural_similarity  # noqa: E402
 from esccs_edge.training.methods.ttl import seen  # noqa: E402
 from esccs_edge.training.options import options_from  # noqa: E402
+from esccs_edge.training.pseudo_labels import PseudoLabelFilter  # noqa: E402
+from esccs_edge.training.samples import Degradation  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,58 @@ def test_method_learns_one_epoch_and_answers_with_probabilities(chain, name):
         gate = judge(gates(METHODS[name].student(chain)), held_out(chain, "test")[:1]).probabilities
         assert gate.shape == (12, 2)
         assert np.allclose(gate.sum(axis=1), 1, atol=1e-5)
+
+
+def learned_steps(name, chain, monkeypatch):
+    """The steps that a method would train; none is."""
+    steps = []
+
+    def record(step, *_):
+        steps.append(step)
+        return step.average.eval()
+
+    monkeypatch.setattr(method_module, "fit", record)
+    METHODS[name].predictor(chain)
+    return steps
+
+
+@pytest.mark.parametrize("name", FAMILIES["with the cloud estimate"])
+def test_with_the_cloud_estimate_nothing_is_learned_from_a_clouded_image(name, chain, monkeypatch):
+    monkeypatch.setattr(kdhn, "FIRST_ROUND", 0)  # the network labels along at once
+    batch = next(batches(chain.samples(Degradation(cover=0.5), "test")))
+    losses = {}
+    for row in (name, name.removesuffix("-cloud-aware")):
+        step = learned_steps(row, chain, monkeypatch)[-1]
+        every_answer = torch.zeros(len(chain.source.classes))
+        step.filter = PseudoLabelFilter(every_answer, chain.options.auxiliary.filter.reliability)
+        for estimate in (0.0, 1.0):
+            seen = {**batch, "reliability": torch.full_like(batch["reliability"], estimate)}
+            losses[row, estimate] = float(step.method_loss(seen).detach())
+    assert losses[name, 0.0] == 0
+    assert losses[name, 1.0] > 0
+    assert losses[name.removesuffix("-cloud-aware"), 0.0] > 0
+
+
+def test_the_cloud_estimate_brings_the_filter_of_esccs_and_shares_the_source_model(
+    chain, monkeypatch
+):
+    aware = CloudAwareChain(chain)
+    assert aware.teacher is chain.teacher
+    assert aware.folder != chain.folder
+    (step,) = learned_steps("tlf-middle-cloud-aware", chain, monkeypatch)
+    assert step.filter is chain.pseudo_labels[0]
+    (blind,) = learned_steps("tlf-middle", chain, monkeypatch)
+    assert blind.filter is not chain.pseudo_labels[0]
+
+
+def test_every_method_belongs_to_at_most_one_family():
+    members = [name for names in FAMILIES.values() for name in names]
+    assert len(set(members)) == len(members)
+    assert set(METHODS) - set(members) == {
+        "source-only", "optical-auxiliary", "sar-auxiliary", "esccs", "supervised-fusion",
+        "clear-teacher",
+    }  # fmt: skip
+    assert all(METHODS[name].deployable for name in members)
 
 
 def test_ogm_slows_the_leader_only():
