@@ -29,7 +29,7 @@ from .training_options import config_option, settings_option, training_options
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Seeds at a time, each in a process.",
+    help="Processes.",
 )
 @click.option(
     "--out",
@@ -53,9 +53,9 @@ def run(
 ) -> Answer:
     """Train and judge several methods on the same pairs.
 
-    All methods get the same clouds, seeds and schedules. OUT gets table.md, table.csv, runs.json,
-    three pictures and the answers of every run; finished runs are kept as they come, and --resume
-    goes on with the rest.
+    All methods get the same clouds, seeds and schedules. OUT gets table.md, table.csv,
+    summary.json, runs.json, three pictures and the answers of every run; finished runs are kept as
+    they come, and --resume goes on with the rest.
     """
     from ..training.compare import compare
 

@@ -1,6 +1,7 @@
 """Source-only: the model taught on cloud-free optical images, asked about cloudy ones.
 
-No adaptation; the lower bound that every method has to beat.
+No adaptation: the lower bound that every method has to beat, and the teacher of all of them. How
+it learns is our choice (`training.steps.teacher`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Upper bounds: what the target does not offer, as a scale for the other rows.
 
-Supervised fusion knows the target's labels; the clear teacher sees the target without clouds.
+Supervised fusion knows the target's labels; the clear teacher sees the target without clouds. Both
+are our choice; the network of supervised fusion is that of ``tlf-middle``.
 """
 
 from __future__ import annotations
