@@ -185,6 +185,11 @@ class TrtBackend(Backend):
             self._loaded = self._jit = None
         self._device.close()
 
+    def __del__(self) -> None:
+        """Free the GPU also where nobody closes: when the second of two lanes was refused, say."""
+        if hasattr(self, "_device"):
+            self.close()
+
     def _graph_batches(self, wanted: Sequence[int] | None) -> frozenset[int]:
         if wanted is None:
             wanted = (1, self.max_batch) if self._device.driver.has_graphs else ()

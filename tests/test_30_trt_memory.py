@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
 from test_30_trt_backend import Machine, assert_same, awkward_batch, cpu_answer
+from tiny import tiny_bundle
 
+from esccs_edge import Classifier, backend_choice
 from esccs_edge.errors import BackendError, CudaError, InputError
 from esccs_edge.trt_memory import VARIABLE, MemoryBudget, limit_of
 
@@ -43,6 +46,24 @@ def test_one_lane_too_many_is_refused_and_the_others_work_on(machine):
     assert backend.describe()["lane_device_bytes"] == 2 * lane_bytes
     backend.close()
     assert machine.driver.released
+
+
+def test_classifier_that_gets_too_few_lanes_leaves_nothing_on_the_gpu(machine, monkeypatch):
+    monkeypatch.setattr(backend_choice, "tensorrt_is_usable", lambda: True)
+    bundle = tiny_bundle(machine.folder / "bundle")
+    monkeypatch.setenv(VARIABLE, str(int(1.5 * size_of_a_lane(machine))))
+    monkeypatch.setenv("ESCCS_CACHE_DIR", str(machine.folder / "engines"))
+    try:
+        Classifier(bundle, backend="tensorrt", max_batch=8, lanes=2)
+    except BackendError as error:
+        assert "one more lane" in error.message
+    else:
+        pytest.fail("two lanes were opened")
+    gc.collect()
+    assert machine.driver.released and not machine.driver.live
+    machine.driver.released = False
+    with Classifier(bundle, backend="tensorrt", max_batch=8, lanes=1) as classifier:
+        assert classifier.health()["ok"]
 
 
 @pytest.mark.parametrize("integrated", [False, True])
