@@ -158,7 +158,7 @@ def _capacity(
     begin = time.perf_counter()
     for pair in itertools.cycle(pairs):
         free.acquire()
-        if time.perf_counter() - begin >= seconds:
+        if futures and time.perf_counter() - begin >= seconds:
             break
         future = classifier.submit(pair.optical, pair.sar)
         future.add_done_callback(lambda _: free.release())

@@ -12,6 +12,7 @@ from typing import Any
 
 from .atomic import write_atomic
 from .bundle import Bundle
+from .errors import InputError
 from .overload import Overload, overload
 from .scaling import (
     BatchRow,
@@ -71,8 +72,11 @@ def measure_scaling(
         step: Given the name of a measurement, returns what to tell its progress.
 
     Raises:
+        InputError: There is no time to measure in.
         EsccsError: There is a soak and the system does not tell the resident memory.
     """
+    if not seconds > 0:
+        raise InputError(f"seconds is {seconds}, expected a positive number")
     if soak_calls:
         resident_bytes()  # refuse before the timing, not after
     with step("callers") as progress:

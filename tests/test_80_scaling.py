@@ -6,14 +6,18 @@ Only relations with slack are asserted; times of a busy machine mean nothing.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from esccs_edge import Classifier
+from esccs_edge.cli import main
+from esccs_edge.cpu_backend import CpuLane
 from esccs_edge.errors import EsccsError
-from esccs_edge.overload import _arrivals, overload
+from esccs_edge.overload import Overload, _arrivals, overload
 from esccs_edge.scaling import scale_batches, scale_callers, thread_counts
 from esccs_edge.scaling_report import (
     Scaling,
@@ -42,9 +46,22 @@ def measured(bundle) -> Scaling:
         seconds=0.1,
         callers=scale_callers(bundle, [1], [1, 4], seconds=0.1),
         batches=scale_batches(bundle, [1, 8], seconds=0.1),
-        overload=overload(bundle, [0.5, 10.0], seconds=0.4, queue_size=64),
+        overload=_overload_of_a_slow_network(bundle),
         soak=soak(bundle, 5000),
     )
+
+
+def _overload_of_a_slow_network(bundle) -> Overload:
+    """Each batch also sleeps, so that the capacity hardly depends on who else uses the machine."""
+    finish = CpuLane.finish
+
+    def slow(lane):
+        time.sleep(0.02)
+        return finish(lane)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CpuLane, "finish", slow)
+        return overload(bundle, [0.5, 10.0], seconds=0.4, queue_size=64)
 
 
 def test_threads_double_up_to_the_number_of_cores():
@@ -77,8 +94,9 @@ def test_arrivals_come_at_the_rate_asked_for_and_the_same_for_a_seed():
 def test_half_the_capacity_is_answered_and_ten_times_it_keeps_most_of_the_goodput(measured):
     half, ten = measured.overload.rows
     assert half.rejected < 0.5
-    assert half.goodput_per_s > 0.5 * half.offered_per_s
+    assert half.goodput_per_s > 0.3 * half.offered_per_s
     assert ten.offered_per_s > half.offered_per_s
+    assert ten.rejected > half.rejected
     assert ten.goodput_of_peak >= 0.5
 
 
@@ -120,6 +138,36 @@ def test_a_system_without_proc_is_told_before_anything_is_measured(bundle, monke
     monkeypatch.setattr("esccs_edge.scaling_report.scale_callers", lambda *_, **__: pytest.fail())
     with pytest.raises(EsccsError, match="memory of the process"):
         measure_scaling(bundle, seconds=0.01, soak_calls=100)
+
+
+def test_no_time_is_no_measurement(bundle):
+    with pytest.raises(EsccsError, match="seconds is 0"):
+        measure_scaling(bundle, seconds=0, soak_calls=0)
+
+
+def test_the_command_measures_and_writes_the_files(bundle, tmp_path):
+    arguments = ["bench", "--scaling", "--bundle", str(bundle.folder), "--seconds", "0.01"]
+    done = CliRunner().invoke(
+        main, [*arguments, "--soak", "100", "--out", str(tmp_path / "out"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "out" / "scaling.json").read_text())
+    assert found["soak"]["calls"] == 100
+    assert [row["load"] for row in found["overload"]["rows"]] == [0.5, 1.0, 2.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--scaling", "--batch", "4"], "--batch does not go with --scaling"),
+        (["--scaling", "--backend", "tensorrt"], "--backend does not go with --scaling"),
+        (["--soak", "100"], "--soak goes with --scaling only"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(arguments, reason):
+    done = CliRunner().invoke(main, ["bench", *arguments])
+    assert done.exit_code == 2 and reason in done.stderr
 
 
 def test_verdicts_hold_the_highest_load_against_the_targets(measured):

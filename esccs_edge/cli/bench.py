@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .options import backend_option, bundle_option
 from .progress import Progress
+from .scaling import scaling_answer
 from .shell import Answer, command, json_text
 
 #: What ``--out`` writes into its folder.
 JSON_NAME, PAGE_NAME, FIGURE_NAME = "bench.json", "bench.md", "bench.png"
+#: Options that ``--scaling`` listens to.
+OF_SCALING = {"bundle", "seconds", "out", "scaling", "soak"}
 
 
 @command(
@@ -21,6 +25,7 @@ JSON_NAME, PAGE_NAME, FIGURE_NAME = "bench.json", "bench.md", "bench.png"
     example="""
     esccs-edge bench --batch 1 --batch 32 --json
     esccs-edge bench --peers --threads 1 --threads 2 --out bench
+    esccs-edge bench --scaling --seconds 2 --out scaling
     """,
 )
 @bundle_option
@@ -68,7 +73,7 @@ JSON_NAME, PAGE_NAME, FIGURE_NAME = "bench.json", "bench.md", "bench.png"
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help=f"Folder for {JSON_NAME}, {PAGE_NAME} and {FIGURE_NAME}.",
+    help=f"Folder for {JSON_NAME}, {PAGE_NAME} and {FIGURE_NAME} (with --scaling: scaling.*).",
 )
 @click.option(
     "--figure",
@@ -76,7 +81,20 @@ JSON_NAME, PAGE_NAME, FIGURE_NAME = "bench.json", "bench.md", "bench.png"
     metavar="PNG",
     help="Draw the rows.",
 )
+@click.option(
+    "--scaling",
+    is_flag=True,
+    help="Instead: threads, callers, batch sizes, overload and memory, on the CPU.",
+)
+@click.option(
+    "--soak",
+    type=click.IntRange(min=0),
+    metavar="CALLS",
+    help="With --scaling: calls over which the memory is watched; 0 for none [100000].",
+)
+@click.pass_context
 def run(
+    context: click.Context,
     bundle: str,
     backend: str,
     peers: bool,
@@ -87,14 +105,21 @@ def run(
     rounds: int,
     out: Path | None,
     figure: Path | None,
+    scaling: bool,
+    soak: int | None,
 ) -> Answer:
     """Measure latency, throughput, parts, cold start and memory.
 
     Rows go from raw pixels to labels. Pixels are simulated; only time is measured. With --peers
     the same student runs in other runtimes too, each in a process of its own; all must give the
     same labels, and each round times one after the other. One that cannot run is listed with the
-    reason.
+    reason. With --scaling answers per second are measured over threads, callers and batch sizes,
+    what happens under ten times the load that can be answered, and memory over a long run.
     """
+    if scaling:
+        _refuse_given(context, set(context.params) - OF_SCALING, "does not go with --scaling")
+        return scaling_answer(bundle, seconds=seconds, soak_calls=soak, out=out)
+    _refuse_given(context, {"soak"}, "goes with --scaling only")
     from ..bench import BATCHES, Plan, bench
     from ..bundle import Bundle
     from ..peers import OURS, PEERS
@@ -124,6 +149,14 @@ def run(
     for picture in pictures:
         draw_figure(document["rows"], picture)
     return Answer(document, _told(document, out))
+
+
+def _refuse_given(context: click.Context, names: set[str], reason: str) -> None:
+    """Refuse options that would be ignored, except where they hold their default."""
+    for name in sorted(names):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(p for p in context.command.params if p.name == name)
+            raise click.UsageError(f"{option.opts[0]} {reason}")
 
 
 def _told(document: dict[str, Any], out: Path | None) -> str:
