@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +27,16 @@ MEAN_RTOL = 2e-5
 
 MANIFEST = tiny.tiny_manifest()
 COUNTS = ("pixels", "valid", "nonfinite", "below", "above")
+
+
+@contextmanager
+def using(instructions: str) -> Iterator[None]:
+    """Run the kernels as a processor would that has no more than this."""
+    _preprocess_cpu.use(instructions)
+    try:
+        yield
+    finally:
+        _preprocess_cpu.use(_preprocess_cpu.instruction_sets()[0])
 
 
 def spec_for(channels: int, unit: str, nodata: float | None) -> ModalitySpec:
@@ -67,7 +79,7 @@ def assert_equals_twin(pixels, spec, plane, stats, linear_to_db=False) -> None:
 sizes = st.integers(1, 70)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(KERNEL_DTYPES),
@@ -77,31 +89,78 @@ sizes = st.integers(1, 70)
     unit=st.sampled_from(["reflectance", "dB"]),
     nodata=st.sampled_from([None, 0.0, -9999.0, 255.0]),
     threads=st.sampled_from([1, 2]),
+    instructions=st.sampled_from(_preprocess_cpu.instruction_sets()),
 )
 def test_the_kernel_equals_its_slow_twin(
-    seed, dtype, channels, height, width, unit, nodata, threads
+    seed, dtype, channels, height, width, unit, nodata, threads, instructions
 ):
     rng = np.random.default_rng(seed)
     spec = spec_for(channels, unit, nodata)
     images = [random_pixels(rng, dtype, (channels, height, width), nodata) for _ in range(2)]
     out = np.full((2, channels, height, width), 9e9, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"), using(instructions):
         stats = preprocess(images, spec, out, threads=threads)
         for image, plane, found in zip(images, out, stats, strict=True):
             assert_equals_twin(image, spec, plane, found)
 
 
-@settings(max_examples=40)
-@given(seed=st.integers(0, 2**32), height=sizes, width=sizes)
-def test_linear_sigma0_becomes_db_with_a_floor(seed, height, width):
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    height=sizes,
+    width=sizes,
+    instructions=st.sampled_from(_preprocess_cpu.instruction_sets()),
+)
+def test_linear_sigma0_becomes_db_with_a_floor(seed, height, width, instructions):
     rng = np.random.default_rng(seed)
     pixels = np.power(10, rng.uniform(-7, 1, (2, height, width))).astype(np.float32)
     pixels[:, rng.random((height, width)) < 0.1] = 0  # declared nodata
     pixels[0, rng.random((height, width)) < 0.1] = rng.choice([-1.0, 0.0, np.nan])
     spec = spec_for(2, "dB", 0.0)
     out = np.empty((1, *pixels.shape), np.float32)
-    stats = preprocess([pixels], spec, out, linear_to_db=True)[0]
+    with using(instructions):
+        stats = preprocess([pixels], spec, out, linear_to_db=True)[0]
     assert_equals_twin(pixels, spec, out[0], stats, linear_to_db=True)
+
+
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES)
+@pytest.mark.parametrize("bad", ["nothing", "a corner", "one pixel", "a block"])
+def test_every_instruction_set_writes_the_same_over_several_blocks(dtype, bad):
+    rng = np.random.default_rng(5)
+    height, width = 131, 199  # three blocks of 8192 pixels and a rest that fills no vector
+    spec = spec_for(3, "reflectance", 7.0)
+    high = 1.2 if dtype == np.float32 else 100 if dtype == np.uint8 else 7000
+    pixels = rng.uniform(0.1 * high, high, (3, height, width)).astype(dtype)
+    where = {"nothing": slice(0, 0), "a corner": slice(0, 700), "one pixel": slice(20000, 20001)}
+    flat = pixels.reshape(3, -1)
+    flat[:, where.get(bad, slice(8192, 16384))] = 7
+    if dtype == np.float32 and bad == "one pixel":
+        flat[1, 9000] = np.nan
+    results = []
+    for instructions in _preprocess_cpu.instruction_sets():
+        out = np.empty((1, *pixels.shape), np.float32)
+        with using(instructions):
+            stats = preprocess([pixels], spec, out)[0]
+        assert_equals_twin(pixels, spec, out[0], stats)
+        results.append((out.tobytes(), stats))
+    assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+@pytest.mark.parametrize("clip", [(-9.0, -8.0), (8.0, 9.0), (-9.0, 9.0), (0.0105, 0.02125)])
+def test_values_outside_the_clip_range_are_counted_to_the_last(dtype, clip):
+    limits = np.iinfo(dtype)
+    pixels = np.linspace(limits.min, limits.max, 64 * 64).astype(dtype).reshape(1, 64, 64)
+    spec = replace(spec_for(1, "reflectance", None), clip=clip, dn_offset=0.0)
+    out = np.empty((1, 1, 64, 64), np.float32)
+    for instructions in _preprocess_cpu.instruction_sets():
+        with using(instructions):
+            assert_equals_twin(pixels, spec, out[0], preprocess([pixels], spec, out)[0])
+
+
+def test_an_unknown_instruction_set_is_refused():
+    with pytest.raises(ValueError, match="no instruction set of that name"):
+        _preprocess_cpu.use("abacus")
 
 
 def test_threads_change_nothing():

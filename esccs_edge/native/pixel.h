@@ -16,24 +16,45 @@ namespace esccs {
 // Backscatter is floored here before the logarithm, so that 0 becomes a finite -50 dB.
 constexpr float kLinearFloor = 1e-5f;
 
-// By bits, since a compiler told to be fast with floats may fold std::isfinite to true.
-ESCCS_HD bool is_finite(float value) {
+ESCCS_HD std::int32_t bits_of(float value) {
 #if defined(__CUDA_ARCH__)
-    return (__float_as_uint(value) & 0x7f800000u) != 0x7f800000u;
+    return __float_as_int(value);
 #else
-    std::uint32_t bits;
+    std::int32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
-    return (bits & 0x7f800000u) != 0x7f800000u;
+    return bits;
 #endif
 }
+
+ESCCS_HD float float_of(std::int32_t bits) {
+#if defined(__CUDA_ARCH__)
+    return __int_as_float(bits);
+#else
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+#endif
+}
+
+// By bits, since a compiler told to be fast with floats may fold std::isfinite to true.
+ESCCS_HD bool is_finite(float value) { return (bits_of(value) & 0x7f800000) != 0x7f800000; }
 
 // Digital number -> physical unit. The sum is exact for 16-bit numbers, so one rounding remains.
 ESCCS_HD float physical(float stored, float dn_scale, float dn_offset) {
     return (stored + dn_offset) * dn_scale;
 }
 
+// 10 log10(linear), from linear = 2^e m with m in [sqrt(1/2), sqrt(2)) and ln m = 2 artanh((m - 1) / (m + 1)).
+// Own arithmetic, since log10f of a library is a call per pixel and differs between hosts. The series ends
+// where the next term is below 1e-8 dB; 10 log10(2) is split so that its product with e is exact.
 ESCCS_HD float decibel(float linear) {
-    return 10.0f * log10f(linear > kLinearFloor ? linear : kLinearFloor);
+    constexpr float kSqrtHalf = 0.70710678f, kTwoHigh = 3.0078125f, kTwoLow = 2.4874566e-3f, kTwice = 8.6858896f;
+    const std::int32_t bits = bits_of(linear > kLinearFloor ? linear : kLinearFloor);
+    const std::int32_t exponent = (bits - bits_of(kSqrtHalf)) >> 23;
+    const float m = float_of(bits - exponent * (1 << 23)), e = static_cast<float>(exponent);
+    const float s = (m - 1.0f) / (m + 1.0f), z = s * s;
+    const float series = 1.0f + z * (1.0f / 3 + z * (1.0f / 5 + z * (1.0f / 7 + z * (1.0f / 9))));
+    return e * kTwoHigh + (e * kTwoLow + kTwice * s * series);
 }
 
 ESCCS_HD float clip(float value, float low, float high) {
