@@ -66,6 +66,11 @@ def accuracy_by_cloud(
     }
 
 
+def label_agreement(first: FloatArray, second: FloatArray) -> float:
+    """Return the share of pairs to which two models give the same label."""
+    return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+
+
 def loss_in_points(
     before: FloatArray, after: FloatArray, labels: LabelArray
 ) -> tuple[float, float]:
@@ -85,7 +90,8 @@ def tensor_errors(
     """Return scale and signal-to-quantisation-noise ratio (dB) of each quantised tensor.
 
     An activation's error is the one that arrives there in the running INT8 model, so it includes
-    what earlier tensors lost; a weight's is its own.
+    what earlier tensors lost; a weight's is its own. Both count from the float student, so what
+    fine-tuning changed on purpose counts as well.
     """
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in quantized.graph.initializer}
     rows: list[dict[str, str | float]] = []

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from .measure import FloatArray, LabelArray, accuracy, accuracy_by_cloud, loss_in_points
-from .recipe import Recipe
+from .budget import Budget
+from .candidate import Attempt, Candidate
+from .measure import FloatArray, LabelArray, accuracy, accuracy_by_cloud, label_agreement
 from .sampler import PairList
 
 REPORT_VERSION = 1
 SCHEME = "int8 Q/DQ, symmetric, zero point 0"
 #: Tensors shown in the table: those that lose most.
 WORST_TENSORS = 6
+#: Share of the float file's size that the INT8 file should stay below.
+SIZE_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,9 @@ class Measured:
         checks: Statistics that tell real data from noise.
         exact: Float logits ``(N, K)`` on the held-out pairs.
         labels: Their classes ``(N,)``.
-        logits: INT8 logits by method.
-        chosen: The method kept.
-        float_stems: Whether the first convolutions stayed float.
-        recipe: What became INT8.
+        attempts: What was tried in turn; the last one is kept.
+        budget: What INT8 may cost.
+        finetune_wanted: Fine-tuning was allowed where calibration alone costs too much.
         tensors: Error of each quantised tensor.
     """
 
@@ -39,10 +41,9 @@ class Measured:
     checks: Mapping[str, float]
     exact: FloatArray
     labels: LabelArray
-    logits: Mapping[str, FloatArray]
-    chosen: str
-    float_stems: bool
-    recipe: Recipe
+    attempts: Sequence[Attempt]
+    budget: Budget
+    finetune_wanted: bool
     tensors: Sequence[Mapping[str, str | float]]
 
 
@@ -50,14 +51,15 @@ def calibration_report(
     measured: Measured, *, list_sha256: str, source_sha256: str, file_bytes: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the report as a JSON-ready dictionary; accuracies are shares, losses are points."""
-    kept = measured.logits[measured.chosen]
-    loss, error = loss_in_points(measured.exact, kept, measured.labels)
+    kept = measured.attempts[-1]
+    best, cost = kept.best, kept.cost
+    source_size, size = file_bytes.values()
     return {
         "version": REPORT_VERSION,
         "scheme": SCHEME,
-        "method": measured.chosen,
-        "float_stems": measured.float_stems,
-        "float_nodes": list(measured.recipe.float_nodes),
+        "method": best.method,
+        "float_stems": best.float_stems,
+        "float_nodes": list(best.recipe.float_nodes),
         "seed": measured.pairs.seed,
         "pairs": {
             "calibration": len(measured.pairs.calibration),
@@ -66,15 +68,20 @@ def calibration_report(
         },
         "source_sha256": source_sha256,
         "bytes": dict(file_bytes),
+        "size_share": round(size / source_size, 4),
+        "size_share_wanted": round(SIZE_SHARE, 4),
         "fp32": _scores(measured.exact, measured),
-        "int8": _scores(kept, measured),
-        "balanced_accuracy_loss_points": round(loss, 3),
-        "loss_standard_error_points": round(error, 3),
-        "label_agreement": _agreement(measured.exact, kept),
-        "methods": [_method_row(name, measured) for name in measured.logits],
+        "int8": _scores(best.logits, measured),
+        "balanced_accuracy_loss_points": round(cost.loss, 3),
+        "loss_standard_error_points": round(cost.loss_error, 3),
+        "label_agreement": cost.agreement,
+        "budget": asdict(measured.budget),
+        "attempts": [_attempt_row(attempt, measured.budget) for attempt in measured.attempts],
+        "finetune": None if best.learned is None else dict(best.learned),
+        "methods": [_method_row(candidate, measured) for candidate in kept.tried],
         "tensors": [dict(row) for row in measured.tensors],
         "data_checks": {name: round(value, 4) for name, value in measured.checks.items()},
-        "notes": [*measured.pairs.notes, *_doubts(measured)],
+        "notes": [*measured.pairs.notes, *_doubts(measured), *_finetune_note(measured)],
     }
 
 
@@ -96,6 +103,7 @@ def quantization_summary(report: Mapping[str, Any]) -> dict[str, Any]:
             "int8": report["int8"]["overall"]["balanced_accuracy"],
         },
         "label_agreement": report["label_agreement"],
+        **({"finetune": report["finetune"]} if report["finetune"] else {}),
     }
 
 
@@ -124,7 +132,9 @@ def report_as_table(report: Mapping[str, Any]) -> str:
         f"loss {report['balanced_accuracy_loss_points']:.2f} +- "
         f"{report['loss_standard_error_points']:.2f} points; same label on "
         f"{100 * report['label_agreement']:.1f} % of pairs",
-        f"size {size[0] / 1e6:.2f} MB -> {size[1] / 1e6:.2f} MB ({size[0] / size[1]:.1f} x)",
+        f"size {size[0] / 1e6:.2f} MB -> {size[1] / 1e6:.2f} MB: {100 * report['size_share']:.1f} %"
+        f" of it, wanted at most {100 * report['size_share_wanted']:.1f} %",
+        *_attempt_lines(report),
         "",
         f"{'method':14}{'balanced acc., %':>18}{'same label, %':>15}{'logit MSE':>13}",
     ]
@@ -162,18 +172,50 @@ def _doubts(measured: Measured) -> list[str]:
     ]
 
 
-def _method_row(name: str, measured: Measured) -> dict[str, Any]:
-    logits = measured.logits[name]
+def _attempt_lines(report: Mapping[str, Any]) -> list[str]:
+    """What was tried before, where the first attempt cost too much."""
+    if len(report["attempts"]) == 1:
+        return []
+    lines = ["", f"{'tried in turn':24}{'loss, points':>18}{'same label, %':>15}"]
+    for row in report["attempts"]:
+        name = row["method"] + (", float stems" if row["float_stems"] else "")
+        loss, error = row["balanced_accuracy_loss_points"], row["loss_standard_error_points"]
+        lines.append(
+            f"{name:24}{loss:9.2f} +- {error:5.2f}{100 * row['label_agreement']:15.1f}"
+            f"  {'kept' if row['in_budget'] else 'over the budget'}"
+        )
+    if learned := report["finetune"]:
+        lines.append(
+            f"fine-tuned from {learned['start']}: {learned['epochs']} epochs of {learned['pairs']} "
+            f"pairs, error {learned['first_error']:.4f} -> {learned['last_error']:.4f}"
+        )
+    return lines
+
+
+def _finetune_note(measured: Measured) -> list[str]:
+    if not measured.finetune_wanted or measured.attempts[-1].best.learned is not None:
+        return []
+    return ["calibration alone is within the budget, so nothing was fine-tuned"]
+
+
+def _attempt_row(attempt: Attempt, budget: Budget) -> dict[str, Any]:
     return {
-        "method": name,
-        **accuracy(logits, measured.labels).to_dict(),
-        "label_agreement": _agreement(measured.exact, logits),
-        "logit_mse": float(np.mean((logits - measured.exact) ** 2)),
+        "method": attempt.best.method,
+        "float_stems": attempt.best.float_stems,
+        "balanced_accuracy_loss_points": round(attempt.cost.loss, 3),
+        "loss_standard_error_points": round(attempt.cost.loss_error, 3),
+        "label_agreement": attempt.cost.agreement,
+        "in_budget": budget.allows(attempt.cost),
     }
 
 
-def _agreement(first: FloatArray, second: FloatArray) -> float:
-    return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+def _method_row(candidate: Candidate, measured: Measured) -> dict[str, Any]:
+    return {
+        "method": candidate.method,
+        **accuracy(candidate.logits, measured.labels).to_dict(),
+        "label_agreement": label_agreement(measured.exact, candidate.logits),
+        "logit_mse": float(np.mean((candidate.logits - measured.exact) ** 2)),
+    }
 
 
 def _score_line(

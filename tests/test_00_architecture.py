@@ -63,6 +63,8 @@ MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
     ("export/to_onnx.py", {"numpy", "torch", "safetensors"} | ONNX),
     ("export/to_engine.py", {"numpy", "onnx"} | GPU),
     ("export/*.py", {"numpy"} | ONNX),
+    ("calibration/finetune.py", {"numpy", "onnx", "onnxruntime", "torch"}),
+    ("calibration/torch_graph.py", {"onnx", "torch"}),
     ("calibration/*.py", {"numpy", "onnx", "onnxruntime"}),
 )
 

@@ -17,6 +17,8 @@ from small_student import calibrated_bundle, exported_bundle, small_index
 
 from esccs_edge.bundle import Bundle
 from esccs_edge.calibration.batches import load_batches
+from esccs_edge.calibration.budget import Budget
+from esccs_edge.calibration.candidate import Candidate, best_of
 from esccs_edge.calibration.measure import run_models
 from esccs_edge.calibration.observers import (
     AMAX_METHODS,
@@ -27,7 +29,7 @@ from esccs_edge.calibration.observers import (
     amax_by_maximum,
     amax_by_percentile,
 )
-from esccs_edge.calibration.quantize import Candidate, _best, quantize_student
+from esccs_edge.calibration.quantize import quantize_student
 from esccs_edge.calibration.recipe import insert_qdq, tensorrt_recipe
 from esccs_edge.calibration.report import report_as_table
 from esccs_edge.calibration.sampler import draw_pairs
@@ -257,7 +259,7 @@ def test_accuracy_decides_and_the_error_of_the_logits_where_accuracy_cannot(righ
         Candidate(name, None, False, None, logits_right_on(count, noise)[0])
         for name, count, noise in (("exact", right[0], 0.01), ("right", right[1], 2.0))
     ]
-    assert _best(tried, float_logits, labels).method == kept
+    assert best_of(tried, float_logits, labels).method == kept
 
 
 def test_the_kept_method_is_in_the_report_with_the_others(calibrated):
@@ -311,7 +313,7 @@ def test_a_loss_past_the_budget_is_refused_and_nothing_written(index, tmp_path):
     bundle = exported_bundle(tmp_path / "b")
     before = listing(bundle.folder)
     with pytest.raises(ArtifactError, match="points of balanced accuracy"):
-        quantize_student(bundle, index, max_accuracy_loss=-100.0)
+        quantize_student(bundle, index, budget=Budget(-100.0, 0.0))
     assert listing(bundle.folder) == before
 
 

@@ -14,7 +14,10 @@ from .shell import Answer, command
 
 @command(
     "calibrate",
-    example="esccs-edge calibrate runs/first/bundle runs/first/heldout/index.csv",
+    example="""
+    esccs-edge calibrate runs/first/bundle runs/first/heldout/index.csv
+    esccs-edge calibrate runs/first/bundle runs/first/heldout/index.csv --finetune
+    """,
 )
 @click.argument("bundle")
 @click.argument("index", type=click.Path(dir_okay=False, path_type=Path))
@@ -28,31 +31,66 @@ from .shell import Answer, command
 @click.option(
     "--max-loss",
     type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
     metavar="POINTS",
-    help="Refuse if INT8 costs more balanced accuracy than this.",
+    help="Refuse if INT8 costs more balanced accuracy than this [1; with --finetune 0.3].",
+)
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(min=0, max=100),
+    metavar="PERCENT",
+    help="Refuse if fewer pairs keep the float model's label [0; with --finetune 99].",
+)
+@click.option(
+    "--finetune",
+    is_flag=True,
+    help="Where calibration alone costs more than that, teach the INT8 graph to answer like the "
+    "float one; needs torch.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Passes of --finetune over the pairs that measured ranges.",
 )
 @seed_option
-def run(bundle: str, index: Path, methods: tuple[str, ...], max_loss: float, seed: int) -> Answer:
+def run(
+    bundle: str,
+    index: Path,
+    methods: tuple[str, ...],
+    max_loss: float | None,
+    min_agreement: float | None,
+    finetune: bool,
+    epochs: int,
+    seed: int,
+) -> Answer:
     """Quantize BUNDLE to INT8 and report what it costs.
 
     INDEX lists labelled pairs like those the model will see, such as the heldout/index.csv of a
     training run. One part measures ranges, the other judges. Adds student.int8.onnx,
     calibration.json and the list of pairs, and makes the INT8 file the bundle's model.
+    student.onnx stays as it is, also with --finetune.
     """
     from ..bundle import Bundle
+    from ..calibration.budget import CALIBRATION_BUDGET, FINETUNE_BUDGET, Budget
     from ..calibration.observers import AMAX_METHODS
     from ..calibration.quantize import REPORT_JSON, quantize_student
     from ..calibration.report import report_as_table
 
-    with Progress("calibrate"):
+    usual = FINETUNE_BUDGET if finetune else CALIBRATION_BUDGET
+    budget = Budget(
+        usual.max_loss if max_loss is None else max_loss,
+        usual.min_agreement if min_agreement is None else min_agreement / 100,
+    )
+    with Progress("calibrate") as progress:
         quantized = quantize_student(
             Bundle.open(bundle),
             index,
             seed=seed,
             methods=methods or tuple(AMAX_METHODS),
-            max_accuracy_loss=max_loss,
+            budget=budget,
+            finetune_epochs=epochs if finetune else 0,
+            progress=progress,
         )
     report = json.loads(quantized.read(REPORT_JSON))
     return Answer({"folder": quantized.folder, **report}, report_as_table(report).rstrip())

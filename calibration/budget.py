@@ -1,0 +1,72 @@
+"""What INT8 may cost, and what it does cost on held-out pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .measure import FloatArray, LabelArray, label_agreement, loss_in_points
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an INT8 model costs, with standard errors, since a small set tells little.
+
+    Attributes:
+        loss: Loss of balanced accuracy in points.
+        loss_error: Standard error of the loss.
+        agreement: Share of pairs with the label of the float model.
+        agreement_error: Standard error of the agreement.
+        pairs: How many pairs say so.
+    """
+
+    loss: float
+    loss_error: float
+    agreement: float
+    agreement_error: float
+    pairs: int
+
+    @classmethod
+    def of(cls, exact: FloatArray, logits: FloatArray, labels: LabelArray) -> Cost:
+        """Measure logits ``(N, K)`` against those of the float model and the labels ``(N,)``."""
+        agreement = label_agreement(exact, logits)
+        differing = round((1 - agreement) * len(labels))
+        error = float(np.sqrt(differing)) / len(labels)
+        return cls(*loss_in_points(exact, logits, labels), agreement, error, len(labels))
+
+    def __str__(self) -> str:
+        return (
+            f"loses {self.loss:.2f} (+- {self.loss_error:.2f}) points of balanced accuracy and "
+            f"keeps the label of {100 * self.agreement:.1f} % of {self.pairs} held-out pairs"
+        )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What INT8 may cost. What lies within one standard error of a limit is not refused.
+
+    Attributes:
+        max_loss: Allowed loss of balanced accuracy in points.
+        min_agreement: Share of pairs that must keep the label of the float model.
+    """
+
+    max_loss: float
+    min_agreement: float
+
+    def allows(self, cost: Cost) -> bool:
+        """Whether the cost lies within."""
+        return (
+            cost.loss - cost.loss_error <= self.max_loss
+            and cost.agreement + cost.agreement_error >= self.min_agreement
+        )
+
+    def __str__(self) -> str:
+        label = f" and at least {100 * self.min_agreement:g} %" if self.min_agreement else ""
+        return f"at most {self.max_loss:g} points{label}"
+
+
+#: Published ResNet figures lose 0.1 to 0.5 points.
+CALIBRATION_BUDGET = Budget(max_loss=1.0, min_agreement=0.0)
+#: What learning can reach, so what is asked of it.
+FINETUNE_BUDGET = Budget(max_loss=0.3, min_agreement=0.99)
