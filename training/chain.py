@@ -157,6 +157,13 @@ class Chain:
             self._kept[key] = samples
         return samples
 
+    def sibling(self, options: TrainOptions, name: str) -> Chain:
+        """Return a run with other options after the source model, in a folder of its own."""
+        other = Chain(options, self.source, self.folder / name)
+        other.teacher = self.teacher
+        other._kept = self._kept
+        return other
+
     def seed_weights(self, name: str) -> None:
         """Fix the initial weights of a step, whatever ran before it."""
         torch.manual_seed(epoch_seed(self.options.seed, name, -1))

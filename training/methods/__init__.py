@@ -53,6 +53,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "optical-auxiliary": optical_auxiliary.METHOD,
         "sar-auxiliary": sar_auxiliary.METHOD,
         "esccs-plain": esccs_variants.PLAIN,
+        "esccs-each-view": esccs_variants.EACH_VIEW,
+        "esccs-own-start": esccs_variants.OWN_START,
         "esccs-no-irm": esccs_variants.NO_IRM,
         "esccs-no-gate": esccs_variants.NO_GATE,
         "esccs-ogm": esccs_variants.OGM,
@@ -75,7 +77,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "qmf-cloud-aware",
         ),
         "ESCCS with a change": (
-            "esccs-plain", "esccs-no-irm", "esccs-no-gate", "esccs-ogm", "esccs-power-floor",
+            "esccs-plain", "esccs-each-view", "esccs-own-start", "esccs-no-irm", "esccs-no-gate",
+            "esccs-ogm", "esccs-power-floor",
         ),
     }
 )  # fmt: skip

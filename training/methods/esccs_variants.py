@@ -1,8 +1,8 @@
 """ESCCS with one thing changed: what its parts are worth.
 
-All share the auxiliaries of the run, but for ``esccs-plain``: the two-step as the paper draws it,
-with the source model believed under clouds too (only the confidence filter acts) and no
-supervised gate.
+All share the auxiliaries of the run, but for two: ``esccs-each-view``, which asks the source model
+view by view, and ``esccs-plain``, the two-step as the paper draws it: view by view, with the source
+model believed under clouds too (only the confidence filter acts) and no supervised gate.
 """
 
 from __future__ import annotations
@@ -40,9 +40,17 @@ def plain_chain(chain: Chain) -> Chain:
     plain = options.evolve(
         distillation=distillation, student=replace(options.student, gate_weight=0.0)
     )
-    other = Chain(plain, chain.source, chain.folder / "plain")
-    other.teacher = chain.teacher
-    return other
+    return chain.sibling(plain, "plain")
+
+
+def _each_view(chain: Chain) -> nn.Module:
+    distillation = replace(chain.options.distillation, views="each")
+    options = chain.options.evolve(distillation=distillation)
+    return chain.sibling(options, "each-view").student
+
+
+def _own_start(chain: Chain) -> nn.Module:
+    return _student(chain, "esccs-own-start", chain.options.evolve(warm_start=False))
 
 
 def _student(chain: Chain, name: str, options: TrainOptions) -> nn.Module:
@@ -64,4 +72,6 @@ FLOOR = changed(
     "esccs-power-floor", "ESCCS, IRM with a certainty floor", {"variant": "power+floor"}
 )
 NO_GATE = changed("esccs-no-gate", "ESCCS, gate not supervised", gate_weight=0.0)
+OWN_START = gated(_own_start, "ESCCS, the student starts at random weights")
+EACH_VIEW = gated(_each_view, "ESCCS, the source model asked view by view", auxiliaries=False)
 PLAIN = gated(_plain, "two-step as the paper draws it, no reliability", auxiliaries=False)

@@ -71,7 +71,7 @@ class StudentStep(Step):
         losses = {
             "source_loss": self._source_loss(source, logits),
             "auxiliary_loss": self._auxiliary_loss(weights, optical, sar, logits),
-            "gate_loss": self._gate_loss(gate, share, batch["availability"]),
+            "gate_loss": self._gate_loss(gate, share, usable_share(batch)),
             "label_loss": self._label_loss(logits, batch["label"]),
         }
         right = logits.argmax(dim=1) == batch["label"]
@@ -127,10 +127,16 @@ class StudentStep(Step):
                 total = total + (weight * distillation_loss(target, logits, temperature)).mean()
         return self.options.student.auxiliary_weight * total
 
-    def _gate_loss(self, gate: Tensor, share: Tensor, availability: Tensor) -> Tensor:
-        target = gate_target(share, availability, self.options.student.gate_sharpness)
+    def _gate_loss(self, gate: Tensor, share: Tensor, usable: Tensor) -> Tensor:
+        target = gate_target(share, usable, self.options.student.gate_sharpness)
         return self.options.student.gate_weight * gate_loss(gate, target).mean()
 
     def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         losses = label_loss(logits, labels) * self.class_weights[labels.clamp_min(0)]
         return self.options.distillation.label_weight * masked_mean(losses, labels >= 0)
+
+
+def usable_share(batch: Batch) -> Tensor:
+    """Availability ``(N, 2)`` with the optical one cut down to the estimated clear share."""
+    clear = torch.stack((batch["reliability"], torch.ones_like(batch["reliability"])), dim=1)
+    return batch["availability"] * clear
