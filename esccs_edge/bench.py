@@ -20,7 +20,7 @@ from .bench_pixels import write_pixels
 from .bench_rows import Comparison, Measured, Timing
 from .bundle import Bundle
 from .errors import BackendError, InputError
-from .peers import OURS, known
+from .peers import OURS, TURN, known
 from .peers.agreement import Agreement, check_agreement
 from .peers.process import PeerProcess
 from .peers.resized import resized_bundle
@@ -144,7 +144,7 @@ class _Run:
                 name: stack.enter_context(self._opened(name, bundle, pixels, threads))
                 for name in names
             }
-            for result in _agreement(peers, max(self._plan.batches)):
+            for result in _agreement(peers, min(max(self._plan.batches), TURN)):
                 self._found.agreement.append({**vars(result), "patch": patch, "threads": threads})
             for batch in self._plan.batches:
                 self._tell_progress()
@@ -156,7 +156,7 @@ class _Run:
         plan = self._plan
         order = {"seconds": plan.seconds / plan.rounds, "meter": self._found.energy}
         for peer in peers.values():  # buffers and kernels for this size
-            peer.ask("answer", batch, logits=False)
+            peer.ask("answer", min(batch, TURN), logits=False)
         replies: dict[str, list[dict[str, Any]]] = {name: [] for name in peers}
         for turn in range(plan.rounds):
             for name in _turned(list(peers), turn):
@@ -169,8 +169,9 @@ class _Run:
                 Timing(name, patch, batch, threads, p50, p90, p99, batch * 1e3 / p50)
             )
             self._found.comparisons.append(_comparison(name, cell, replies[name], ours))
-            parts = peer.ask("parts", batch, seconds=plan.seconds * PARTS_SHARE)
-            self._found.parts.append({"peer": name, **cell, **_named_parts(parts)})
+            if batch <= TURN:
+                parts = peer.ask("parts", batch, seconds=plan.seconds * PARTS_SHARE)
+                self._found.parts.append({"peer": name, **cell, **_named_parts(parts)})
 
     def _opened(self, name: str, bundle: Bundle, pixels: Path, threads: int | None) -> PeerProcess:
         return PeerProcess(name, bundle.folder, pixels, threads, self._plan.backend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -240,12 +241,14 @@ def test_without_a_sensor_there_is_no_energy(tmp_path):
     assert energy.joules is None
 
 
-def test_a_round_makes_at_least_one_call_and_does_not_count_its_warm_up():
+def test_a_round_leaves_out_its_warm_up_unless_one_call_fills_it():
     calls = []
     samples_ms, made = timed(lambda: calls.append(1), 0.0)
-    assert len(samples_ms) == 1 and made == len(calls) == 2
-    samples_ms, made = timed(lambda: None, 0.01)
-    assert len(samples_ms) == made - 2 and sum(samples_ms) <= 11
+    assert len(samples_ms) == made == len(calls) == 1
+    samples_ms, made = timed(lambda: calls.append(1), 0.01)
+    assert len(samples_ms) == made - 2 == len(calls) - 3
+    samples_ms, made = timed(lambda: time.sleep(0.02), 0.01)
+    assert made == 1 and samples_ms[0] >= 20
 
 
 # ---- whole runs ---------------------------------------------------------------------------------
@@ -307,6 +310,13 @@ def test_a_worker_that_ends_is_told_from_one_that_answers(bundle, tmp_path):
         with pytest.raises(BackendError, match="esccs-edge cannot be timed"):
             peer.ask("answer", 1, logits=False)
             peer.ask("answer", 1, logits=False)
+
+
+def test_a_worker_that_is_too_slow_is_ended(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("esccs_edge.peers.process.REPLY_TIMEOUT_S", 1e-3)
+    pixels = write_pixels(tmp_path / "pixels", bundle.manifest, 1)
+    with pytest.raises(BackendError, match="did not reply within 0.001 s"):
+        PeerProcess(OURS, bundle.folder, pixels, 1, "cpu")
 
 
 @pytest.mark.parametrize(

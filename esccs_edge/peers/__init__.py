@@ -27,6 +27,10 @@ FLOAT32_PEERS = (
     "openvino-fp32", "onnxruntime-fp32", "torch-compile", "torch-eager", "opencv-dnn",
 )  # fmt: skip
 
+#: Pairs that a runtime takes at once; larger calls go through it in turns, as they do through a
+#: `Classifier` with default settings.
+TURN = 32
+
 
 def known(name: str) -> str:
     """Return the name of a peer.

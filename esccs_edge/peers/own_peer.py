@@ -16,8 +16,9 @@ from ..manifest import Manifest
 from ..postprocess import predictions
 from ..preprocess import preprocess
 from ..scene import Prediction, ScenePair
+from . import TURN
 from .numpy_preprocess import Float
-from .peer import TURN, Peer, Pixels, turns
+from .peer import Peer, Pixels, turns
 
 #: Calls whose medians tell the cost of the queue.
 QUEUE_CALLS = 50

@@ -12,14 +12,11 @@ import numpy.typing as npt
 from ..bundle import Bundle
 from ..errors import ArtifactError
 from ..onnx_file import refuse_external_data
+from . import TURN
 from .numpy_preprocess import Float, NumpyPreprocess
 
 #: Names of the student's two graphs in a bundle.
 FP32_GRAPH, INT8_GRAPH = "student.onnx", "student.int8.onnx"
-
-#: Pairs that a runtime takes at once; larger calls go through it in turns, as they do through a
-#: `Classifier` with default settings.
-TURN = 32
 
 Pixels = npt.NDArray[Any]
 

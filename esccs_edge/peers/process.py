@@ -98,12 +98,20 @@ class PeerProcess:
 
     def _reply(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        watch = threading.Timer(REPLY_TIMEOUT_S, self._process.kill)
+        is_late = threading.Event()
+
+        def give_up() -> None:
+            is_late.set()
+            self._process.kill()
+
+        watch = threading.Timer(REPLY_TIMEOUT_S, give_up)
         watch.start()
         try:
             line = self._process.stdout.readline()
         finally:
             watch.cancel()
+        if is_late.is_set():
+            raise self._failure(f"it did not reply within {REPLY_TIMEOUT_S:g} s")
         if not line:
             raise self._failure(self._last_words())
         reply: dict[str, Any] = json.loads(line)

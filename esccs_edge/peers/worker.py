@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .peer import Peer
 
 #: Untimed calls at the start of a round, so that caches hold this peer's data and not another's.
+#: A first call that fills the round by itself is timed: what it finds in the caches is soon gone.
 WARMUP_CALLS = 2
 PERCENTILES = (50, 90, 99)
 
@@ -101,25 +102,27 @@ _ACTS: dict[str, Callable[[Peer, Any, Any, dict[str, Any]], dict[str, Any]]] = {
 
 
 def timed(call: Callable[[], object], seconds: float) -> tuple[list[float], int]:
-    """Call for about so many seconds, at least once after the warm-up.
-
-    The warm-up ends early when it has used up the time.
+    """Call for about so many seconds.
 
     Returns:
-        Milliseconds of each timed call, and the calls in all.
+        Milliseconds of each timed call, one at least, and the calls in all.
     """
-    begin = time.perf_counter()
-    warmups = 0
-    while warmups < WARMUP_CALLS and (not warmups or time.perf_counter() - begin < seconds):
-        call()
-        warmups += 1
+    warmups_ms: list[float] = []
+    while len(warmups_ms) < WARMUP_CALLS:
+        warmups_ms.append(_duration_ms(call))
+        if warmups_ms[0] >= seconds * 1e3:
+            return warmups_ms, 1
     samples_ms: list[float] = []
     begin = time.perf_counter()
     while not samples_ms or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        call()
-        samples_ms.append((time.perf_counter() - start) * 1e3)
-    return samples_ms, warmups + len(samples_ms)
+        samples_ms.append(_duration_ms(call))
+    return samples_ms, len(warmups_ms) + len(samples_ms)
+
+
+def _duration_ms(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
 
 
 def peak_rss_mb() -> float | None:
