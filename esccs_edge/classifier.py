@@ -5,7 +5,6 @@ It checks what comes in, wires bundle, backend and pipeline together, and does n
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -159,6 +158,8 @@ class Classifier:
 
     async def aclassify(self, optical: Any, sar: Any) -> Prediction:
         """Classify one pair from a coroutine; cancelling it frees its place in the queue."""
+        import asyncio  # whoever awaits has it; for all others it would be a tenth of the start
+
         return await asyncio.wrap_future(self.submit(optical, sar))
 
     def classify_scene(

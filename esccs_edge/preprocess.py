@@ -21,6 +21,9 @@ from .scene import ABSENT, DevicePixels, Pixels, PixelStats
 #: Stored types the kernels read directly.
 KERNEL_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
 
+#: Asked once: the answer takes as long as a small patch.
+_CORES = os.cpu_count() or 1
+
 
 def preprocess(
     images: Sequence[Pixels | None],
@@ -54,27 +57,30 @@ def preprocess(
             f"out has dtype {out.dtype} and strides {out.strides}, "
             "expected a writeable, C-contiguous float32 array"
         )
-    if any(isinstance(image, DevicePixels) for image in images):
-        raise InputError(
-            "these pixels lie on a GPU, but are to be read by the CPU",
-            hint="Use the TensorRT backend, or copy them to the host",
-        )
     mean, inv_std = _statistics(spec)
     table = np.empty((len(images), 7))
-    _preprocess_cpu.preprocess(
-        images if isinstance(images, list) else list(images),
-        out,
-        mean,
-        inv_std,
-        table,
-        spec.dn_scale or 1.0,
-        spec.dn_offset,
-        spec.nodata,
-        spec.clip[0],
-        spec.clip[1],
-        linear_to_db,
-        threads or os.cpu_count() or 1,
-    )
+    try:
+        _preprocess_cpu.preprocess(
+            images if isinstance(images, list) else list(images),
+            out,
+            mean,
+            inv_std,
+            table,
+            spec.dn_scale or 1.0,
+            spec.dn_offset,
+            spec.nodata,
+            spec.clip[0],
+            spec.clip[1],
+            linear_to_db,
+            threads or _CORES,
+        )
+    except TypeError:
+        if any(isinstance(image, DevicePixels) for image in images):
+            raise InputError(
+                "these pixels lie on a GPU, but are to be read by the CPU",
+                hint="Use the TensorRT backend, or copy them to the host",
+            ) from None
+        raise
     pixels = out.shape[2] * out.shape[3]
     return [
         ABSENT if image is None else _stats(pixels, row)
