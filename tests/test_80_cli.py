@@ -359,7 +359,12 @@ def index(bundle, tmp_path: Path) -> Path:
 
 def test_evaluate_answers_with_the_promised_json(bundle, index):
     report = run_json("evaluate", bundle.folder, index)
-    assert list(report) == ["overall", "by_cloud", "simulated"] and report["simulated"] == []
+    assert list(report) == ["overall", "by_cloud", "confusion", "simulated"]
+    assert report["simulated"] == []
+    assert np.array(report["confusion"]).sum() == report["overall"]["n"]
+    assert np.trace(np.array(report["confusion"])) == pytest.approx(
+        report["overall"]["oa"] * report["overall"]["n"]
+    )
     assert list(report["by_cloud"]) == ["0-20", "20-40", "40-60", "60-80", "80-100"]
     for row in (report["overall"], *report["by_cloud"].values()):
         assert {"oa", "balanced_accuracy", "macro_f1", "kappa", "ece", "n"} <= set(row)

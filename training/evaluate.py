@@ -20,7 +20,7 @@ from esccs_edge.scene import Prediction
 from .datasets import PairSource
 from .degraded import Degradation, DegradedPair, DegradedPairs
 from .heldout import labeled
-from .metrics import CLOUD_BINS, FAILED, bin_range, scores_by_cloud
+from .metrics import CLOUD_BINS, FAILED, bin_range, confusion_matrix, scores_by_cloud
 from .recorded_covers import recorded_covers
 
 if TYPE_CHECKING:
@@ -53,9 +53,11 @@ def evaluate(
 
     Returns:
         ``{"overall": {oa, balanced_accuracy, macro_f1, kappa, ece, n, failed}, "by_cloud":
-        {"0-20": {...}, ...}, "simulated": [...]}``, the last naming ``"sar"`` and ``"clouds"``
-        where they were. A pair without an answer (an error, or no usable pixel) is
-        wrong and counted in ``failed``. An empty bin has ``n`` 0 and None for each measure.
+        {"0-20": {...}, ...}, "confusion": [[...], ...], "simulated": [...]}``. ``confusion`` counts
+        pairs by true class (rows) and answer (columns; the last: none); ``simulated`` names
+        ``"sar"`` and ``"clouds"`` where they were. A pair without an answer (an error, or no
+        usable pixel) is wrong and counted in ``failed``. An empty bin has ``n`` 0 and None for
+        each measure.
 
     Raises:
         InputError: No labeled pair in the split, or classes or channels that the model lacks.
@@ -83,11 +85,13 @@ def evaluate(
         raise InputError(
             f"{source.name} has no labeled pair in split {split!r}", hint="Choose another --split"
         )
+    truth, answered = np.array(labels, np.int64), np.array(predicted, np.int64)
+    classes = len(manifest.classes)
     scores = scores_by_cloud(
-        np.array(labels, np.int64), np.array(predicted, np.int64), np.array(confidence),
-        np.array(covers, np.float64), len(manifest.classes),
-    )  # fmt: skip
-    return {**scores, "simulated": simulated}
+        truth, answered, np.array(confidence), np.array(covers, np.float64), classes
+    )
+    confusion = confusion_matrix(truth, answered, classes).tolist()
+    return {**scores, "confusion": confusion, "simulated": simulated}
 
 
 def _simulated(
