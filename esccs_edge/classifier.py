@@ -158,7 +158,7 @@ class Classifier:
 
     async def aclassify(self, optical: Any, sar: Any) -> Prediction:
         """Classify one pair from a coroutine; cancelling it frees its place in the queue."""
-        import asyncio  # whoever awaits has it; for all others it would be a tenth of the start
+        import asyncio  # whoever awaits has loaded it; for all others it would only delay the start
 
         return await asyncio.wrap_future(self.submit(optical, sar))
 
