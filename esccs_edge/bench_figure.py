@@ -32,10 +32,11 @@ def draw_figure(rows: Sequence[Row], target: Path) -> None:
     places = figure.subplots(len(cells), 2, squeeze=False)
     for (patch, threads), (left, right) in zip(cells, places, strict=True):
         shown = [r for r in rows if (r["patch"], r["threads"] or 0) == (patch, threads)]
-        title = f"{patch} x {patch} pixels, {threads or 'all'} threads"
+        title = f"{patch} x {patch} pixels, threads: {threads or 'all'}"
         _latency(left, shown, title)
         _throughput(right, shown, title)
-    places[0][1].legend(fontsize=7, ncols=2)
+    handles, names = places[0][1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=8)
     with atomic_path(target) as partial:
         figure.savefig(partial, dpi=150)
 
@@ -49,7 +50,6 @@ def _latency(axes: Axes, rows: Sequence[Row], title: str) -> None:
     for row in bars:
         axes.annotate(f" {row['p50_ms']:.2f}", (row["p50_ms"], row["peer"]), va="center",
                       xytext=(2, 5), textcoords="offset points", fontsize=6)  # fmt: skip
-    axes.set_xscale("log")
     axes.set_xlabel(f"ms at batch {smallest}: bar p50, mark p99")
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=7)
@@ -66,7 +66,7 @@ def _throughput(axes: Axes, rows: Sequence[Row], title: str) -> None:
     batches = sorted({row["batch"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(batches, [str(batch) for batch in batches])
-    axes.set_yscale("log")
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("pairs per call")
     axes.set_ylabel("pairs per second")
     axes.set_title(title, fontsize=9)

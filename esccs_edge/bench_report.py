@@ -35,7 +35,7 @@ def table(document: Document) -> str:
         spent = [f"{name} {row[f'{name}_ms']:.3f}" for name in _PARTS if row[f"{name}_ms"]]
         if spent:
             lines.append(f"parts of batch {row['batch']} at {row['patch']} pixels, "
-                         f"{_threads(row)} threads, ms: {', '.join(spent)}")  # fmt: skip
+                         f"threads {_threads(row)}, ms: {', '.join(spent)}")  # fmt: skip
     for row in document["fresh"]:
         lines.append(f"{row['peer']}: {_start(row)}")
     lines += [f"{row['peer']} is absent: {row['reason']}" for row in document["absent"]]
@@ -78,7 +78,7 @@ def _cells(document: Document) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for row, against in zip(document["rows"], document["comparisons"], strict=True)
     ]
     for (patch, threads), rows in groupby(joined, lambda row: (row["patch"], _threads(row))):
-        yield f"{patch} x {patch} pixels, {threads} threads", list(rows)
+        yield f"{patch} x {patch} pixels, threads: {threads}", list(rows)
 
 
 def _latency(rows: Sequence[Row]) -> str:

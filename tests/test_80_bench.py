@@ -340,7 +340,7 @@ def test_out_holds_the_document_a_page_and_a_picture(bundle, tmp_path):
     assert {row["patch"] for row in document["rows"]} == {24}
     assert document["plan"]["rounds"] == 1 and str(bundle.folder) not in result.stdout
     page = (out / "bench.md").read_text()
-    assert "24 x 24 pixels, 1 threads" in page and "**esccs-edge**" in page
+    assert "24 x 24 pixels, threads: 1" in page and "**esccs-edge**" in page
     for line in page.splitlines():
         assert line.count("|") in (0, *range(4, 12))
     assert (out / "bench.png").read_bytes().startswith(b"\x89PNG")
