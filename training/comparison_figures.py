@@ -28,6 +28,8 @@ ACCURACY_NAME = "accuracy-by-cloud.png"
 SHARE_NAME = "modality-share-by-cloud.png"
 RELIABILITY_NAME = "reliability.png"
 CONFIDENCE_BINS = 10
+#: Stands once in a legend for all grey lines.
+OTHERS = "others"
 #: Half of a normal 95 % interval in standard errors.
 HALF_WIDTH = 1.96
 CENTERS = 100 * np.array([sum(bin_range(position)) / 2 for position in range(len(CLOUD_BINS))])
@@ -41,7 +43,10 @@ NAMED: Mapping[str, dict[str, Any]] = MappingProxyType(
 )
 #: Colors of the best method of each family, in the order of `FAMILIES`.
 FAMILY_COLORS = ("C0", "C1", "C4", "C9")
-GREY: Mapping[str, Any] = MappingProxyType({"color": "0.8", "linewidth": 0.9, "zorder": 1})
+GREY: Mapping[str, Any] = MappingProxyType(
+    {"color": "0.8", "linewidth": 0.9, "marker": "", "zorder": 1}
+)
+MARKER: Mapping[str, Any] = MappingProxyType({"marker": "o", "markersize": 3})
 
 
 def draw_figures(folder: Path, recorded: Recorded, accuracy: Mapping[str, Values]) -> None:
@@ -74,7 +79,7 @@ def _by_cloud(axes: Axes, values: Mapping[str, Values], styles: Styles, label: s
         known = ~np.isnan(per_seed).all(axis=0)
         x, seen = CENTERS[known], per_seed[:, known]
         mean = np.nanmean(seen, axis=0)
-        axes.plot(x, mean, marker="o", markersize=3, **styles[name])
+        axes.plot(x, mean, **styles[name])
         if len(seen) > 1 and styles[name]["color"] != GREY["color"]:
             half = HALF_WIDTH * np.nanstd(seen, axis=0, ddof=1) / np.sqrt(len(seen))
             low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
@@ -97,7 +102,7 @@ def _reliability(axes: Axes, recorded: Recorded, styles: Styles) -> None:
         used = np.unique(bins)
         x = [confidence[bins == k].mean() for k in used]
         y = [right[bins == k].mean() for k in used]
-        axes.plot(x, y, marker="o", markersize=3, **styles[name])
+        axes.plot(x, y, **styles[name])
     axes.set_xlabel("Confidence")
     axes.set_ylabel("Share of right answers")
     axes.set_xlim(0, 1)
@@ -120,24 +125,32 @@ def _styles(accuracy: Mapping[str, Values]) -> Styles:
         if known := [name for name in names if name in means]:
             best = max(known, key=means.__getitem__)
             label = f"{best}\n(best {family})"
-            styles[best] = {"label": label, "color": color, "linewidth": 1.4, "zorder": 2}
+            styles[best] = {"label": label, "color": color, "linewidth": 1.4, "zorder": 2, **MARKER}
     for name in NAMED.keys() & means.keys():
-        styles[name] = {"label": name, **NAMED[name]}
+        styles[name] = {"label": name, **NAMED[name], **MARKER}
     if grey := [name for name in styles if not styles[name]["label"]]:
-        styles[grey[0]]["label"] = "others"
+        styles[grey[0]]["label"] = OTHERS
     return styles
 
 
 def _colors(names: Iterable[str]) -> Styles:
     """Name all of a few methods."""
     return {
-        name: {"label": name, **NAMED.get(name, {"color": f"C{place}", "linewidth": 1.2})}
+        name: {"label": name, **NAMED.get(name, {"color": f"C{place}", "linewidth": 1.2}), **MARKER}
         for place, name in enumerate(names)
     }
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    known = sorted(zip(handles, labels, strict=True), key=lambda part: part[1] == OTHERS)
+    axes.legend(
+        *zip(*known, strict=True),
+        fontsize=8,
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+    )
 
 
 def _save(figure: Figure, path: Path) -> None:
