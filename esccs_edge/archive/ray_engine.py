@@ -124,8 +124,8 @@ def _cluster(workers: int | None) -> Iterator[None]:
             ray.init(log_to_driver=False)
         else:
             ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"Ray does not start: {error}") from error
+    except Exception as error:  # Ray raises the bare class when its processes take too long
+        raise BackendError(f"Ray does not start: {error}", hint=_HINT) from error
     try:
         yield
     finally:
