@@ -26,6 +26,7 @@ from esccs_edge.training.options import (  # noqa: E402
     options_from,
     read_options,
 )
+from esccs_edge.training.pseudo_labels import PseudoLabelFilter  # noqa: E402
 from esccs_edge.training.run import train  # noqa: E402
 from esccs_edge.training.steps.source_view import AllViews, EachView  # noqa: E402
 from esccs_edge.training.steps.student import StudentStep  # noqa: E402
@@ -242,8 +243,11 @@ def test_every_protocol_gives_finite_losses_and_gradients(data, tmp_path, view, 
     chain = Chain(options, open_source(options.data), tmp_path / "run")
     nets = [torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
                                 torch.nn.Linear(c, 3)) for c in (13, 13, 2)]  # fmt: skip
-    source = EachView(nets[0], options.distillation)
-    step = StudentStep((13, 2), torch.ones(3), options, source, *nets[1:])
+    source, keep_all = (
+        EachView(nets[0], options.distillation),
+        PseudoLabelFilter(torch.zeros(3), 0.0),
+    )
+    step = StudentStep((13, 2), torch.ones(3), options, source, keep_all, *nets[1:])
     samples = chain.samples(chain._cloudy(drop_share=0.5))
     batch = torch.utils.data.default_collate([samples[i] for i in range(len(samples))])
     loss, logged = step.loss(batch)

@@ -99,7 +99,8 @@ class Chain:
     @cached_property
     def student(self) -> nn.Module:
         """The deliverable."""
-        taught_by = self.source_view, self.optical_auxiliary, self.sar_auxiliary
+        filtered = self.source_view, self.pseudo_labels[0]
+        taught_by = *filtered, self.optical_auxiliary, self.sar_auxiliary
         self.seed_weights("student")
         channels = len(self.optical_spec.channels), len(self.sar_spec.channels)
         step = StudentStep(channels, self.label_weights(), self.options, *taught_by)

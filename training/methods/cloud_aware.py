@@ -1,6 +1,6 @@
 """Compared methods with the cloud estimate of ESCCS; not from any paper, all our choice.
 
-They say how much of a lead of ESCCS comes from the estimate and how much from its two steps. See
+They say how much of a lead of ESCCS comes from what it knows and how much from its two steps. See
 `training.methods.cloud_estimate` for what changes.
 """
 
@@ -20,4 +20,5 @@ def cloud_aware(method: Method) -> Method:
     def predictor(chain: Chain) -> Predictor:
         return method.predictor(CloudAwareChain(chain))
 
-    return replace(method, predictor=predictor, adds=f"{method.adds}; the cloud estimate of ESCCS")
+    adds = f"{method.adds}; the cloud estimate and source answers of ESCCS"
+    return replace(method, predictor=predictor, adds=adds)

@@ -1,8 +1,8 @@
 """The run as methods see it that get what ESCCS knows about clouds.
 
-What these methods add to a row of the same name without it is the estimate of the cloud cover
-alone: the source model is asked as ESCCS asks it, and only answers that pass the filter of ESCCS,
-confident and nearly clear, may teach.
+The source model is asked as ESCCS asks it (one view or all views of a place, as the run says), and
+only answers that pass the filter of ESCCS, confident and nearly clear, may teach. Network, loss and
+schedule stay those of the method.
 """
 
 from __future__ import annotations

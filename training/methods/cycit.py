@@ -112,7 +112,7 @@ def _predictor(chain: Chain) -> Predictor:
     half = replace(schedule, epochs=max(1, schedule.epochs // 2))
     channels = len(chain.optical_spec.channels), len(chain.sar_spec.channels)
     chain.seed_weights("cycit-1")
-    width = max(4, chain.options.student.sar.width)
+    width = max(4, chain.options.student.sar.width // 2)
     first = TranslationStep("cycit-1", Translators(*channels, width), chain, half)
     translators = trained(first, chain, samples)
     classifier = unimodal_net(chain, "cycit-2", "sar")

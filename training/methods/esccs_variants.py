@@ -54,7 +54,8 @@ def _own_start(chain: Chain) -> nn.Module:
 
 
 def _student(chain: Chain, name: str, options: TrainOptions) -> nn.Module:
-    taught_by = chain.source_view, chain.optical_auxiliary, chain.sar_auxiliary
+    filtered = chain.source_view, chain.pseudo_labels[0]
+    taught_by = *filtered, chain.optical_auxiliary, chain.sar_auxiliary
     chain.seed_weights("student")  # the same start as ESCCS itself
     channels = len(chain.optical_spec.channels), len(chain.sar_spec.channels)
     step = StudentStep(channels, chain.label_weights(), options, *taught_by)

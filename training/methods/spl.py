@@ -69,7 +69,7 @@ def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Mean SSIM per image over 7 x 7 windows, ``(N,)``; 1 where both are equal."""
 
     def mean(x: Tensor) -> Tensor:
-        return functional.avg_pool2d(x, 7, 1)
+        return functional.avg_pool2d(functional.avg_pool2d(x, (7, 1), 1), (1, 7), 1)
 
     ma, mb = mean(a), mean(b)
     va, vb = mean(a * a) - ma * ma, mean(b * b) - mb * mb

@@ -2,13 +2,12 @@
 
 Clear color image -> grey at half resolution -> the same with speckle -> real SAR. Each network
 labels the next domain. Our choice of domains; the first two hops use the source's clear images,
-the last one the target's cloudy pairs; each hop takes a third of the epochs, so that the method
-has the schedule of the others.
+the last one the target's cloudy pairs; each hop has the whole schedule of the other methods, and
+no answer is filtered by confidence, since the networks on the way are less sure than the source
+model.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,10 @@ from torch.nn import functional
 
 from ..chain import Chain
 from ..judge import Predictor, unimodal
+from ..pseudo_labels import PseudoLabelFilter
 from ..samples import Degradation
 from ..steps.step import Batch
-from .method import Method, MethodStep, confidence_filter, trained, unimodal_net
+from .method import Method, MethodStep, trained, unimodal_net
 
 LOOKS = 3.0
 
@@ -50,18 +50,17 @@ def seen(optical: Tensor, *, speckled: bool) -> Tensor:
 
 
 def _predictor(chain: Chain) -> Predictor:
-    schedule = chain.options.student.schedule
-    third = replace(schedule, epochs=max(1, schedule.epochs // 3))
+    least = chain.options.auxiliary.filter.reliability
+    unfiltered = PseudoLabelFilter(torch.zeros(len(chain.source.classes)), least)
     net: nn.Module = chain.teacher
     clear = chain.source_samples(Degradation(cover=0.0, augment=True))
     for hop in (1, 2, 3):
         name = f"ttl-{hop}"
         step = HopStep(
-            name, unimodal_net(chain, name, "sar", None if hop == 3 else 1), chain, third,
-            before=net,
-        )  # fmt: skip
+            name, unimodal_net(chain, name, "sar", None if hop == 3 else 1), chain, before=net
+        )
         step.hop = hop
-        step.filter = confidence_filter(chain)
+        step.filter = unfiltered
         net = trained(step, chain, None if hop == 3 else clear)
     return unimodal(net, "sar")
 

@@ -22,6 +22,7 @@ from ..irm import (
 from ..losses import distillation_loss, gate_loss, label_loss, soften
 from ..networks import StudentNet, UnimodalNet
 from ..options import TrainOptions
+from ..pseudo_labels import PseudoLabelFilter
 from ..reliability import known_or, trusted_decision
 from .source_view import SourceAnswer
 from .step import Batch, Step, masked_mean
@@ -35,6 +36,7 @@ class StudentStep(Step):
         class_weights: ``(K,)`` factor per class for true labels.
         options: The run.
         source: Answers for the source model f_S.
+        pseudo_labels: Which of these answers are taken for labels.
         optical_auxiliary: f'_Opt.
         sar_auxiliary: f'_SAR.
     """
@@ -45,6 +47,7 @@ class StudentStep(Step):
         class_weights: Tensor,
         options: TrainOptions,
         source: nn.Module,
+        pseudo_labels: PseudoLabelFilter,
         optical_auxiliary: UnimodalNet,
         sar_auxiliary: UnimodalNet,
     ) -> None:
@@ -54,6 +57,7 @@ class StudentStep(Step):
             net.start_from(optical_auxiliary, sar_auxiliary)
         super().__init__(net, part.schedule, "student", options.seed)
         self.options = options
+        self.pseudo_labels = pseudo_labels
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.class_weights: Tensor
         self.center = RatioCenter(part.irm.center_decay) if part.irm.center_decay else None
@@ -110,7 +114,11 @@ class StudentStep(Step):
     def _source_loss(self, source: SourceAnswer, logits: Tensor) -> Tensor:
         temperature = self.options.distillation.temperature
         losses = distillation_loss(soften(source.logits, temperature), logits, temperature)
-        return self.options.student.source_weight * (source.reliability * losses).mean()
+        probabilities = soften(source.logits)
+        kept = self.pseudo_labels.keep(probabilities, source.reliability)
+        by_answer = masked_mean(label_loss(logits, probabilities.argmax(dim=1)), kept)
+        soft = (source.reliability * losses).mean()
+        return self.options.student.source_weight * (soft + by_answer)
 
     def _auxiliary_loss(
         self, weights: Tensor, optical: Tensor, sar: Tensor, logits: Tensor
