@@ -127,7 +127,8 @@ def gate_target(contribution: Tensor, availability: Tensor, sharpness: float = 1
 
     Args:
         contribution: ``(N, 2)`` from `contributions`.
-        availability: ``(N, 2)``, share of valid pixels per modality.
+        availability: ``(N, 2)``, share of pixels per modality that can be used: valid and, for
+            optical, not clouded.
         sharpness: s; 1 splits in proportion, more follows the better modality closer.
     """
     trust = availability * (contribution + CONTRIBUTION_EPS) ** sharpness

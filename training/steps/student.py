@@ -1,8 +1,9 @@
 """Sub-task F2: the student, taught by the source model and both auxiliaries through IRM.
 
 No sample is filtered out: the student must see the clouded ones to learn whom to trust. The
-source model's loss is weighted by its reliability, the auxiliaries' losses by IRM, and the gate
-is supervised by the same contributions the other way round.
+source model's loss is weighted by its reliability, and its answers that pass the filter count as
+labels too; the auxiliaries' losses are weighted by IRM. The gate is supervised by the same
+contributions the other way round, times the share of each modality that can be used.
 """
 
 from __future__ import annotations
