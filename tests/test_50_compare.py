@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def indexes(tmp_path_factory):
     return str(tiny_index(folder / "a", 24)), str(tiny_index(folder / "b", 24, seed=1))
 
 
+CONFIGS = Path(__file__).parents[1] / "training" / "configs"
 METHODS_SHOWN = ["source-only", "tlf-late", "sar-auxiliary", "esccs", "clear-teacher"]
 OPTIONS = options_from(tiny_document("", "", epochs=1))
 
@@ -198,13 +200,36 @@ def test_a_place_on_both_sides_is_refused(indexes, tmp_path):
         TrainTestSource(train, open_source(str(text)))
 
 
-@pytest.mark.parametrize("name", ["b1-ombria", "b2-eurosat"])
+@pytest.mark.parametrize("name", ["b1-ombria", "b2-eurosat", "b3-sen12ms"])
 def test_committed_benchmarks_hide_the_target_and_give_all_methods_one_schedule(name):
-    path = Path(__file__).parents[1] / "training" / "configs" / f"{name}.toml"
-    options = read_options(path)
+    options = read_options(CONFIGS / f"{name}.toml")
     assert 0 < options.target_share < 1
     assert options.distillation.label_weight == 0
     assert options.distillation.teacher_view == "cloudy"
     schedules = {options.auxiliary.schedule, options.student.schedule}
     branches = {options.teacher.network, options.auxiliary.optical, options.student.optical}
     assert len(schedules) == len(branches) == 1
+
+
+def test_the_sen12ms_benchmark_runs_on_a_tiny_folder_in_its_layout(tmp_path):
+    pytest.importorskip("rasterio")
+    from sen12ms_layout import write_sen12ms
+
+    write_sen12ms(tmp_path, 16, [("ROIs1158_spring", n) for n in range(1, 17)], classes=2)
+    options = read_options(CONFIGS / "b3-sen12ms.toml")
+    short = replace(options.student.schedule, epochs=1, batch_size=4)
+    parts = {
+        name: replace(getattr(options, name), schedule=short)
+        for name in ("teacher", "auxiliary", "student")
+    }
+    data = f"sen12ms:{tmp_path}"
+    found = compare(
+        data,
+        data,
+        tmp_path / "out",
+        methods=["source-only", "esccs"],
+        options=options.evolve(**parts),
+    )
+    assert [row["method"] for row in found.rows] == ["source-only", "esccs"]
+    runs = json.loads((tmp_path / "out" / "runs.json").read_text())
+    assert all(sum(b["n"] for b in run["metrics"]["by_cloud"].values()) > 0 for run in runs)

@@ -19,6 +19,8 @@ from esccs_edge.training.datasets.splits import split_by_group
 
 rasterio = pytest.importorskip("rasterio")
 
+from sen12ms_layout import SCENES, write_sen12ms  # noqa: E402
+
 
 def assert_split_by_place(source, *, every_class: bool = True) -> None:
     groups, splits = np.asarray(source.groups), np.asarray(source.splits)
@@ -119,28 +121,6 @@ def test_unknown_data_set_is_refused_with_the_known_forms(where):
 
 
 # --- SEN12MS layout -----------------------------------------------------------------------------
-
-SCENES = [("ROIs1158_spring", scene) for scene in (1, 2, 3, 4)] + [("ROIs1868_summer", 146)]
-
-
-def write_sen12ms(root: Path, size: int = 8) -> None:
-    rng = np.random.default_rng(0)
-    lines = []
-    for season, scene in SCENES:
-        for patch in (30, 202):
-            for sensor, bands, dtype in (("s1", 2, "float32"), ("s2", 13, "uint16")):
-                name = f"{season}_{sensor}_{scene}_p{patch}.tif"
-                path = root / season / f"{sensor}_{scene}" / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                pixels = rng.uniform(-25, -5, (bands, size, size)) if sensor == "s1" else (
-                    rng.integers(500, 3000, (bands, size, size)) + 1000 * scene)  # fmt: skip
-                profile = dict(driver="GTiff", width=size, height=size, count=bands, dtype=dtype,
-                               crs="EPSG:32631",
-                               transform=rasterio.Affine(10, 0, 0, 0, -10, 0))  # fmt: skip
-                with rasterio.open(path, "w", **profile) as raster:
-                    raster.write(pixels.astype(dtype))
-            lines.append(f"{season}_s2_{scene}_p{patch}.tif: {1 + scene % 10}")
-    (root / "single_label_IGBPsimple_ClsNum.txt").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
