@@ -71,6 +71,8 @@ def test_preprocess_batch_of_32(benchmark, classifier, pairs):
     assert all(seen.valid == PATCH * PATCH for seen in stats)
 
 
+# torch.compile loads modules of torch that use what torch itself has given up.
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("batch", [1, BATCH])
 @pytest.mark.parametrize(
     "name",
