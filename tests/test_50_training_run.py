@@ -226,6 +226,20 @@ def test_a_warm_started_student_begins_as_the_mean_of_its_auxiliaries():
     torch.testing.assert_close(logits, expected)
 
 
+@pytest.mark.parametrize("draws", [0, 2])
+def test_samples_are_kept_for_all_steps_and_siblings_only_if_they_repeat(data, tmp_path, draws):
+    document = tiny_document(data, tmp_path / "run", epochs=1)
+    document["clouds"] = {"draws": draws}
+    options = options_from(document)
+    source = open_source(options.data)
+    source.__class__ = type("Unhashable", (type(source),), {"__hash__": None})
+    chain = Chain(options, source, tmp_path / "run")
+    chain.teacher = torch.nn.Identity()
+    assert (chain.cloudy_samples() is chain.cloudy_samples()) == bool(draws)
+    other = chain.sibling(options, "other")
+    assert (other.cloudy_samples() is chain.cloudy_samples()) == bool(draws)
+
+
 def test_a_warm_start_needs_networks_of_one_size():
     document = {"warm_start": True, "student": {"optical": {"width": 8}}}
     with pytest.raises(InputError, match="warm_start needs"):

@@ -62,7 +62,7 @@ class Chain:
         clouds = options.clouds
         self.textures = CloudTextures.read(clouds.textures) if clouds.textures else None
         self.optical_spec, self.sar_spec = self._specs()
-        self._kept: dict[tuple[PairSource, str, Degradation], CloudySamples] = {}
+        self._kept: dict[tuple[int, str, Degradation], CloudySamples] = {}
 
     @cached_property
     def teacher(self) -> UnimodalNet:
@@ -147,10 +147,10 @@ class Chain:
 
     def _tensors(self, part: PairSource, split: str, degradation: Degradation) -> CloudySamples:
         """Samples that draw anew are made anew; those that repeat are made once for all steps."""
-        key = part, split, degradation
-        if key in self._kept:
-            return self._kept[key]
         draws = self.options.clouds.draws
+        key = id(part), split, degradation  # a part lives as long as the samples that read it
+        if draws and key in self._kept:
+            return self._kept[key]
         samples = CloudySamples(
             part, split, self.optical_spec, self.sar_spec, degradation, self.options.seed, draws
         )
@@ -161,8 +161,8 @@ class Chain:
     def sibling(self, options: TrainOptions, name: str) -> Chain:
         """Return a run with other options after the source model, in a folder of its own."""
         other = Chain(options, self.source, self.folder / name)
-        other.teacher = self.teacher
-        other._kept = self._kept
+        other.teacher, other._kept = self.teacher, self._kept
+        other.source_part, other.target_part = self.source_part, self.target_part
         return other
 
     def seed_weights(self, name: str) -> None:
