@@ -99,12 +99,20 @@ class Chain:
     @cached_property
     def student(self) -> nn.Module:
         """The deliverable."""
+        return self.student_with(self.options, "student")
+
+    def student_with(self, options: TrainOptions, name: str) -> nn.Module:
+        """Train a student of this run's teacher and auxiliaries with other options of its own.
+
+        All begin at the same random weights, whatever their name.
+        """
         filtered = self.source_view, self.pseudo_labels[0]
         taught_by = *filtered, self.optical_auxiliary, self.sar_auxiliary
         self.seed_weights("student")
         channels = len(self.optical_spec.channels), len(self.sar_spec.channels)
-        step = StudentStep(channels, self.label_weights(), self.options, *taught_by)
-        return fit(step, self.samples(self._cloudy(self.options.student.drop_share)), self.folder)
+        step = StudentStep(channels, self.label_weights(), options, *taught_by)
+        step.name = name
+        return fit(step, self.cloudy_samples(options.student.drop_share), self.folder)
 
     @cached_property
     def pseudo_labels(self) -> tuple[PseudoLabelFilter, dict[str, float]]:

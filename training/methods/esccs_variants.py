@@ -13,9 +13,6 @@ from typing import Any
 from torch import nn
 
 from ..chain import Chain
-from ..fit import fit
-from ..options import TrainOptions
-from ..steps.student import StudentStep
 from .method import Method, gated
 
 #: Clear shares below any real one: the source model is believed everywhere.
@@ -28,7 +25,7 @@ def changed(name: str, adds: str, irm: dict[str, Any] | None = None, **student: 
     def net(chain: Chain) -> nn.Module:
         part = chain.options.student
         part = replace(part, irm=replace(part.irm, **(irm or {})), **student)
-        return _student(chain, name, chain.options.evolve(student=part))
+        return chain.student_with(chain.options.evolve(student=part), name)
 
     return gated(net, adds)
 
@@ -50,17 +47,7 @@ def _each_view(chain: Chain) -> nn.Module:
 
 
 def _own_start(chain: Chain) -> nn.Module:
-    return _student(chain, "esccs-own-start", chain.options.evolve(warm_start=False))
-
-
-def _student(chain: Chain, name: str, options: TrainOptions) -> nn.Module:
-    filtered = chain.source_view, chain.pseudo_labels[0]
-    taught_by = *filtered, chain.optical_auxiliary, chain.sar_auxiliary
-    chain.seed_weights("student")  # the same start as ESCCS itself
-    channels = len(chain.optical_spec.channels), len(chain.sar_spec.channels)
-    step = StudentStep(channels, chain.label_weights(), options, *taught_by)
-    step.name = name
-    return fit(step, chain.cloudy_samples(options.student.drop_share), chain.folder)
+    return chain.student_with(chain.options.evolve(warm_start=False), "esccs-own-start")
 
 
 def _plain(chain: Chain) -> nn.Module:
