@@ -49,7 +49,7 @@ def row(method, balanced, *, deployable=True, **bins):
 
 
 def run(temperature):
-    part = {"ece": 0.02, "balanced_accuracy": 0.7}
+    part = {"ece": 0.02, "ece_by_chance": 0.01, "balanced_accuracy": 0.7}
     return {
         "temperature": temperature,
         "metrics": {
@@ -84,8 +84,9 @@ def test_the_summary_by_hand():
     assert worst["deficit"] == pytest.approx(0.05)
     assert found["clear_sky"] == pytest.approx(-0.15)
     assert found["calibration"] == pytest.approx(
-        {"temperature": 1.5, "ece": 0.02, "ece_cloudiest": 0.04}
-    )
+        {"temperature": 1.5, "ece": 0.02, "ece_cloudiest": 0.04,
+         "ece_by_chance": 0.01, "ece_by_chance_cloudiest": 0.01}
+    )  # fmt: skip
     assert found["gate"]["rank_correlation"] == -1
     assert found["sar_absent"]["difference"] == pytest.approx(0.05)
     assert "optical_absent" not in found  # the SAR auxiliary was not run

@@ -14,10 +14,11 @@ from esccs_edge.classifier import Classifier  # noqa: E402
 from esccs_edge.errors import InputError  # noqa: E402
 from esccs_edge.training.datasets import MemorySource  # noqa: E402
 from esccs_edge.training.evaluate import evaluate  # noqa: E402
-from esccs_edge.training.metrics import (  # noqa: E402
+from esccs_edge.training.metrics import (
     CLOUD_BINS,
     FAILED,
     bin_range,
+    calibration_error_by_chance,
     cloud_bin,
     expected_calibration_error,
     scores,
@@ -70,6 +71,16 @@ def test_calibration_error_equals_its_slow_twin(pairs):
             expected += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
     found = expected_calibration_error(confidence, right)
     assert found == pytest.approx(expected / len(pairs), abs=1e-9)
+
+
+def test_a_perfectly_calibrated_model_shows_the_error_by_chance():
+    drawn = np.random.default_rng(3)
+    confidence = drawn.uniform(0.2, 1.0, 400)
+    shown = [
+        expected_calibration_error(confidence, drawn.random(400) < confidence) for _ in range(400)
+    ]
+    assert calibration_error_by_chance(confidence) == pytest.approx(np.mean(shown), rel=0.05)
+    assert calibration_error_by_chance(np.ones(9)) == 0  # sure of everything: no chance in it
 
 
 def test_cloud_bins_hold_their_lower_edge_and_the_last_one_everything_clouded():

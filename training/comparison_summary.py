@@ -32,7 +32,8 @@ def summarize(rows: Sequence[Row], runs: Mapping[str, Sequence[Row]]) -> dict[st
         - ``worst_bin``: bin where ESCCS is furthest behind (or least ahead of) the best of the
           other deployable methods there; ``deficit`` is negative where it leads in every bin.
         - ``clear_sky``: ESCCS on clear images minus the clear teacher.
-        - ``calibration``: temperature and expected calibration error, overall and cloudiest bin.
+        - ``calibration``: temperature; expected calibration error, overall and cloudiest bin, and
+          what a perfectly calibrated model would show there.
         - ``gate``: weight of optical by bin, and its rank correlation with cover over the bins.
         - ``sar_absent``, ``optical_absent``: ESCCS with one modality, the auxiliary that only
           knows this one, and the difference.
@@ -81,9 +82,10 @@ def _network_lines(summary: Mapping[str, Any]) -> list[str]:
     if "calibration" in summary:
         found = summary["calibration"]
         lines.append(
-            f"Expected calibration error {found['ece']:.3f}, in the cloudiest bin "
-            f"{_number(found['ece_cloudiest'])}, at temperature {found['temperature']:.2f} from "
-            "the validation pairs."
+            f"Expected calibration error {found['ece']:.3f} (perfectly calibrated: "
+            f"{found['ece_by_chance']:.3f}), in the cloudiest bin "
+            f"{_number(found['ece_cloudiest'])} ({_number(found['ece_by_chance_cloudiest'])}), at "
+            f"temperature {found['temperature']:.2f} from the validation pairs."
         )
     if "gate" in summary:
         lines.append(
@@ -146,14 +148,12 @@ def _clear_sky(row: Mapping[str, Row]) -> Row:
 
 
 def _calibration(own: Sequence[Row]) -> Row:
-    cloudiest = [run["metrics"]["by_cloud"][CLOUD_BINS[-1]]["ece"] for run in own]
-    return {
-        "calibration": {
-            "temperature": float(np.mean([run["temperature"] for run in own])),
-            "ece": float(np.mean([run["metrics"]["overall"]["ece"] for run in own])),
-            "ece_cloudiest": None if None in cloudiest else float(np.mean(cloudiest)),
-        }
-    }
+    found: Row = {"temperature": float(np.mean([run["temperature"] for run in own]))}
+    for column in ("ece", "ece_by_chance"):
+        cloudiest = [run["metrics"]["by_cloud"][CLOUD_BINS[-1]][column] for run in own]
+        found[column] = float(np.mean([run["metrics"]["overall"][column] for run in own]))
+        found[f"{column}_cloudiest"] = None if None in cloudiest else float(np.mean(cloudiest))
+    return {"calibration": found}
 
 
 def _gate(own: Sequence[Row]) -> Row:

@@ -52,12 +52,11 @@ def evaluate(
         only: Show the model one modality and hold the other back.
 
     Returns:
-        ``{"overall": {oa, balanced_accuracy, macro_f1, kappa, ece, n, failed}, "by_cloud":
-        {"0-20": {...}, ...}, "confusion": [[...], ...], "simulated": [...]}``. ``confusion`` counts
+        ``{"overall": {...}, "by_cloud": {"0-20": {...}, ...}, "confusion": [[...], ...],
+        "simulated": [...]}``, the first two as `metrics.scores` gives them. ``confusion`` counts
         pairs by true class (rows) and answer (columns; the last: none); ``simulated`` names
         ``"sar"`` and ``"clouds"`` where they were. A pair without an answer (an error, or no
-        usable pixel) is wrong and counted in ``failed``. An empty bin has ``n`` 0 and None for
-        each measure.
+        usable pixel) is wrong and counted in ``failed``.
 
     Raises:
         InputError: No labeled pair in the split, or classes or channels that the model lacks.

@@ -72,15 +72,36 @@ def expected_calibration_error(
         right: ``(N,)``.
         bins: Number of bins, each ``(low, high]`` but the first, which holds 0 too.
     """
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gap = np.bincount(place, confidence - right, minlength=bins)
+    gap = np.bincount(_confidence_bin(confidence, bins), confidence - right, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
+
+
+def calibration_error_by_chance(confidence: npt.NDArray[np.float64], bins: int = ECE_BINS) -> float:
+    """Expected calibration error that a perfectly calibrated model shows on so few pairs.
+
+    The mean of `expected_calibration_error` where each answer is right with the probability that
+    its confidence states, by the normal approximation of each bin's gap (Broecker and Smith, 2007,
+    on the spread of reliability diagrams). No model can be told from a calibrated one below it.
+
+    Args:
+        confidence: ``(N,)`` in [0, 1].
+        bins: As in `expected_calibration_error`.
+    """
+    place = _confidence_bin(confidence, bins)
+    variance = np.bincount(place, confidence * (1 - confidence), minlength=bins)
+    return float(np.sqrt(2 / np.pi * variance).sum() / len(confidence))
+
+
+def _confidence_bin(confidence: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.int64]:
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def scores(
     labels: Labels, predicted: Labels, confidence: npt.NDArray[np.float64], classes: int
 ) -> dict[str, Any]:
-    """Return ``{oa, balanced_accuracy, macro_f1, kappa, ece, n, failed}``; None if n is 0.
+    """Return ``{oa, balanced_accuracy, macro_f1, kappa, ece, ece_by_chance, n, failed}``.
+
+    All but the last two are None if n is 0.
 
     Args:
         labels: ``(N,)`` true classes, ``0..K-1``.
@@ -89,7 +110,7 @@ def scores(
         classes: K.
     """
     if not len(labels):
-        names = ("oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
+        names = ("oa", "balanced_accuracy", "macro_f1", "kappa", "ece", "ece_by_chance")
         return {**dict.fromkeys(names), "n": 0, "failed": 0}
     matrix = confusion_matrix(labels, predicted, classes)
     return {
@@ -98,6 +119,7 @@ def scores(
         "macro_f1": macro_f1(matrix),
         "kappa": cohen_kappa(matrix),
         "ece": expected_calibration_error(confidence, labels == predicted),
+        "ece_by_chance": calibration_error_by_chance(confidence),
         "n": len(labels),
         "failed": int((predicted == FAILED).sum()),
     }
