@@ -133,7 +133,7 @@ def _branches(provenance: Mapping[str, Any]) -> dict[str, Branch]:
     except (KeyError, TypeError, InputError) as error:
         raise ManifestError(
             f"manifest provenance.architecture is {provenance.get('architecture')!r}, expected "
-            "{'optical': {'width', 'blocks', 'stem_stride'}, 'sar': {...}}",
+            "{'optical': {'width', 'blocks', 'stem_stride', 'block'}, 'sar': {...}}",
             hint="Export a bundle that `esccs-edge train` wrote",
         ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,16 @@ def test_reference_of_a_full_size_model_stays_below_400_kilobytes():
     from esccs_edge.export.reference import pack_reference
 
     assert len(pack_reference(reference_inputs(tiny_manifest(64)), {})) < 400_000
+
+
+def test_a_reparameterized_block_is_one_convolution_in_the_graph(tmp_path):
+    size = {"width": 4, "blocks": [2, 1], "block": "reparameterized"}
+    sizes = {name: dict(size) for name in ("optical", "sar")}
+    bundle = export_student(small_bundle(tmp_path / "b", architecture=sizes))
+    nodes = onnx.load_from_string(bundle.read("student.onnx")).graph.node
+    assert Counter(n.op_type for n in nodes)["Conv"] == 2 * (1 + 3)  # two stems, six blocks
+    kernels = {tuple(a.ints) for n in nodes for a in n.attribute if a.name == "kernel_shape"}
+    assert kernels == {(3, 3)}
 
 
 def test_a_manifest_without_architecture_is_refused_and_nothing_written(tmp_path):

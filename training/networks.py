@@ -1,4 +1,4 @@
-"""Teacher, auxiliary and student networks: plain conv-BN-ReLU residual encoders.
+"""Teacher, auxiliary and student networks: plain conv-BN-ReLU encoders.
 
 No squeeze-excite, swish or depthwise convolution, since those lose accuracy or speed in INT8.
 Every operation exports to ONNX and to TensorRT.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .options import Branch
 
@@ -35,6 +36,59 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
+class ReparameterizedBlock(nn.Module):
+    """A 3 x 3 and a 1 x 1 convolution and the input itself, summed; one convolution once taught.
+
+    The form that survives INT8 (QARepVGG: Chu et al., 2022): only the 3 x 3 part is normalized
+    before the sum, and the sum after it, so that no part blows up the range of the whole. In
+    evaluation, and so in an exported graph, the three are one 3 x 3 convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv3 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.has_identity = stride == 1 and inputs == outputs
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, inputs, H, W)`` -> ``(N, outputs, H / stride, W / stride)``."""
+        if not self.training:
+            weight, bias = self.merged()
+            return torch.relu(functional.conv2d(x, weight, bias, self.conv3.stride, 1))
+        y = self.bn3(self.conv3(x)) + self.conv1(x)
+        return torch.relu(self.bn(y + x if self.has_identity else y))
+
+    def merged(self) -> tuple[Tensor, Tensor]:
+        """Return weight ``(outputs, inputs, 3, 3)`` and bias of the one convolution."""
+        inner, outer = _scale(self.bn3), _scale(self.bn)
+        weight = self.conv3.weight * inner[:, None, None, None]
+        weight = weight + functional.pad(self.conv1.weight, (1, 1, 1, 1))
+        if self.has_identity:
+            identity = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+            weight = weight + functional.pad(identity[:, :, None, None], (1, 1, 1, 1))
+        bias = self.bn3.bias - _mean(self.bn3) * inner
+        bias = self.bn.bias + (bias - _mean(self.bn)) * outer
+        return weight * outer[:, None, None, None], bias
+
+
+def _scale(norm: nn.BatchNorm2d) -> Tensor:
+    assert norm.running_var is not None
+    return norm.weight / torch.sqrt(norm.running_var + norm.eps)
+
+
+def _mean(norm: nn.BatchNorm2d) -> Tensor:
+    assert norm.running_mean is not None
+    return norm.running_mean
+
+
+BLOCKS: dict[str, type[ResidualBlock | ReparameterizedBlock]] = {
+    "residual": ResidualBlock,
+    "reparameterized": ReparameterizedBlock,
+}
+
+
 class Encoder(nn.Module):
     """``(N, channels, H, W)`` -> pooled features ``(N, features)``."""
 
@@ -52,7 +106,7 @@ class Encoder(nn.Module):
             outputs = options.width * 2**stage
             for block in range(count):
                 stride = 2 if block == 0 and stage > 0 else 1
-                layers.append(ResidualBlock(inputs, outputs, stride))
+                layers.append(BLOCKS[options.block](inputs, outputs, stride))
                 inputs = outputs
         self.stages = nn.Sequential(*layers)
 

@@ -60,11 +60,14 @@ class Branch:
         width: Channels of the first stage; each later stage doubles them.
         blocks: Residual blocks per stage; every stage but the first halves the resolution.
         stem_stride: By how much the first convolution lowers the resolution.
+        block: ``"residual"`` (two convolutions and a shortcut) or ``"reparameterized"`` (one
+            convolution, taught as three); see `networks`.
     """
 
     width: int = 24
     blocks: tuple[int, ...] = (1, 1, 1)
     stem_stride: int = 2
+    block: Literal["residual", "reparameterized"] = "residual"
 
     @property
     def features(self) -> int:
