@@ -31,22 +31,26 @@ from esccs_edge.training.evaluate import evaluate
 from esccs_edge.training.options import Branch, TrainOptions
 from esccs_edge.training.run import train
 
-#: Optical and SAR branch of every size.
+#: Optical and SAR branch of every size. Two reparameterized blocks have as many 3 x 3 convolutions
+#: as one residual block.
 SIZES = {
-    f"w{width} s{stride} {'+'.join(map(str, blocks))}": (
-        Branch(width, blocks, stride),
-        Branch(max(8, width * 4 // 7), blocks, stride),
+    f"w{width} s{stride} {'+'.join(map(str, blocks))}{' rep' * (block != 'residual')}": (
+        Branch(width, blocks, stride, block),
+        Branch(max(8, width * 4 // 7), blocks, stride, block),
     )
-    for width, stride, blocks in (
-        (14, 4, (1, 1, 1)),
-        (28, 4, (1, 1, 1)),
-        (40, 4, (1, 1, 1)),
-        (56, 4, (1, 1, 1)),
-        (28, 4, (2, 2, 2)),
-        (14, 2, (1, 1, 1)),
-        (20, 2, (1, 1, 1)),
-        (28, 2, (1, 1, 1)),
-        (28, 2, (1, 1)),
+    for block, width, stride, blocks in (
+        ("residual", 14, 4, (1, 1, 1)),
+        ("residual", 28, 4, (1, 1, 1)),
+        ("residual", 40, 4, (1, 1, 1)),
+        ("residual", 56, 4, (1, 1, 1)),
+        ("residual", 28, 4, (2, 2, 2)),
+        ("residual", 14, 2, (1, 1, 1)),
+        ("residual", 20, 2, (1, 1, 1)),
+        ("residual", 28, 2, (1, 1, 1)),
+        ("residual", 28, 2, (1, 1)),
+        ("reparameterized", 28, 4, (2, 2, 2)),
+        ("reparameterized", 40, 4, (2, 2, 2)),
+        ("reparameterized", 28, 2, (2, 2, 2)),
     )
 }
 SHARED = ("teacher", "sar-auxiliary", "optical-auxiliary")
@@ -154,7 +158,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel("milliseconds per pair, INT8, batches of 32")
     axes.set_ylabel("balanced accuracy, validation, all cloud bins")
     axes.set_title(
-        "SAR and clouds are simulated; w width, s stride of the stem, blocks", fontsize=9
+        "SAR and clouds are simulated; w width, s stride of the stem, blocks per stage", fontsize=9
     )
     figure.savefig(path, dpi=120)
     plt.close(figure)
