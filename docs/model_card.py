@@ -54,7 +54,6 @@ def card(bundle: Bundle, clear: Mapping[str, Any], cloudy: Mapping[str, Any]) ->
     origin = manifest.provenance
     pairs = origin["data"]["pairs"]
     both = cloudy["optical + SAR"]
-    ece = {name: part["ece"] for name, part in both["by_cloud"].items()}
     simulated = [f"- **Simulated**: {text}." for text in origin["simulated"].values()]
     kilobytes = {n: len(bundle.read(n)) / 1e3 for n in sorted(manifest.files) if "student" in n}
     sections = [
@@ -82,8 +81,10 @@ def card(bundle: Bundle, clear: Mapping[str, Any], cloudy: Mapping[str, Any]) ->
                 for i in INPUTS
             ],
         ),
-        f"Expected calibration error with both inputs: {both['overall']['ece']:.3f} over all "
-        f"bins; {', '.join(f'{value:.3f} at {name} %' for name, value in ece.items())}.",
+        "Expected calibration error with both inputs, in brackets what a perfectly calibrated "
+        f"model would show on as many pairs: {_error(both['overall'])} over all bins; "
+        + ", ".join(f"{_error(part)} at {name} %" for name, part in both["by_cloud"].items())
+        + ".",
         "## By class, under clouds",
         _by_class(both["confusion"], manifest.classes),
         "![Confusion matrix](images/confusion.png)",
@@ -140,6 +141,10 @@ def _by_class(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str
         for k, name in enumerate(classes)
     ]
     return _table(["class", "pairs", "recall", "precision"], rows)
+
+
+def _error(part: Mapping[str, Any]) -> str:
+    return f"{part['ece']:.3f} ({part['ece_by_chance']:.3f})"
 
 
 def _score(part: Mapping[str, Any]) -> str:

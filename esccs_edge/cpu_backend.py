@@ -124,7 +124,7 @@ class CpuLane(Lane):
         # Allocated by OpenVINO, whose kernels like its own alignment.
         self._tensors = {
             name: ov.Tensor(ov.Type.f32, ov.Shape([max_batch, *shape[1:]]))
-            for name, shape in manifest.inputs.items()
+            for name, shape in (manifest.inputs | manifest.outputs).items()
         }
         self._arrays = {name: tensor.data for name, tensor in self._tensors.items()}
         self._bound = 0
@@ -157,14 +157,15 @@ class CpuLane(Lane):
             self._call(self._request.start_async)
 
     def finish(self) -> LaneOutput:
-        """Wait for inference and copy its outputs out of the request."""
+        """Wait for inference and copy its outputs out of the buffers."""
         optical, sar = self._stats
         if not self._running:
             classes = len(self._manifest.classes)
             return LaneOutput(_zeros(len(optical), classes), _zeros(len(optical), 2), optical, sar)
         self._call(self._request.wait)
         self._running = False
-        logits, gate = (self._request.get_tensor(name).data.copy() for name in ("logits", "gate"))
+        pairs = len(optical)
+        logits, gate = self._arrays["logits"][:pairs].copy(), self._arrays["gate"][:pairs].copy()
         return LaneOutput(logits, gate, optical, sar)
 
     def close(self) -> None:

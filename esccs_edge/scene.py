@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,8 +105,7 @@ class Prediction:
         }
 
 
-@dataclass(frozen=True)
-class PixelStats:
+class PixelStats(NamedTuple):
     """What preprocessing saw in one modality of one pair.
 
     Attributes:

@@ -253,7 +253,7 @@ def test_doctor_exits_with_1_only_if_something_required_fails():
     works = all(check["ok"] for check in document["checks"] if check["required"])
     assert document["ok"] is works and result.exit_code == (0 if works else 1)
     names = {check["name"] for check in document["checks"]}
-    assert {"native kernels", "default bundle", "NVIDIA GPU", "extra geo"} <= names
+    assert {"native kernels", "default bundle", "NVIDIA GPU", "extra geo", "extra scale"} <= names
 
 
 def test_doctor_tells_what_failed_and_goes_on(monkeypatch, tmp_path):

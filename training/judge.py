@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from esccs_edge.errors import InputError
-from esccs_edge.postprocess import softmax
 
 from .chain import Chain
 from .metrics import CLOUD_BINS, bin_range, scores_by_cloud
@@ -50,7 +49,8 @@ class Answers:
 
     def tempered(self, temperature: float) -> Answers:
         """Return the answers with their confidence changed by a temperature."""
-        return replace(self, probabilities=softmax(self._logarithm(), temperature))
+        scaled = torch.from_numpy(self._logarithm() / temperature)
+        return replace(self, probabilities=torch.softmax(scaled, dim=1).numpy())
 
     def _logarithm(self) -> npt.NDArray[np.float64]:
         logarithm: npt.NDArray[np.float64] = np.log(np.maximum(self.probabilities, 1e-30))

@@ -16,6 +16,7 @@ PACKAGES = {
     "view": ("opencv-python-headless", "matplotlib"),
     "train": ("torch", "lightning", "torchmetrics", "safetensors"),
     "export": ("onnx", "onnxscript", "onnxsim", "onnxruntime"),
+    "scale": ("ray", "pyarrow"),
 }
 
 

@@ -96,8 +96,9 @@ class _Parts:
         )  # fmt: skip
         self._lane: Lane = self._backend.open_lane()
         size = self._manifest.patch_size
+        # Written to here, or the first use would be timed with the making of their pages.
         self._tensors = {
-            spec: np.empty((TURN, len(spec.channels), size, size), np.float32)
+            spec: np.full((TURN, len(spec.channels), size, size), 0, np.float32)
             for spec in (self._manifest.optical, self._manifest.sar)
         }
 
