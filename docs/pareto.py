@@ -41,15 +41,12 @@ SIZES = {
     for block, width, stride, blocks in (
         ("residual", 14, 4, (1, 1, 1)),
         ("residual", 28, 4, (1, 1, 1)),
+        ("residual", 28, 2, (1, 1, 1)),
+        ("reparameterized", 28, 4, (2, 2, 2)),
         ("residual", 40, 4, (1, 1, 1)),
-        ("residual", 56, 4, (1, 1, 1)),
         ("residual", 28, 4, (2, 2, 2)),
         ("residual", 14, 2, (1, 1, 1)),
         ("residual", 20, 2, (1, 1, 1)),
-        ("residual", 28, 2, (1, 1, 1)),
-        ("residual", 28, 2, (1, 1)),
-        ("reparameterized", 28, 4, (2, 2, 2)),
-        ("reparameterized", 40, 4, (2, 2, 2)),
         ("reparameterized", 28, 2, (2, 2, 2)),
     )
 }

@@ -11,20 +11,18 @@ import logging
 import gpu_parts
 import numpy as np
 import pytest
-from fake_gpu import FakeDriver, FakeEvent, fake_flavor, host_kernels
+from fake_gpu import FakeEvent
 from gpu_parts import Span
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import raw_pair, tiny_bundle, tiny_manifest
+from tiny import raw_pair, tiny_bundle
+from trt_machine import Machine, awkward_batch
 
 from esccs_edge import trt_backend
-from esccs_edge.cuda.owners import Device
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.engine_cache import EngineCache
 from esccs_edge.errors import BackendError, ClosedError, CudaError, InputError
 from esccs_edge.scene import ScenePair
-from esccs_edge.trt_api import LoadedEngine, error_log
-from esccs_edge.trt_build import BuiltPlan
 
 #: Kernels differ from the CPU module by nothing but the order of the sum behind the mean, and the
 #: fake engine from OpenVINO by the order of a dot product of 15 float32 numbers.
@@ -32,62 +30,9 @@ MEAN_RTOL = 1e-5
 ENGINE_ATOL = 1e-4
 
 
-class Machine:
-    """A fake GPU with TensorRT, put in place of the real ones."""
-
-    def __init__(self, monkeypatch, folder, **driver):
-        host_kernels()
-        self.manifest = tiny_manifest()
-        self.driver = FakeDriver(**driver)
-        self.flavor = fake_flavor(self.driver, self.manifest)
-        self.folder = folder
-        self.builds, self.loads, self.refuse = 0, [], 0
-        patch = monkeypatch.setattr
-        patch(trt_backend.Device, "open", classmethod(lambda cls, ordinal=0: Device(self.driver)))
-        patch(trt_backend, "pick_flavor", lambda: self.flavor)
-        patch(trt_backend, "load_fatbin", lambda: b"fake")
-        patch(trt_backend, "build_plan", self._build)
-        patch(trt_backend, "load_engine", self._load)
-
-    def _build(self, flavor, onnx, manifest, options, *, progress=None, timing_cache=None):
-        self.builds += 1
-        return BuiltPlan(b"plan %d" % self.builds, b"timings")
-
-    def _load(self, flavor, plan):
-        self.loads.append(plan)
-        if self.refuse:
-            self.refuse -= 1
-            raise BackendError("made for compute 8.6, this is 7.5", action="rebuild")
-        return LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
-
-    def open(self, max_batch=8, **options):
-        bundle = tiny_bundle(self.folder / "bundle")
-        cache = EngineCache(self.folder / "engines")
-        return trt_backend.TrtBackend(
-            bundle, bundle.manifest, max_batch=max_batch, cache=cache, **options
-        )
-
-
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     return Machine(monkeypatch, tmp_path)
-
-
-def awkward_batch(manifest, count=5):
-    """Both, one or no modality; nodata, NaN and infinity; three stored types."""
-    pairs = []
-    for seed in range(count):
-        optical, sar = raw_pair(manifest, seed)
-        if seed % 5 == 1:
-            optical[:, :3] = 0
-            sar[0, 4, 4], sar[1, 5, 5] = np.nan, np.inf
-        elif seed % 5 == 2:
-            optical = (optical * 1e-4).astype(np.float32)
-            optical[3, 0, 0] = np.inf
-        elif seed % 5 == 3:
-            optical = optical.astype(np.int16) - 500
-        pairs.append(ScenePair(None if seed % 5 == 4 else optical, None if seed % 5 == 2 else sar))
-    return pairs
 
 
 def cpu_answer(bundle_folder, pairs, **options):
@@ -417,112 +362,6 @@ def test_aux_streams_are_our_own(machine):
     context = next(iter(lane._contexts.values()))
     assert context.aux == [lane._aux[0].number] != [lane.compute.number]
     backend.close()
-
-
-def test_engine_is_built_once_and_then_comes_from_the_cache(machine):
-    machine.open().close()
-    machine.driver.released = False
-    machine.open().close()
-    assert machine.builds == 1 and machine.loads == [b"plan 1", b"plan 1"]
-
-
-def test_engine_that_this_gpu_refuses_is_built_again_once(machine):
-    machine.refuse = 1
-    machine.open().close()
-    assert machine.builds == 2 and machine.loads == [b"plan 1", b"plan 2"]
-
-
-def test_engine_refused_twice_is_an_error_and_everything_is_freed(machine):
-    machine.refuse = 2
-    with pytest.raises(BackendError, match="compute 8.6"):
-        machine.open()
-    assert machine.driver.released
-
-
-class Kernels:
-    """What TensorRT for RTX compiles at the first run; refuses what another one made."""
-
-    def __init__(self):
-        self.content = b""
-
-    def deserialize(self, content):
-        if not content.startswith(b"rtx 1.7"):
-            return False
-        self.content = content
-        return True
-
-    def serialize(self):
-        return self.content or b"rtx 1.7, compiled"
-
-
-class RuntimeConfig:
-    def __init__(self):
-        self.made, self.used = [], None
-
-    def create_runtime_cache(self):
-        self.made.append(Kernels())
-        return self.made[-1]
-
-    def set_runtime_cache(self, kernels):
-        self.used = kernels
-        return True
-
-    def set_execution_context_allocation_strategy(self, strategy):
-        self.strategy = strategy
-
-
-@pytest.fixture
-def rtx_machine(machine):
-    """The engine of an RTX library, which has a runtime config with a cache of kernels."""
-    machine.runs = []
-
-    def create_runtime_config():
-        machine.runs.append(RuntimeConfig())
-        return machine.runs[-1]
-
-    machine.flavor.trt.engine.create_runtime_config = create_runtime_config
-    return machine
-
-
-def run_once(machine):
-    machine.driver.released = False
-    backend = machine.open(graph_batches=())
-    lane = backend.open_lane()
-    lane.start(awkward_batch(machine.manifest))
-    lane.finish()
-    backend.close()
-
-
-def test_kernels_compiled_at_the_first_run_are_there_at_the_next(rtx_machine):
-    run_once(rtx_machine)
-    run_once(rtx_machine)
-    first, second = rtx_machine.runs
-    assert rtx_machine.flavor.trt.configs == [first, second]
-    assert first.used.content == b"" and second.used.content == b"rtx 1.7, compiled"
-
-
-def test_kernels_that_the_library_refuses_are_replaced(rtx_machine, monkeypatch):
-    monkeypatch.setattr(Kernels, "serialize", lambda self: b"rtx 1.6")
-    run_once(rtx_machine)
-    monkeypatch.undo()
-    with pytest.MonkeyPatch.context() as patch:
-        again = Machine(patch, rtx_machine.folder)
-        again.runs = rtx_machine.runs
-        again.flavor.trt.engine.create_runtime_config = (
-            rtx_machine.flavor.trt.engine.create_runtime_config
-        )
-        run_once(again)
-        run_once(again)
-    assert [run.used.content for run in rtx_machine.runs] == [b"", b"", b"rtx 1.7, compiled"]
-
-
-def test_library_without_such_a_cache_makes_contexts_its_own_way(machine):
-    class Plain:
-        pass
-
-    machine.flavor.trt.engine.create_runtime_config = Plain  # as on TensorRT 10.16
-    run_once(machine)
-    assert machine.flavor.trt.configs == [None]
 
 
 def test_max_batch_stays_inside_the_engines_profile(machine):

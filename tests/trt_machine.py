@@ -1,0 +1,68 @@
+"""A fake GPU with TensorRT in place of the real ones, and pairs that ask much of a lane."""
+
+from __future__ import annotations
+
+import numpy as np
+from fake_gpu import FakeDriver, fake_flavor, host_kernels
+from tiny import raw_pair, tiny_bundle, tiny_manifest
+
+from esccs_edge import trt_backend
+from esccs_edge.cuda.owners import Device
+from esccs_edge.engine_cache import EngineCache
+from esccs_edge.errors import BackendError
+from esccs_edge.scene import ScenePair
+from esccs_edge.trt_api import LoadedEngine, error_log
+from esccs_edge.trt_build import BuiltPlan
+
+
+class Machine:
+    """A fake GPU with TensorRT, put in place of the real ones."""
+
+    def __init__(self, monkeypatch, folder, **driver):
+        host_kernels()
+        self.manifest = tiny_manifest()
+        self.driver = FakeDriver(**driver)
+        self.flavor = fake_flavor(self.driver, self.manifest)
+        self.folder = folder
+        self.builds, self.loads, self.refuse = 0, [], 0
+        patch = monkeypatch.setattr
+        patch(trt_backend.Device, "open", classmethod(lambda cls, ordinal=0: Device(self.driver)))
+        patch(trt_backend, "pick_flavor", lambda: self.flavor)
+        patch(trt_backend, "load_fatbin", lambda: b"fake")
+        patch(trt_backend, "build_plan", self._build)
+        patch(trt_backend, "load_engine", self._load)
+
+    def _build(self, flavor, onnx, manifest, options, *, progress=None, timing_cache=None):
+        self.builds += 1
+        return BuiltPlan(b"plan %d" % self.builds, b"timings")
+
+    def _load(self, flavor, plan):
+        self.loads.append(plan)
+        if self.refuse:
+            self.refuse -= 1
+            raise BackendError("made for compute 8.6, this is 7.5", action="rebuild")
+        return LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
+
+    def open(self, max_batch=8, **options):
+        bundle = tiny_bundle(self.folder / "bundle")
+        cache = EngineCache(self.folder / "engines")
+        return trt_backend.TrtBackend(
+            bundle, bundle.manifest, max_batch=max_batch, cache=cache, **options
+        )
+
+
+def awkward_batch(manifest, count=5):
+    """Both, one or no modality; nodata, NaN and infinity; three stored types."""
+    pairs = []
+    for seed in range(count):
+        optical, sar = raw_pair(manifest, seed)
+        if seed % 5 == 1:
+            optical[:, :3] = 0
+            sar[0, 4, 4], sar[1, 5, 5] = np.nan, np.inf
+        elif seed % 5 == 2:
+            optical = (optical * 1e-4).astype(np.float32)
+            optical[3, 0, 0] = np.inf
+        elif seed % 5 == 3:
+            optical = optical.astype(np.int16) - 500
+        pairs.append(ScenePair(None if seed % 5 == 4 else optical, None if seed % 5 == 2 else sar))
+    return pairs
