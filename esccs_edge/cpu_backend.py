@@ -148,9 +148,11 @@ class CpuLane(Lane):
         )
         self._stats = optical, sar
         availability = self._arrays["availability"][: len(batch)]
-        availability[:, 0] = [stats.availability for stats in optical]
-        availability[:, 1] = [stats.availability for stats in sar]
-        if availability.any():
+        availability[:] = [
+            (here.availability, there.availability)
+            for here, there in zip(optical, sar, strict=True)
+        ]
+        if any(stats.valid for stats in (*optical, *sar)):
             self._bind(len(batch))
             # Set first: whatever interrupts this line, the buffers are not freed under a request.
             self._running = True
