@@ -34,20 +34,21 @@ from esccs_edge.training.run import train
 #: Optical and SAR branch of every size. Two reparameterized blocks have as many 3 x 3 convolutions
 #: as one residual block.
 SIZES = {
-    f"w{width} s{stride} {'+'.join(map(str, blocks))}{' rep' * (block != 'residual')}": (
+    f"w{width} s{stride}{f'/{sar_stride}' * (sar_stride != stride)} "
+    f"{'+'.join(map(str, blocks))}{' rep' * (block != 'residual')}": (
         Branch(width, blocks, stride, block),
-        Branch(max(8, width * 4 // 7), blocks, stride, block),
+        Branch(max(8, width * 4 // 7), blocks, sar_stride, block),
     )
-    for block, width, stride, blocks in (
-        ("residual", 14, 4, (1, 1, 1)),
-        ("residual", 28, 4, (1, 1, 1)),
-        ("residual", 28, 2, (1, 1, 1)),
-        ("reparameterized", 28, 4, (2, 2, 2)),
-        ("residual", 40, 4, (1, 1, 1)),
-        ("residual", 28, 4, (2, 2, 2)),
-        ("residual", 14, 2, (1, 1, 1)),
-        ("residual", 20, 2, (1, 1, 1)),
-        ("reparameterized", 28, 2, (2, 2, 2)),
+    for block, width, stride, sar_stride, blocks in (
+        ("residual", 14, 4, 4, (1, 1, 1)),
+        ("residual", 28, 4, 4, (1, 1, 1)),
+        ("residual", 28, 2, 2, (1, 1, 1)),
+        ("residual", 28, 4, 2, (1, 1, 1)),
+        ("reparameterized", 28, 4, 2, (2, 2, 2)),
+        ("reparameterized", 28, 4, 4, (2, 2, 2)),
+        ("residual", 40, 4, 4, (1, 1, 1)),
+        ("residual", 14, 2, 2, (1, 1, 1)),
+        ("residual", 20, 2, 2, (1, 1, 1)),
     )
 }
 SHARED = ("teacher", "sar-auxiliary", "optical-auxiliary")
@@ -72,7 +73,7 @@ def main(config: str, data: str, out: Path, assignments: list[str]) -> None:
 
 def trained(name: str, options: TrainOptions, out: Path) -> Bundle:
     """Return the INT8 bundle of one size."""
-    folder = out / name.replace(" ", "-")
+    folder = out / name.replace(" ", "-").replace("/", "-")
     finished = folder / "bundle"
     if not (finished / "student.int8.onnx").is_file():
         shared = out / "shared"
@@ -155,7 +156,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel("milliseconds per pair, INT8, batches of 32")
     axes.set_ylabel("balanced accuracy, validation, all cloud bins")
     axes.set_title(
-        "SAR and clouds are simulated; w width, s stride of the stem, blocks per stage", fontsize=9
+        "SAR and clouds are simulated; w width, s stride of the stem (optical/SAR), blocks",
+        fontsize=9,
     )
     figure.savefig(path, dpi=120)
     plt.close(figure)
