@@ -45,10 +45,9 @@ SIZES = {
         ("residual", 28, 2, 2, (1, 1, 1)),
         ("residual", 28, 4, 2, (1, 1, 1)),
         ("reparameterized", 28, 4, 2, (2, 2, 2)),
-        ("reparameterized", 28, 4, 4, (2, 2, 2)),
-        ("residual", 40, 4, 4, (1, 1, 1)),
-        ("residual", 14, 2, 2, (1, 1, 1)),
-        ("residual", 20, 2, 2, (1, 1, 1)),
+        ("residual", 28, 4, 2, (1, 1)),
+        ("residual", 20, 4, 2, (1, 1, 1)),
+        ("residual", 28, 4, 2, (2, 2, 2)),
     )
 }
 SHARED = ("teacher", "sar-auxiliary", "optical-auxiliary")
