@@ -35,7 +35,7 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p esccs_edge
 
-# Makes the model that ships with the package again, from the sample data (about 25 minutes on 2 cores).
+# Makes the model that ships with the package again, from the sample data (about 15 minutes on 2 cores).
 DATA ?= ../shared/data
 model: $(VENV)/installed-dev
 	$(BIN)/esccs-edge train --config training/configs/eurosat.toml --out runs/eurosat \
