@@ -46,8 +46,6 @@ SIZES = {
         ("residual", 28, 4, 2, (1, 1, 1)),
         ("reparameterized", 28, 4, 2, (2, 2, 2)),
         ("residual", 28, 4, 2, (1, 1)),
-        ("residual", 20, 4, 2, (1, 1, 1)),
-        ("residual", 28, 4, 2, (2, 2, 2)),
     )
 }
 SHARED = ("teacher", "sar-auxiliary", "optical-auxiliary")

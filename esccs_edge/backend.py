@@ -53,6 +53,14 @@ class Lane(ABC):
             BackendError: Inference failed; the lane can be used again.
         """
 
+    def answer(self, batch: Sequence[ScenePair]) -> LaneOutput:
+        """Start a batch and finish it, for a thread that has nothing else to do meanwhile.
+
+        A backend may run it in that very thread, which saves handing it over.
+        """
+        self.start(batch)
+        return self.finish()
+
     @abstractmethod
     def close(self) -> None:
         """Free the lane's resources. Idempotent."""

@@ -35,6 +35,11 @@ class LanePool:
         self._line: deque[Place] = deque()
         self._closed = False
 
+    @property
+    def lent(self) -> int:
+        """Lanes that are at work now."""
+        return len(self._lent)
+
     def acquire(self, *, wait: bool = True) -> Lane | None:
         """Borrow a lane; without ``wait``, None when none is free or somebody waits already.
 
@@ -155,21 +160,33 @@ class Place:
 class Flight:
     """One batch on one borrowed lane, from start to answers.
 
+    With ``alone`` nothing is done between start and landing, and the lane may know a shorter way.
+
     A batch that fails is run once more; if it fails again, its pairs run one by one, so that a
     pair which breaks the backend fails alone. Answers of a second try carry `Flag.RETRIED`. There
     is no second try once the backend says that only a new process helps.
     """
 
     def __init__(
-        self, pool: LanePool, lane: Lane, batch: Sequence[ScenePair], manifest: Manifest
+        self,
+        pool: LanePool,
+        lane: Lane,
+        batch: Sequence[ScenePair],
+        manifest: Manifest,
+        *,
+        alone: bool = False,
     ) -> None:
         self.batch = batch
         self._pool = pool
         self._lane = lane
         self._manifest = manifest
+        self._output: LaneOutput | None = None
         self._start_error: Exception | None = None
         try:
-            lane.start(batch)
+            if alone:
+                self._output = lane.answer(batch)
+            else:
+                lane.start(batch)
         except Exception as error:  # judged in land(), where the second chance is given
             self._start_error = error
 
@@ -187,7 +204,8 @@ class Flight:
         try:
             if self._start_error is not None:
                 raise self._start_error
-            return predictions(self._lane.finish(), self.batch, self._manifest)
+            output = self._lane.finish() if self._output is None else self._output
+            return predictions(output, self.batch, self._manifest)
         except Exception as error:
             if _is_final(error):
                 return [as_backend_error(error)] * len(self.batch)
@@ -208,9 +226,7 @@ class Flight:
             return as_backend_error(error)
 
     def _attempt(self, batch: Sequence[ScenePair]) -> list[Answer]:
-        self._lane.start(batch)
-        output: LaneOutput = self._lane.finish()
-        return predictions(output, batch, self._manifest, retried=True)
+        return predictions(self._lane.answer(batch), batch, self._manifest, retried=True)
 
 
 def _is_final(error: Exception) -> bool:

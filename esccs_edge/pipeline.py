@@ -91,7 +91,9 @@ class Pipeline:
                     answers += self._land(flights, started_s)
                     lane = self._lane_for_next(flights)
                 batch = pairs[first : first + self._max_batch]
-                flights.append(Flight(self._pool, lane, batch, self._manifest))
+                # Never two at once: OpenVINO lets one of two such threads starve the other.
+                alone = len(batch) == len(pairs) and self._pool.lent == 1
+                flights.append(Flight(self._pool, lane, batch, self._manifest, alone=alone))
             while flights:
                 answers += self._land(flights, started_s)
         except BaseException:
