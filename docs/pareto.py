@@ -94,7 +94,7 @@ def trained(name: str, options: TrainOptions, out: Path) -> Bundle:
 def judged(name: str, bundle: Bundle, source: Any) -> dict[str, Any]:
     """Accuracy of the INT8 graph on the validation pairs, clear and by cloud; sizes in bytes."""
     with Classifier(bundle, backend="cpu") as classifier:
-        cloudy = evaluate(classifier, source, split="val", clouds_seed=CLOUDS_SEED)
+        cloudy = evaluate(classifier, source, split="val", clouds_seeds=[CLOUDS_SEED])
         clear = evaluate(classifier, source, split="val")
     quantized = bundle.manifest.quantization or {}
     sizes = {n: len(bundle.read(n)) for n in ("student.onnx", "student.int8.onnx")}

@@ -11,6 +11,7 @@ pytest.importorskip("lightning")
 from esccs_edge.training.comparison_figures import GREY, _styles  # noqa: E402
 from esccs_edge.training.comparison_queue import Queue, Task, work_off  # noqa: E402
 from esccs_edge.training.comparison_summary import summarize, summary_lines  # noqa: E402
+from esccs_edge.training.judge import Answers  # noqa: E402
 from esccs_edge.training.methods import FAMILIES, METHODS  # noqa: E402
 from esccs_edge.training.metrics import CLOUD_BINS  # noqa: E402
 from esccs_edge.training.recorded_answers import by_bin, rank_correlation  # noqa: E402
@@ -74,7 +75,8 @@ def test_the_summary_by_hand():
         row("supervised-fusion", 0.9, deployable=False),
         row("clear-teacher", 0.95, deployable=False),
     ]
-    found = summarize(rows, {"esccs": [run(1.0), run(2.0)]})
+    answers = Answers(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0.1, 0.9]))
+    found = summarize(rows, {"esccs": [run(1.0), run(2.0)]}, [answers, answers])
     assert found["lead"] == pytest.approx({"kd-s": 0.2, "gdl": 0.1})
     assert found["lead_mean"] == pytest.approx(0.15)
     assert found["lead_oa_mean"] == pytest.approx(0.15)
@@ -83,7 +85,11 @@ def test_the_summary_by_hand():
     assert (worst["bin"], worst["method"]) == (CLOUD_BINS[3], "kd-s")
     assert worst["deficit"] == pytest.approx(0.05)
     assert found["clear_sky"] == pytest.approx(-0.15)
-    assert found["calibration"] == pytest.approx(
+    calibration = dict(found["calibration"])
+    together = calibration.pop("together")
+    assert together["ece"] == pytest.approx((0.2 + 0.6) / 2)  # right at 0.8, wrong at 0.6
+    assert together["ece_cloudiest"] == pytest.approx(0.6)
+    assert calibration == pytest.approx(
         {"temperature": 1.5, "ece": 0.02, "ece_cloudiest": 0.04,
          "ece_by_chance": 0.01, "ece_by_chance_cloudiest": 0.01}
     )  # fmt: skip
@@ -96,7 +102,7 @@ def test_the_summary_by_hand():
 
 
 def test_a_comparison_without_esccs_has_no_summary():
-    assert summarize([row("kd-s", 0.6)], {"kd-s": [run(1.0)]}) == {}
+    assert summarize([row("kd-s", 0.6)], {"kd-s": [run(1.0)]}, []) == {}
     assert summary_lines({}) == []
 
 

@@ -138,9 +138,9 @@ def test_evaluate_agrees_with_asking_the_classifier_oneself(classifier):
 
 def test_evaluate_with_clouds_puts_every_image_into_every_bin_and_repeats(classifier):
     source = source_of(classifier.manifest)
-    report = evaluate(classifier, source, clouds_seed=5)
+    report = evaluate(classifier, source, clouds_seeds=[5])
     assert [report["by_cloud"][name]["n"] for name in CLOUD_BINS] == [12] * 5
-    assert report == evaluate(classifier, source, clouds_seed=5)
+    assert report == evaluate(classifier, source, clouds_seeds=[5])
 
 
 def test_evaluate_picks_the_models_bands_from_a_richer_or_reordered_set(classifier):

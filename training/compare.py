@@ -118,7 +118,8 @@ def _report(files: RunFiles, chosen: tuple[str, ...], seeds: int) -> Comparison:
     rows = tuple(table_row(name, own, _interval(name, recorded)) for name, own in by_method.items())
     write_atomic(folder / "runs.json", json.dumps(runs, indent=2) + "\n")
     write_atomic(folder / "table.csv", table_csv(rows))
-    summary = summarize(rows, by_method)
+    answers = [run.answers for run in recorded.get(REFERENCE, [])]
+    summary = summarize(rows, by_method, answers)
     write_atomic(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     table = table_md(rows, seeds, {n: METHODS[n].adds for n in chosen})
     write_atomic(folder / "table.md", "\n".join([*summary_lines(summary), "", table]))

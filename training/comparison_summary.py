@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .judge import Answers
 from .methods import FAMILIES
 from .metrics import CLOUD_BINS
 
@@ -17,12 +18,15 @@ REFERENCE = "esccs"
 COMPARED = FAMILIES["compared in the paper"]
 
 
-def summarize(rows: Sequence[Row], runs: Mapping[str, Sequence[Row]]) -> dict[str, Any]:
+def summarize(
+    rows: Sequence[Row], runs: Mapping[str, Sequence[Row]], answers: Sequence[Answers]
+) -> dict[str, Any]:
     """Return the numbers a reader wants first; all are shares, and means over seeds.
 
     Args:
         rows: See `comparison_table.table_row`.
         runs: Method -> its runs.
+        answers: Those of ESCCS, one for each of its runs.
 
     Returns:
         Those of the following whose rows were run; all but ``lead_oa_mean`` in balanced accuracy.
@@ -33,7 +37,8 @@ def summarize(rows: Sequence[Row], runs: Mapping[str, Sequence[Row]]) -> dict[st
           other deployable methods there; ``deficit`` is negative where it leads in every bin.
         - ``clear_sky``: ESCCS on clear images minus the clear teacher.
         - ``calibration``: temperature; expected calibration error, overall and cloudiest bin, and
-          what a perfectly calibrated model would show there.
+          what a perfectly calibrated model would show there; ``together``: the same for the
+          answers of all seeds taken together, since few pairs show an error by chance alone.
         - ``gate``: weight of optical by bin, and its rank correlation with cover over the bins.
         - ``sar_absent``, ``optical_absent``: ESCCS with one modality, the auxiliary that only
           knows this one, and the difference.
@@ -42,7 +47,8 @@ def summarize(rows: Sequence[Row], runs: Mapping[str, Sequence[Row]]) -> dict[st
     if REFERENCE not in row:
         return {}
     own = runs[REFERENCE]
-    parts = [_lead(row), _gap(row), _worst_bin(row), _clear_sky(row), _calibration(own), _gate(own)]
+    parts = [_lead(row), _gap(row), _worst_bin(row), _clear_sky(row), _gate(own)]
+    parts.append(_calibration(own, answers))
     for what, auxiliary in (("sar_absent", "optical"), ("optical_absent", "sar")):
         parts.append(_absent(what, own, row.get(f"{auxiliary}-auxiliary")))
     return {name: value for part in parts for name, value in part.items()}
@@ -82,10 +88,9 @@ def _network_lines(summary: Mapping[str, Any]) -> list[str]:
     if "calibration" in summary:
         found = summary["calibration"]
         lines.append(
-            f"Expected calibration error {found['ece']:.3f} (perfectly calibrated: "
-            f"{found['ece_by_chance']:.3f}), in the cloudiest bin "
-            f"{_number(found['ece_cloudiest'])} ({_number(found['ece_by_chance_cloudiest'])}), at "
-            f"temperature {found['temperature']:.2f} from the validation pairs."
+            f"Expected calibration error of a run {_errors(found)}; of all seeds' answers together "
+            f"{_errors(found['together'])}. In brackets what a perfectly calibrated model would "
+            f"show. The temperature is {found['temperature']:.2f}, from the validation pairs."
         )
     if "gate" in summary:
         lines.append(
@@ -147,13 +152,27 @@ def _clear_sky(row: Mapping[str, Row]) -> Row:
     return {} if own is None or teacher is None else {"clear_sky": float(own - teacher)}
 
 
-def _calibration(own: Sequence[Row]) -> Row:
-    found: Row = {"temperature": float(np.mean([run["temperature"] for run in own]))}
-    for column in ("ece", "ece_by_chance"):
-        cloudiest = [run["metrics"]["by_cloud"][CLOUD_BINS[-1]][column] for run in own]
-        found[column] = float(np.mean([run["metrics"]["overall"][column] for run in own]))
-        found[f"{column}_cloudiest"] = None if None in cloudiest else float(np.mean(cloudiest))
+def _calibration(own: Sequence[Row], answers: Sequence[Answers]) -> Row:
+    together = Answers(
+        np.concatenate([part.labels for part in answers]),
+        np.concatenate([part.probabilities for part in answers]),
+        np.concatenate([part.cover for part in answers]),
+    )
+    found = {
+        "temperature": float(np.mean([run["temperature"] for run in own])),
+        **_mean_errors([run["metrics"] for run in own]),
+        "together": _mean_errors([together.report()]),
+    }
     return {"calibration": found}
+
+
+def _mean_errors(reports: Sequence[Row]) -> Row:
+    found: Row = {}
+    for column in ("ece", "ece_by_chance"):
+        cloudiest = [report["by_cloud"][CLOUD_BINS[-1]][column] for report in reports]
+        found[column] = float(np.mean([report["overall"][column] for report in reports]))
+        found[f"{column}_cloudiest"] = None if None in cloudiest else float(np.mean(cloudiest))
+    return found
 
 
 def _gate(own: Sequence[Row]) -> Row:
@@ -172,6 +191,13 @@ def _absent(what: str, own: Sequence[Row], auxiliary: Row | None) -> Row:
     mean = float(np.mean([run["metrics"][what]["overall"]["balanced_accuracy"] for run in own]))
     other = float(auxiliary["balanced_accuracy_mean"])
     return {what: {"esccs": mean, "auxiliary": other, "difference": mean - other}}
+
+
+def _errors(found: Row) -> str:
+    return (
+        f"{found['ece']:.3f} ({found['ece_by_chance']:.3f}), in the cloudiest bin "
+        f"{_number(found['ece_cloudiest'])} ({_number(found['ece_by_chance_cloudiest'])})"
+    )
 
 
 def _points(share: float) -> str:

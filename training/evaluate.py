@@ -7,7 +7,7 @@ otherwise the images are judged as they are and the recorded cover, if any, deci
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,7 +35,7 @@ def evaluate(
     classifier: Classifier,
     source: PairSource,
     *,
-    clouds_seed: int | None = None,
+    clouds_seeds: Sequence[int] = (),
     split: str = "test",
     only: Modality | None = None,
 ) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def evaluate(
     Args:
         classifier: Ready to answer.
         source: Labeled pairs; pairs without a label are left out.
-        clouds_seed: Simulate clouds from this seed; None takes the images as they are.
+        clouds_seeds: Simulate clouds from these seeds, each pair once per seed and cloud bin; none
+            takes the images as they are.
         split: Which pairs.
         only: Show the model one modality and hold the other back.
 
@@ -65,10 +66,10 @@ def evaluate(
     place = _class_places(source, manifest)
     channels = _channel_order(source.optical_channels, manifest.optical.channels, "optical")
     polarisations = _channel_order(source.sar_channels, manifest.sar.channels, "SAR")
-    simulated = _simulated(source, manifest, clouds_seed, only)
+    simulated = _simulated(source, manifest, clouds_seeds, only)
     has_sar = only != "optical" and bool(source.sar_channels or "sar" in simulated)
     labels, predicted, confidence, covers = [], [], [], []
-    pairs = _pairs(source, split, clouds_seed)
+    pairs = _pairs(source, split, clouds_seeds)
     while chunk := list(islice(pairs, CHUNK)):
         answers = classifier.classify_batch(
             [_selected(pair.optical, channels) if only != "sar" else None for pair, _ in chunk],
@@ -94,30 +95,30 @@ def evaluate(
 
 
 def _simulated(
-    source: PairSource, manifest: Manifest, clouds_seed: int | None, only: Modality | None
+    source: PairSource, manifest: Manifest, clouds_seeds: Sequence[int], only: Modality | None
 ) -> list[str]:
     """What of the pairs is simulated here."""
     found = []
     taught = "sar" in manifest.provenance.get("simulated", {})
     if taught and not source.sar_channels and only != "optical":
         found.append("sar")
-    if clouds_seed is not None and only != "sar":
+    if clouds_seeds and only != "sar":
         found.append("clouds")
     return found
 
 
 def _pairs(
-    source: PairSource, split: str, clouds_seed: int | None
+    source: PairSource, split: str, clouds_seeds: Sequence[int]
 ) -> Iterator[tuple[DegradedPair, float]]:
     """Yield labeled pairs and their cover, NaN where it is not known."""
-    if clouds_seed is None:
+    if not clouds_seeds:
         recorded = recorded_covers(source)
         for pair in labeled(DegradedPairs(source, split, Degradation(cover=0.0))):
             yield pair, float(recorded[pair.index])
         return
-    for position in range(len(CLOUD_BINS)):
+    for seed, position in product(clouds_seeds, range(len(CLOUD_BINS))):
         degradation = Degradation(cover=bin_range(position))
-        for pair in labeled(DegradedPairs(source, split, degradation, clouds_seed)):
+        for pair in labeled(DegradedPairs(source, split, degradation, seed)):
             # The cover inside a bin is exact to a pixel; a draw at its edge stays in the bin.
             low, high = bin_range(position)
             yield pair, float(np.clip(pair.cover, low, np.nextafter(high, low)))

@@ -30,7 +30,8 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
     "--clouds",
     type=int,
     metavar="SEED",
-    help="Simulate clouds over the optical images, from this seed.",
+    multiple=True,
+    help="Simulate clouds over the optical images, from this seed; may be repeated.",
 )
 @click.option("--split", default="test", show_default=True, help="Rows to judge.")
 @click.option("--only", type=click.Choice(["optical", "sar"]), help="Hold the other modality back.")
@@ -38,7 +39,7 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 def run(
     bundle: str,
     index: str,
-    clouds: int | None,
+    clouds: tuple[int, ...],
     split: str,
     only: Literal["optical", "sar"] | None,
     backend: str,
@@ -58,10 +59,10 @@ def run(
 
     opened = Bundle.open(bundle)
     source = open_source(index, manifest=opened.manifest)
-    rounds = 1 if clouds is None else len(CLOUD_BINS)
+    rounds = len(clouds) * len(CLOUD_BINS) or 1
     with Classifier(opened, backend=backend) as classifier, Progress("evaluate") as progress:
         watched = _Watched(source, list(source.splits).count(split) * rounds, progress)
-        report = evaluate(classifier, watched, clouds_seed=clouds, split=split, only=only)
+        report = evaluate(classifier, watched, clouds_seeds=clouds, split=split, only=only)
     return Answer(report, _table(report))
 
 
