@@ -79,7 +79,7 @@ def trained(name: str, options: TrainOptions, out: Path) -> Bundle:
         optical, sar = SIZES[name]
         student = replace(options.student, optical=optical, sar=sar)
         run = options.evolve(student=student, out=str(folder))
-        (folder / "options.json").parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "options.json").write_text(json.dumps(run.as_dict()), encoding="utf-8")
         train(run, resume=True)
         if not shared.is_dir():

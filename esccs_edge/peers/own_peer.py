@@ -105,8 +105,8 @@ class _Parts:
     def spent_ms(self, optical: Pixels, sar: Pixels) -> dict[str, float]:
         """Time each part of a batch, in turns of what a lane takes.
 
-        A lane preprocesses too, and starts the network before it returns; so preprocessing is
-        timed by itself, and inference is what the lane takes beyond it.
+        A lane preprocesses and infers in one go; so preprocessing is timed by itself, and
+        inference is what the lane takes beyond it.
         """
         marks = np.zeros(4)
         for turn in turns(len(optical)):
@@ -116,8 +116,7 @@ class _Parts:
             for images, (spec, out) in zip(stored, self._tensors.items(), strict=True):
                 preprocess(images, spec, out, threads=self._threads)
             ready = time.perf_counter()
-            self._lane.start(pairs)
-            output = self._lane.finish()
+            output = self._lane.answer(pairs)
             inferred = time.perf_counter()
             predictions(output, pairs, self._manifest)
             marks += start, ready, inferred, time.perf_counter()
