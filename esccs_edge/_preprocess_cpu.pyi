@@ -18,5 +18,19 @@ def preprocess(
     linear_to_db: bool,
     threads: int,
 ) -> None: ...
+def quantize(
+    images: Sequence[npt.NDArray[Any] | None],
+    out: npt.NDArray[np.uint8],
+    mean: npt.NDArray[np.float32],
+    inv_std: npt.NDArray[np.float32],
+    stats: npt.NDArray[np.float64],
+    dn_scale: float,
+    dn_offset: float,
+    nodata: float | None,
+    low: float,
+    high: float,
+    linear_to_db: bool,
+    threads: int,
+) -> None: ...
 def instruction_sets() -> list[str]: ...
 def use(instruction_set: str) -> None: ...

@@ -43,7 +43,10 @@ class Lane(ABC):
 
     @abstractmethod
     def start(self, batch: Sequence[ScenePair]) -> None:
-        """Preprocess and enqueue 1..max_batch checked pairs; returns before inference ends."""
+        """Take 1..max_batch checked pairs, whose pixels stay as they are until `finish` returns.
+
+        A device begins to work on them; where the CPU itself does, the work may wait for `finish`.
+        """
 
     @abstractmethod
     def finish(self) -> LaneOutput:
@@ -54,10 +57,7 @@ class Lane(ABC):
         """
 
     def answer(self, batch: Sequence[ScenePair]) -> LaneOutput:
-        """Start a batch and finish it, for a thread that has nothing else to do meanwhile.
-
-        A backend may run it in that very thread, which saves handing it over.
-        """
+        """Start a batch and finish it."""
         self.start(batch)
         return self.finish()
 

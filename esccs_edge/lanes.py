@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .backend import Backend, Lane, LaneOutput
+from .backend import Backend, Lane
 from .errors import BackendError, ClosedError, EsccsError
 from .manifest import Manifest
 from .postprocess import Answer, predictions
@@ -160,8 +160,6 @@ class Place:
 class Flight:
     """One batch on one borrowed lane, from start to answers.
 
-    With ``alone`` nothing is done between start and landing, and the lane may know a shorter way.
-
     A batch that fails is run once more; if it fails again, its pairs run one by one, so that a
     pair which breaks the backend fails alone. Answers of a second try carry `Flag.RETRIED`. There
     is no second try once the backend says that only a new process helps.
@@ -173,20 +171,14 @@ class Flight:
         lane: Lane,
         batch: Sequence[ScenePair],
         manifest: Manifest,
-        *,
-        alone: bool = False,
     ) -> None:
         self.batch = batch
         self._pool = pool
         self._lane = lane
         self._manifest = manifest
-        self._output: LaneOutput | None = None
         self._start_error: Exception | None = None
         try:
-            if alone:
-                self._output = lane.answer(batch)
-            else:
-                lane.start(batch)
+            lane.start(batch)
         except Exception as error:  # judged in land(), where the second chance is given
             self._start_error = error
 
@@ -204,8 +196,7 @@ class Flight:
         try:
             if self._start_error is not None:
                 raise self._start_error
-            output = self._lane.finish() if self._output is None else self._output
-            return predictions(output, self.batch, self._manifest)
+            return predictions(self._lane.finish(), self.batch, self._manifest)
         except Exception as error:
             if _is_final(error):
                 return [as_backend_error(error)] * len(self.batch)

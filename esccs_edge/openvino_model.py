@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import openvino as ov
@@ -17,6 +19,7 @@ import openvino as ov
 from .engine_cache import EngineCache, Key
 from .errors import ArtifactError, BackendError, ManifestError
 from .manifest import Manifest
+from .quantized_inputs import expose_quantized_inputs
 
 #: How long to wait for another process that stores an entry.
 LOCK_TIMEOUT_S = 5.0
@@ -24,15 +27,35 @@ LOCK_TIMEOUT_S = 5.0
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model compiled for one batch size.
+
+    Attributes:
+        compiled: OpenVINO's compiled model.
+        steps: Step of each input that is read as bytes, by name; see `quantized_inputs`.
+    """
+
+    compiled: Any
+    steps: dict[str, float]
+
+
 def load_model(
-    core: ov.Core, content: bytes, manifest: Manifest, options: Mapping[str, Any], *, keep: bool
-) -> Any:
-    """Return the compiled model.
+    core: ov.Core,
+    content: bytes,
+    manifest: Manifest,
+    pairs: int,
+    options: Mapping[str, Any],
+    *,
+    keep: bool,
+) -> LoadedModel:
+    """Compile a model for batches of one size, or take it from the cache.
 
     Args:
         core: The OpenVINO runtime.
         content: ONNX file, already verified.
         manifest: Contract that its inputs and outputs must fit.
+        pairs: Size of a batch. OpenVINO leaves half of its work on layouts undone when it is open.
         options: Compile options of OpenVINO.
         keep: Use the cache.
 
@@ -42,21 +65,25 @@ def load_model(
         BackendError: OpenVINO cannot compile the model.
     """
     cache = _open_cache() if keep else None
-    key = _key(core, content, options)
+    key = _key(core, content, manifest, pairs, options)
     model = _from_cache(core, cache, key, options) if cache else None
     if model is None:
-        model = _compile(core, content, manifest, options)
+        model = _compile(core, content, manifest, pairs, options)
         if cache:
             _keep(cache, key, model)
-    _check_ports(model.inputs, manifest.inputs, manifest.model, "inputs")
-    _check_ports(model.outputs, manifest.outputs, manifest.model, "outputs")
     return model
 
 
-def _key(core: ov.Core, content: bytes, options: Mapping[str, Any]) -> Key:
+def _key(
+    core: ov.Core, content: bytes, manifest: Manifest, pairs: int, options: Mapping[str, Any]
+) -> Key:
     return {
         "kind": "openvino",
         "model": hashlib.sha256(content).hexdigest(),
+        "tensors": {
+            name: list(shape) for name, shape in (manifest.inputs | manifest.outputs).items()
+        },
+        "pairs": pairs,
         "openvino": ov.get_version(),
         "device": core.get_property("CPU", "FULL_DEVICE_NAME"),
         "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
@@ -74,32 +101,42 @@ def _open_cache() -> EngineCache | None:
 
 def _from_cache(
     core: ov.Core, cache: EngineCache, key: Key, options: Mapping[str, Any]
-) -> Any | None:
-    blob = cache.load(key)
-    if blob is None:
+) -> LoadedModel | None:
+    entry = cache.load(key)
+    if entry is None:
         return None
+    steps, _, blob = entry.partition(b"\n")
     try:
-        return core.import_model(io.BytesIO(blob), "CPU", dict(options))
-    except RuntimeError as error:
+        return LoadedModel(
+            core.import_model(io.BytesIO(blob), "CPU", dict(options)), json.loads(steps)
+        )
+    except (RuntimeError, ValueError) as error:
         cache.reject(key, f"OpenVINO cannot load an entry: {error}")
         return None
 
 
-def _keep(cache: EngineCache, key: Key, model: Any) -> None:
-    blob = model.export_model()
+def _keep(cache: EngineCache, key: Key, model: LoadedModel) -> None:
+    blob = model.compiled.export_model()
+    blob = blob.getvalue() if isinstance(blob, io.BytesIO) else bytes(blob)
     try:
-        cache.store(key, blob.getvalue() if isinstance(blob, io.BytesIO) else bytes(blob))
+        cache.store(key, json.dumps(model.steps).encode() + b"\n" + blob)
     except BackendError as error:  # another process holds the lock; it stores the same
         _log.warning("A compiled model was not kept: %s", error)
 
 
-def _compile(core: ov.Core, content: bytes, manifest: Manifest, options: Mapping[str, Any]) -> Any:
+def _compile(
+    core: ov.Core, content: bytes, manifest: Manifest, pairs: int, options: Mapping[str, Any]
+) -> LoadedModel:
     try:
         model = core.read_model(content, b"")
     except RuntimeError as error:
         raise ArtifactError(f"OpenVINO cannot read {manifest.model}: {error}") from error
+    _check_ports(model.inputs, manifest.inputs, manifest.model, "inputs")
+    _check_ports(model.outputs, manifest.outputs, manifest.model, "outputs")
     try:
-        return core.compile_model(model, "CPU", dict(options))
+        model.reshape({name: [pairs, *shape[1:]] for name, shape in manifest.inputs.items()})
+        model, steps = expose_quantized_inputs(model)
+        return LoadedModel(core.compile_model(model, "CPU", dict(options)), steps)
     except RuntimeError as error:
         raise BackendError(f"OpenVINO cannot compile {manifest.model}: {error}") from error
 

@@ -91,9 +91,7 @@ class Pipeline:
                     answers += self._land(flights, started_s)
                     lane = self._lane_for_next(flights)
                 batch = pairs[first : first + self._max_batch]
-                # Never two at once: OpenVINO lets one of two such threads starve the other.
-                alone = len(batch) == len(pairs) and self._pool.lent == 1
-                flights.append(Flight(self._pool, lane, batch, self._manifest, alone=alone))
+                flights.append(Flight(self._pool, lane, batch, self._manifest))
             while flights:
                 answers += self._land(flights, started_s)
         except BaseException:

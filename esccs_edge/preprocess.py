@@ -7,8 +7,9 @@ the same arithmetic (`native/pixel.h`). The formula stands in `ModalitySpec`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,9 @@ KERNEL_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
 
 #: Asked once: the answer takes as long as a small patch.
 _CORES = os.cpu_count() or 1
+
+#: Mean of each channel and what to multiply the difference by.
+_Scaling = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 def preprocess(
@@ -51,20 +55,73 @@ def preprocess(
         TypeError: An image is not an array of the stated kind.
         ValueError: Shapes disagree, or a dtype is not in `KERNEL_DTYPES`.
     """
-    if out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
+    _check_out(out, np.float32)
+    pixels = out.shape[2] * out.shape[3]
+    kernel = _preprocess_cpu.preprocess
+    return _run(kernel, images, spec, out, _statistics(spec), pixels, linear_to_db, threads)
+
+
+def quantize(
+    images: Sequence[Pixels | None],
+    spec: ModalitySpec,
+    out: npt.NDArray[np.uint8],
+    step: float,
+    *,
+    linear_to_db: bool = False,
+    threads: int | None = None,
+) -> list[PixelStats]:
+    """Normalise and quantize a batch of patches of one modality, channels last, in one pass.
+
+    What `preprocess` and the ``QuantizeLinear`` at the input of an INT8 graph would give, plus 128
+    so that it fits a byte; where a value lies between two steps, they may differ by one.
+
+    Args:
+        images: See `preprocess`; the row of an absent modality becomes 128.
+        spec: See `preprocess`.
+        out: ``(>=N, H, W, C)`` uint8, C-contiguous; the first N rows are overwritten.
+        step: Scale of the ``QuantizeLinear``, whose zero point is 0.
+        linear_to_db: See `preprocess`.
+        threads: See `preprocess`.
+
+    Returns:
+        See `preprocess`.
+
+    Raises:
+        InputError: See `preprocess`.
+        TypeError: See `preprocess`.
+        ValueError: See `preprocess`.
+    """
+    _check_out(out, np.uint8)
+    pixels = out.shape[1] * out.shape[2]
+    kernel = _preprocess_cpu.quantize
+    return _run(kernel, images, spec, out, _statistics(spec, step), pixels, linear_to_db, threads)
+
+
+def _check_out(out: npt.NDArray[Any], dtype: type[np.generic]) -> None:
+    if out.dtype != dtype or not (out.flags.c_contiguous and out.flags.writeable):
         # The binding would convert it, and the result would be lost in the copy.
         raise InputError(
             f"out has dtype {out.dtype} and strides {out.strides}, "
-            "expected a writeable, C-contiguous float32 array"
+            f"expected a writeable, C-contiguous {np.dtype(dtype)} array"
         )
-    mean, inv_std = _statistics(spec)
+
+
+def _run(
+    kernel: Callable[..., None],
+    images: Sequence[Pixels | None],
+    spec: ModalitySpec,
+    out: npt.NDArray[Any],
+    scaling: _Scaling,
+    pixels: int,
+    linear_to_db: bool,
+    threads: int | None,
+) -> list[PixelStats]:
     table = np.empty((len(images), 7))
     try:
-        _preprocess_cpu.preprocess(
+        kernel(
             images if isinstance(images, list) else list(images),
             out,
-            mean,
-            inv_std,
+            *scaling,
             table,
             spec.dn_scale or 1.0,
             spec.dn_offset,
@@ -81,7 +138,6 @@ def preprocess(
                 hint="Use the TensorRT backend, or copy them to the host",
             ) from None
         raise
-    pixels = out.shape[2] * out.shape[3]
     return [
         ABSENT if image is None else _stats(pixels, row)
         for image, row in zip(images, table.tolist(), strict=True)
@@ -94,7 +150,7 @@ def _stats(pixels: int, row: list[float]) -> PixelStats:
 
 
 @lru_cache(maxsize=16)
-def _statistics(spec: ModalitySpec) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _statistics(spec: ModalitySpec, step: float = 1.0) -> _Scaling:
     mean = np.asarray(spec.mean, np.float32)
-    inv_std = (1.0 / np.asarray(spec.std, np.float64)).astype(np.float32)
+    inv_std = (1.0 / (np.asarray(spec.std, np.float64) * step)).astype(np.float32)
     return mean, inv_std

@@ -45,7 +45,6 @@ class FakeBackend(Backend):
 
     Attributes:
         batches: Numbers of each batch, in the order in which they were finished.
-        alone: Numbers of each batch that was started and finished in one go.
         most_started: Most lanes that were between start and finish at once.
         open_lanes: Lanes not yet closed.
     """
@@ -56,7 +55,6 @@ class FakeBackend(Backend):
         self.max_batch = max_batch
         self.script = script or (lambda numbers: None)
         self.batches: list[list[int]] = []
-        self.alone: list[list[int]] = []
         self.started = 0
         self.most_started = 0
         self.open_lanes = 0
@@ -100,11 +98,6 @@ class FakeLane(Lane):
             self._backend.batches.append(numbers)
         logits = self._backend.script(numbers)
         return answer_with_numbers(numbers, logits)
-
-    def answer(self, batch: Sequence[ScenePair]) -> LaneOutput:
-        with self._backend.lock:
-            self._backend.alone.append([number_of(pair) for pair in batch])
-        return super().answer(batch)
 
     def close(self) -> None:
         if self._is_open:

@@ -31,6 +31,7 @@ ONNX = {"onnx", "onnxscript", "onnxsim", "onnxruntime"}
 MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
     ("esccs_edge/cpu_backend.py", {"numpy", "openvino"}),
     ("esccs_edge/openvino_model.py", {"openvino"}),
+    ("esccs_edge/quantized_inputs.py", {"numpy", "openvino"}),
     ("esccs_edge/trt_*.py", {"numpy"} | GPU),
     ("esccs_edge/cuda/*.py", {"numpy"} | GPU),
     ("esccs_edge/raster_file.py", {"numpy", "rasterio"}),
@@ -72,7 +73,7 @@ MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
 DOWNWARD = (
     "errors", "sensors", "scene", "atomic", "manifest", "mlm", "bundle", "backend", "preprocess",
     "validate", "onnx_file", "postprocess", "counters", "lanes", "batcher", "pipeline", "selfcheck",
-    "engine_cache", "openvino_model", "cpu_backend", "cuda.probe", "backend_choice", "classifier",
+    "engine_cache", "quantized_inputs", "openvino_model", "cpu_backend", "cuda.probe", "backend_choice", "classifier",
 )  # fmt: skip
 #: Only these may be known by the pipeline and its parts: contracts, no backend.
 CONTRACTS = {

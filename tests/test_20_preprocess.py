@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from esccs_edge import _preprocess_cpu
 from esccs_edge.manifest import ModalitySpec
-from esccs_edge.preprocess import KERNEL_DTYPES, preprocess
+from esccs_edge.preprocess import KERNEL_DTYPES, preprocess, quantize
 from esccs_edge.scene import ABSENT
 
 #: The kernel computes in float32, the twin in float64. A dB value of 35 has a step of 4e-6, a
@@ -156,6 +156,107 @@ def test_values_outside_the_clip_range_are_counted_to_the_last(dtype, clip):
     for instructions in _preprocess_cpu.instruction_sets():
         with using(instructions):
             assert_equals_twin(pixels, spec, out[0], preprocess([pixels], spec, out)[0])
+
+
+# ---- the input of an INT8 graph -----------------------------------------------------------------
+
+#: Two roundings of float32 lie between a value and its step: this close to the middle of two steps
+#: either is right.
+TIE = 2e-3
+
+
+def assert_is_quantized(bytes_, plane, step) -> None:
+    """Compare ``(H, W, C)`` bytes with the normalised ``(C, H, W)`` that they stand for."""
+    steps = np.clip(plane.transpose(1, 2, 0).astype(np.float64) / step, -128, 127)
+    distance = np.abs(bytes_.astype(np.float64) - 128 - steps)
+    assert distance.max() <= 0.5 + TIE
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    dtype=st.sampled_from(KERNEL_DTYPES),
+    channels=st.integers(1, 35),
+    height=sizes,
+    width=sizes,
+    nodata=st.sampled_from([None, 0.0, -9999.0, 255.0]),
+    threads=st.sampled_from([1, 2]),
+    step=st.sampled_from([0.001, 0.036738, 1.0]),
+    instructions=st.sampled_from(_preprocess_cpu.instruction_sets()),
+)
+def test_quantized_pixels_are_the_normalised_ones_in_steps(
+    seed, dtype, channels, height, width, nodata, threads, step, instructions
+):
+    rng = np.random.default_rng(seed)
+    spec = spec_for(channels, "reflectance", nodata)
+    shape = channels, height, width
+    images = [
+        random_pixels(rng, dtype, shape, nodata),
+        None,
+        random_pixels(rng, dtype, shape, nodata),
+    ]
+    planes = np.empty((3, *shape), np.float32)
+    found = np.full((4, height, width, channels), 7, np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"), using(instructions):
+        wanted_stats = preprocess(images, spec, planes, threads=threads)
+        stats = quantize(images, spec, found[:3], step, threads=threads)
+    for plane, bytes_ in zip(planes, found, strict=False):
+        assert_is_quantized(bytes_, plane, step)
+    assert (found[1] == 128).all() and (found[3] == 7).all()
+    for seen, wanted in zip(stats, wanted_stats, strict=True):
+        assert [getattr(seen, n) for n in COUNTS] == [getattr(wanted, n) for n in COUNTS]
+        np.testing.assert_allclose(seen, wanted, rtol=MEAN_RTOL, atol=FLOAT32_KERNEL_ATOL)
+
+
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES)
+@pytest.mark.parametrize("channels", [2, 13])
+def test_quantized_pixels_cross_tiles_and_vectors_alike(dtype, channels):
+    rng = np.random.default_rng(6)
+    height, width = 131, 199
+    spec = spec_for(channels, "reflectance", 7.0)
+    pixels = random_pixels(rng, dtype, (channels, height, width), 7.0)
+    planes = np.empty((1, *pixels.shape), np.float32)
+    results = []
+    for instructions in _preprocess_cpu.instruction_sets():
+        found = np.empty((1, height, width, channels), np.uint8)
+        with np.errstate(over="ignore", invalid="ignore"), using(instructions):
+            preprocess([pixels], spec, planes)
+            quantize([pixels], spec, found, 0.036738)
+        assert_is_quantized(found[0], planes[0], 0.036738)
+        results.append(found.tobytes())
+    assert all(result == results[0] for result in results)
+
+
+def test_linear_sigma0_is_quantized_in_db():
+    rng = np.random.default_rng(7)
+    pixels = np.power(10, rng.uniform(-7, 1, (2, 40, 50))).astype(np.float32)
+    spec = spec_for(2, "dB", 0.0)
+    planes, found = np.empty((1, 2, 40, 50), np.float32), np.empty((1, 40, 50, 2), np.uint8)
+    preprocess([pixels], spec, planes, linear_to_db=True)
+    quantize([pixels], spec, found, 0.5, linear_to_db=True)
+    assert_is_quantized(found[0], planes[0], 0.5)
+
+
+@pytest.mark.parametrize(("mean", "wanted"), [(-9.0, 255), (9.0, 0)])
+def test_a_clip_range_beyond_the_bytes_ends_where_they_end(mean, wanted):
+    spec = replace(spec_for(1, "reflectance", None), mean=(mean,), std=(0.1,))
+    found = np.empty((1, 8, 8, 1), np.uint8)
+    quantize([np.full((1, 8, 8), 0.3, np.float32)], spec, found, 0.1)
+    assert (found == wanted).all()
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((1, 16, 16, 2), np.int8),
+        np.empty((1, 16, 32, 2), np.uint8)[:, :, ::2],
+        np.empty((1, 2, 16, 16), np.uint8),
+    ],
+    ids=["int8", "strided", "channels first"],
+)
+def test_quantize_refuses_what_it_would_miswrite(out):
+    with pytest.raises((TypeError, ValueError)):
+        quantize([np.zeros((2, 16, 16), np.float32)], MANIFEST.sar, out, 0.1)
 
 
 def test_an_unknown_instruction_set_is_refused():

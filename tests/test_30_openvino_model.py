@@ -8,6 +8,7 @@ import tiny
 
 from esccs_edge import openvino_model
 from esccs_edge.cpu_backend import CpuBackend
+from esccs_edge.errors import ManifestError
 from esccs_edge.scene import ScenePair
 
 
@@ -34,10 +35,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def logits_of(bundle, **options) -> np.ndarray:
-    made = CpuBackend(bundle, bundle.manifest, max_batch=5, precision="f32", **options)
-    lane = made.open_lane()
-    lane.start([ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(5)])
-    return lane.finish().logits
+    made = CpuBackend(bundle, bundle.manifest, max_batch=1, precision="f32", **options)
+    return made.open_lane().answer([ScenePair(*tiny.raw_pair(bundle.manifest))]).logits
 
 
 def test_a_second_start_loads_what_the_first_compiled(bundle, compiled, folder):
@@ -46,6 +45,22 @@ def test_a_second_start_loads_what_the_first_compiled(bundle, compiled, folder):
     assert (logits_of(bundle) == first).all() and len(compiled) == 1
     logits_of(bundle, threads=1)  # other options, another entry
     assert len(compiled) == 2
+
+
+def test_a_size_of_batch_is_compiled_when_it_is_first_met(bundle, compiled, folder):
+    pairs = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(7)]
+    lane = CpuBackend(bundle, bundle.manifest, max_batch=7).open_lane()
+    assert len(compiled) == 1
+    lane.answer(pairs)
+    lane.answer(pairs)
+    assert len(compiled) == 3  # 4 + 2 + 1
+
+
+def test_a_kept_model_is_not_taken_for_another_manifest(bundle, compiled, folder):
+    logits_of(bundle)
+    other = bundle.manifest.evolve(classes=("A", "B"))
+    with pytest.raises(ManifestError, match="expected"):
+        CpuBackend(bundle, other, max_batch=1)
 
 
 def test_without_the_cache_nothing_is_kept(bundle, compiled, folder):

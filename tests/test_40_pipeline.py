@@ -44,28 +44,6 @@ def test_run_of_many_pairs_has_several_lanes_started_at_once(make):
     assert backend.most_started == 2
 
 
-def test_a_batch_runs_in_one_go_only_while_no_other_is_on_the_way(make):
-    entered, leave = threading.Event(), threading.Event()
-
-    def script(numbers):
-        if numbers == [9]:
-            entered.set()
-            assert leave.wait(PATIENCE_S)
-
-    backend = FakeBackend(max_batch=4, script=script)
-    pipeline = make(backend, lanes=2)
-    pipeline.run(numbered([1, 2]))
-    pipeline.run(numbered(range(8)))
-    assert backend.alone == [[1, 2]]
-    other = threading.Thread(target=pipeline.run, args=(numbered([9]),))
-    other.start()
-    assert entered.wait(PATIENCE_S)
-    assert labels(pipeline.run(numbered([3]))) == ["c3"]
-    leave.set()
-    other.join(PATIENCE_S)
-    assert backend.alone == [[1, 2], [9]]
-
-
 def test_threads_that_want_many_lanes_do_not_wait_for_each_other_for_ever(make):
     pipeline = make(FakeBackend(max_batch=1), lanes=2)
     answers = {}

@@ -7,8 +7,12 @@
 #include <type_traits>
 
 #include "channel.h"
+#include "interleave.h"
 
 namespace esccs {
+
+constexpr std::int64_t kTile = 2048;  // pixels of a block whose channels are interleaved: a tile fits the nearest cache
+static_assert(kTile <= kBlock && kTile % kGroup == 0);
 
 // Marks usable pixels in `ok` and returns how many there are.
 template <typename T>
@@ -53,21 +57,64 @@ ESCCS_HD bool to_decibel(const T *in, float *__restrict db, std::int64_t count, 
     return finite == count;
 }
 
+// Where the channels of a block are written: float32 each to its own plane of a patch.
+template <typename Out>
+struct Rows {
+    static constexpr bool asks_ahead = false;
+    Out *out;
+    const Params &p;
+
+    ESCCS_HD Rows(Out *first, std::int64_t, const Params &params) : out(first), p(params) {}
+    ESCCS_HD Out *row(std::int64_t channel) { return out + channel * p.pixels; }
+    ESCCS_HD void done(std::int64_t) {}
+    ESCCS_HD void nothing(std::int64_t count) {
+        for (std::int64_t c = 0; c < p.channels; ++c) std::fill_n(row(c), count, kNothing<Out>);
+    }
+};
+
+// Bytes into a tile, and from there all channels of a pixel side by side.
+template <>
+struct Rows<std::uint8_t> {
+    static constexpr bool asks_ahead = true;  // a tile is over before memory has learned to run ahead
+    std::uint8_t *out;
+    std::int64_t count;
+    const Params &p;
+    alignas(64) std::uint8_t tile[kGroup * kTile];
+
+    ESCCS_HD Rows(std::uint8_t *first, std::int64_t pixels, const Params &params) : out(first), count(pixels), p(params) {}
+    ESCCS_HD std::uint8_t *row(std::int64_t channel) { return tile + channel % kGroup * kTile; }
+    ESCCS_HD void done(std::int64_t channel) {
+        const std::int64_t first = channel / kGroup * kGroup, filled = channel + 1 - first;
+        if (filled == kGroup || channel + 1 == p.channels)
+            interleave(tile, kTile, filled, p.channels, out + first, count);
+    }
+    ESCCS_HD void nothing(std::int64_t pixels) { std::memset(out, kZeroStep, pixels * p.channels); }
+};
+
+// Asks memory for what is read next.
+template <typename T>
+ESCCS_HD void fetch(const T *in, std::int64_t count) {
+    constexpr std::int64_t line = 64 / sizeof(T);
+    for (std::int64_t i = 0; i < count; i += line) __builtin_prefetch(in + i);
+}
+
 // `in` and `out` point at the block in the first channel.
-template <int Bytes, typename T, bool Decibel>
-ESCCS_HD void block(const T *in, float *out, std::int64_t count, const Params &p, Stats &stats) {
+template <int Bytes, typename T, bool Decibel, typename Out>
+ESCCS_HD void block(const T *in, Out *out, std::int64_t count, const Params &p, Stats &stats) {
     std::uint8_t ok[kBlock];
+    Rows<Out> rows(out, count, p);
     std::int64_t usable = count, first = 0;
     const auto channels = [&](bool partial, Stats &seen) __attribute__((always_inline)) {
         bool finite = true;
         for (std::int64_t c = 0; c < p.channels; ++c) {
             const T *stored = in + c * p.pixels;
-            float *normal = out + c * p.pixels, mean = p.mean[c], inv_std = p.inv_std[c];
+            if (rows.asks_ahead && c + 1 < p.channels) fetch(stored + p.pixels, count);
             const auto one = [&](const auto *values) __attribute__((always_inline)) {
+                const Writer<std::decay_t<decltype(*values)>, Out> writer(p, c);
                 if (partial)
-                    partial_channel<Bytes>(values, normal, ok, count, usable, first, mean, inv_std, p, seen);
+                    partial_channel<Bytes>(values, rows.row(c), ok, count, usable, first, writer, p, seen);
                 else
-                    finite &= whole_channel<Bytes>(values, normal, count, mean, inv_std, p, seen);
+                    finite &= whole_channel<Bytes>(values, rows.row(c), count, writer, p, seen);
             };
             if constexpr (Decibel) {
                 float db[kBlock];
@@ -76,6 +123,7 @@ ESCCS_HD void block(const T *in, float *out, std::int64_t count, const Params &p
             } else {
                 one(stored);
             }
+            rows.done(c);
         }
         return finite;
     };
@@ -87,10 +135,7 @@ ESCCS_HD void block(const T *in, float *out, std::int64_t count, const Params &p
         if (channels(false, whole)) return stats.merge(whole);
     }
     usable = mark_usable(in, ok, count, p, stats);
-    if (!usable) {
-        for (std::int64_t c = 0; c < p.channels; ++c) std::fill_n(out + c * p.pixels, count, 0.0f);
-        return;
-    }
+    if (!usable) return rows.nothing(count);
     first = std::find(ok, ok + count, 1) - ok;
     channels(true, stats);
 }

@@ -1,4 +1,5 @@
-// One channel of one block of pixels: stored numbers -> normalised float32, and what was seen on the way.
+// One channel of one block of pixels: stored numbers -> normalised float32 or steps of an INT8 graph, and what
+// was seen on the way.
 //
 // Loops that a compiler turns into vector code for whatever it is told to compile for, without branches
 // that depend on a pixel. A channel of a block is small enough to be read twice and to come from the
@@ -15,7 +16,7 @@
 
 namespace esccs {
 
-constexpr std::int64_t kBlock = 8192;  // pixels
+constexpr std::int64_t kBlock = 8192;  // pixels, at most
 constexpr int kLanes = 16;  // sums of floats, the same number everywhere, so that every host rounds alike
 
 // As many floats as fit in a register of the instruction set that the code is compiled for. A type of its own,
@@ -24,6 +25,12 @@ template <int Bytes>
 struct Vector {
     typedef float Type __attribute__((vector_size(Bytes)));
 };
+
+// What stands where there is no usable pixel: zero, in whatever it is written.
+template <typename Out>
+constexpr Out kNothing = 0;
+template <>
+inline constexpr std::uint8_t kNothing<std::uint8_t> = kZeroStep;
 
 struct Params {
     float dn_scale, dn_offset, nodata, low, high;
@@ -67,47 +74,22 @@ struct Seen {
     double sum;
 };
 
-template <bool Clipped, typename T>
-ESCCS_HD std::int32_t write_integers(const T *in, float *__restrict out, std::int64_t count, const Params &p,
-                                     float mean, float inv_std) {
-    const float scale = p.dn_scale, offset = p.dn_offset, low = p.low, high = p.high;
-    std::int32_t sum = 0;  // holds a block of 16-bit numbers
-    for (std::int64_t i = 0; i < count; ++i) {
-        const std::int32_t stored = in[i];
-        sum += stored;
-        const float value = physical(static_cast<float>(stored), scale, offset);
-        out[i] = normalize(Clipped ? clip(value, low, high) : value, mean, inv_std);
-    }
-    return sum;
-}
-static_assert(kBlock * std::numeric_limits<std::uint16_t>::max() < std::numeric_limits<std::int32_t>::max());
-
-// Integers in two loops. The first looks for the range, many numbers at a time while they are narrow; what
-// lies within the clip range as a whole is then written without clipping.
+// Integers are compared many at a time while they are narrow.
 template <int, typename T>
-ESCCS_HD std::enable_if_t<std::is_integral_v<T>, Seen<T>> write_channel(const T *in, float *__restrict out,
-                                                                        std::int64_t count, const Params &p,
-                                                                        float mean, float inv_std) {
+ESCCS_HD std::enable_if_t<std::is_integral_v<T>, Seen<T>> look_at(const T *in, std::int64_t count) {
     T lowest = std::numeric_limits<T>::max(), highest = std::numeric_limits<T>::min();
     for (std::int64_t i = 0; i < count; ++i) {
         lowest = in[i] < lowest ? in[i] : lowest;
         highest = in[i] > highest ? in[i] : highest;
     }
-    const bool inside = unit_of(lowest, p.dn_scale, p.dn_offset) >= p.low &&
-                        unit_of(highest, p.dn_scale, p.dn_offset) <= p.high;
-    const std::int32_t sum = inside ? write_integers<false>(in, out, count, p, mean, inv_std)
-                                    : write_integers<true>(in, out, count, p, mean, inv_std);
-    return {lowest, highest, static_cast<double>(sum)};
+    return {lowest, highest, 0.0};
 }
 
-// Floats in one loop, since nothing is saved by knowing the range first.
 template <int Bytes>
-ESCCS_HD Seen<float> write_channel(const float *in, float *__restrict out, std::int64_t count, const Params &p,
-                                   float mean, float inv_std) {
+ESCCS_HD Seen<float> look_at(const float *in, std::int64_t count) {
     using Floats = typename Vector<Bytes>::Type;
     constexpr int width = Bytes / sizeof(float), parts = kLanes / width;
     constexpr float infinity = std::numeric_limits<float>::infinity();
-    const float low = p.low, high = p.high;
     Floats lowest[parts], highest[parts], sum[parts];
     for (int part = 0; part < parts; ++part) {
         lowest[part] = Floats{} + infinity;
@@ -123,17 +105,12 @@ ESCCS_HD Seen<float> write_channel(const float *in, float *__restrict out, std::
             lowest[part] = value < lowest[part] ? value : lowest[part];
             highest[part] = value > highest[part] ? value : highest[part];
             sum[part] += value;
-            value = value < low ? Floats{} + low : value;
-            value = value > high ? Floats{} + high : value;
-            value = (value - mean) * inv_std;
-            std::memcpy(out + i + part * width, &value, sizeof value);
         }
     Seen<float> seen{infinity, -infinity, 0.0};
     for (std::int64_t i = whole; i < count; ++i) {
         seen.lowest = std::min(seen.lowest, in[i]);
         seen.highest = std::max(seen.highest, in[i]);
         seen.sum += in[i];
-        out[i] = normalize(clip(in[i], low, high), mean, inv_std);
     }
     for (int part = 0; part < parts; ++part)
         for (int lane = 0; lane < width; ++lane) {
@@ -143,6 +120,47 @@ ESCCS_HD Seen<float> write_channel(const float *in, float *__restrict out, std::
         }
     return seen;
 }
+
+// How the numbers of a channel are written: as normalised float32 ...
+template <typename T, typename Out>
+struct Writer {
+    float dn_scale, dn_offset, low, high, mean, inv_std;
+
+    ESCCS_HD Writer(const Params &p, std::int64_t channel)
+        : dn_scale(p.dn_scale), dn_offset(p.dn_offset), low(p.low), high(p.high), mean(p.mean[channel]),
+          inv_std(p.inv_std[channel]) {}
+    ESCCS_HD float value(T stored) const { return unit_of(stored, dn_scale, dn_offset); }
+    ESCCS_HD Out kept(float clipped) const { return normalize(clipped, mean, inv_std); }
+};
+
+// ... or as steps, with all constants folded into two, and a clip range that ends where a byte does.
+template <typename T>
+struct Writer<T, std::uint8_t> {
+    float factor, summand, low, high;
+
+    ESCCS_HD Writer(const Params &p, std::int64_t channel) {
+        const float mean = p.mean[channel], inv_std = p.inv_std[channel];
+        factor = unit_of(T{1}, p.dn_scale, 0.0f) * inv_std;
+        summand = (unit_of(T{0}, p.dn_scale, p.dn_offset) - mean) * inv_std;
+        low = clip(normalize(p.low, mean, inv_std), kLowestStep, kHighestStep);
+        high = clip(normalize(p.high, mean, inv_std), kLowestStep, kHighestStep);
+    }
+    ESCCS_HD float value(T stored) const { return static_cast<float>(stored) * factor + summand; }
+    ESCCS_HD std::uint8_t kept(float clipped) const { return quantize(clipped); }
+};
+
+// Returns the sum of integers on the way; floats are summed where their range is looked for.
+template <bool Clipped, typename T, typename Out>
+ESCCS_HD double write(const T *in, Out *__restrict out, std::int64_t count, const Writer<T, Out> writer) {
+    std::int32_t sum = 0;  // holds a block of 16-bit numbers
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (std::is_integral_v<T>) sum += in[i];
+        const float value = writer.value(in[i]);
+        out[i] = writer.kept(Clipped ? clip(value, writer.low, writer.high) : value);
+    }
+    return sum;
+}
+static_assert(kBlock * std::numeric_limits<std::uint16_t>::max() < std::numeric_limits<std::int32_t>::max());
 
 template <int, typename T>
 ESCCS_HD std::enable_if_t<std::is_integral_v<T>, double> sum_of(const T *in, std::int64_t count) {
@@ -214,16 +232,19 @@ ESCCS_HD void count_outside(const T *in, std::int64_t count, const Params &p, St
 static_assert(kBlock <= std::numeric_limits<std::uint16_t>::max());
 
 // One channel of a block in which every pixel is usable. Returns false if one may have been NaN or infinite.
-template <int Bytes, typename T>
-ESCCS_HD bool whole_channel(const T *in, float *out, std::int64_t count, float mean, float inv_std, const Params &p,
+// The range is looked for first; what lies within the clip range as a whole is written without clipping.
+template <int Bytes, typename T, typename Out>
+ESCCS_HD bool whole_channel(const T *in, Out *out, std::int64_t count, const Writer<T, Out> &writer, const Params &p,
                             Stats &stats) {
-    const Seen<T> seen = write_channel<Bytes>(in, out, count, p, mean, inv_std);
+    const Seen<T> seen = look_at<Bytes>(in, count);
+    const bool inside = writer.value(seen.lowest) >= writer.low && writer.value(seen.highest) <= writer.high;
+    const double integers = inside ? write<false>(in, out, count, writer) : write<true>(in, out, count, writer);
     const float lowest = unit_of(seen.lowest, p.dn_scale, p.dn_offset);
     const float highest = unit_of(seen.highest, p.dn_scale, p.dn_offset);
     if (lowest < p.low || highest > p.high) count_outside(in, count, p, stats);
     stats.minimum = std::min(stats.minimum, lowest);
     stats.maximum = std::max(stats.maximum, highest);
-    stats.sum += sum_in_unit<T>(seen.sum, count, p);
+    stats.sum += sum_in_unit<T>(seen.sum + integers, count, p);
     return is_finite(static_cast<float>(seen.sum));
 }
 
@@ -243,15 +264,16 @@ ESCCS_HD void keep_usable(const T *in, const std::uint8_t *ok, std::int64_t coun
 
 // The same where only some are usable: the others take the value of `usable`, which leaves the range as it
 // is, and are taken back afterwards.
-template <int Bytes, typename T>
-ESCCS_HD void partial_channel(const T *in, float *out, const std::uint8_t *ok, std::int64_t count, std::int64_t usable,
-                              std::int64_t first, float mean, float inv_std, const Params &p, Stats &stats) {
+template <int Bytes, typename T, typename Out>
+ESCCS_HD void partial_channel(const T *in, Out *out, const std::uint8_t *ok, std::int64_t count, std::int64_t usable,
+                              std::int64_t first, const Writer<T, Out> &writer, const Params &p,
+                              Stats &stats) {
     T filled[kBlock];
     const T fill = in[first];
     keep_usable(in, ok, count, fill, filled);
     Stats all;
-    whole_channel<Bytes>(filled, out, count, mean, inv_std, p, all);
-    keep_usable(out, ok, count, 0.0f, out);
+    whole_channel<Bytes>(filled, out, count, writer, p, all);
+    keep_usable(out, ok, count, kNothing<Out>, out);
     const float value = unit_of(fill, p.dn_scale, p.dn_offset);
     stats.below += all.below - (value < p.low ? count - usable : 0);
     stats.above += all.above - (value > p.high ? count - usable : 0);

@@ -64,4 +64,14 @@ ESCCS_HD float clip(float value, float low, float high) {
 
 ESCCS_HD float normalize(float clipped, float mean, float inv_std) { return (clipped - mean) * inv_std; }
 
+// The input of an INT8 graph is a whole number of steps from -128 to 127, kept as a byte with 128 added.
+constexpr std::uint8_t kZeroStep = 128;
+constexpr float kLowestStep = -128.0f, kHighestStep = 127.0f;
+// Added to a small float, leaves the float's nearest integer (ties to even) in the lowest bits of the sum.
+constexpr float kRounding = 12582912.0f;
+
+ESCCS_HD std::uint8_t quantize(float steps) {
+    return static_cast<std::uint8_t>(bits_of(steps + (kRounding + kZeroStep)));
+}
+
 }  // namespace esccs

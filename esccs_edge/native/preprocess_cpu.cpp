@@ -22,26 +22,31 @@ namespace nb = nanobind;
 
 namespace {
 
-using esccs::kBlock, esccs::Params, esccs::Stats;
+using esccs::kBlock, esccs::kTile, esccs::Params, esccs::Stats;
 
 constexpr std::int64_t kValuesPerThread = 1 << 20;  // below this a thread costs more than it saves
 
-using BlockFn = void (*)(const void *, float *, std::int64_t, const Params &, Stats &);
+template <typename Out>
+using BlockFn = void (*)(const void *, Out *, std::int64_t, const Params &, Stats &);
 
 // The work on a block, compiled for what every processor of the kind has (SSE2, NEON) and again for newer
 // ones, so that one wheel serves all. The number is the size of a register in bytes.
 #define ESCCS_RUN(NAME, BYTES, ...)                                                                               \
-    template <typename T, bool Decibel>                                                                          \
-    __VA_ARGS__ void NAME(const void *in, float *out, std::int64_t count, const Params &p, Stats &stats) {       \
-        esccs::block<BYTES, T, Decibel>(static_cast<const T *>(in), out, count, p, stats);                       \
+    template <typename T, bool Decibel, typename Out>                                                            \
+    __VA_ARGS__ void NAME(const void *in, Out *out, std::int64_t count, const Params &p, Stats &stats) {         \
+        esccs::block<BYTES, T, Decibel, Out>(static_cast<const T *>(in), out, count, p, stats);                  \
     }
-#define ESCCS_TABLE(NAME)                                                                                        \
-    {NAME<std::uint8_t, false>, NAME<std::uint16_t, false>, NAME<std::int16_t, false>, NAME<float, false>,       \
-     NAME<std::uint8_t, true>,  NAME<std::uint16_t, true>,  NAME<std::int16_t, true>,  NAME<float, true>}
+#define ESCCS_TABLE(NAME, OUT)                                                                                   \
+    {NAME<std::uint8_t, false, OUT>, NAME<std::uint16_t, false, OUT>, NAME<std::int16_t, false, OUT>,            \
+     NAME<float, false, OUT>,        NAME<std::uint8_t, true, OUT>,   NAME<std::uint16_t, true, OUT>,            \
+     NAME<std::int16_t, true, OUT>,  NAME<float, true, OUT>}
+#define ESCCS_SET(NAME, FUNCTION) {NAME, ESCCS_TABLE(FUNCTION, float), ESCCS_TABLE(FUNCTION, std::uint8_t)}
 
 struct InstructionSet {
     const char *name;
-    BlockFn blocks[8];  // uint8, uint16, int16, float32; then the same from linear to dB
+    // uint8, uint16, int16, float32; then the same from linear to dB
+    BlockFn<float> planes[8];
+    BlockFn<std::uint8_t> steps[8];
 };
 
 ESCCS_RUN(run_baseline, 16, )
@@ -56,10 +61,10 @@ std::vector<InstructionSet> instruction_sets() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        sets.push_back({"avx512", ESCCS_TABLE(run_avx512)});
-    if (__builtin_cpu_supports("avx2")) sets.push_back({"avx2", ESCCS_TABLE(run_avx2)});
+        sets.push_back(ESCCS_SET("avx512", run_avx512));
+    if (__builtin_cpu_supports("avx2")) sets.push_back(ESCCS_SET("avx2", run_avx2));
 #endif
-    sets.push_back({"baseline", ESCCS_TABLE(run_baseline)});
+    sets.push_back(ESCCS_SET("baseline", run_baseline));
     return sets;
 }
 
@@ -84,29 +89,45 @@ void use_set(const std::string &name) {
 }
 
 using Image = nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using Output = nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+// Float32, each channel a plane; or steps, all channels of a pixel side by side.
+using Planes = nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+using Steps = nb::ndarray<std::uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using StatsTable = nb::ndarray<double, nb::shape<-1, 7>, nb::c_contig, nb::device::cpu>;
 
-BlockFn block_for(const Image &image, bool to_db) {
+template <typename Out>
+constexpr bool kPlanar = std::is_same_v<Out, float>;
+
+template <typename Out>
+BlockFn<Out> block_for(const Image &image, bool to_db) {
+    const InstructionSet &set = chosen_set();
     const nb::dlpack::dtype types[] = {nb::dtype<std::uint8_t>(), nb::dtype<std::uint16_t>(),
                                        nb::dtype<std::int16_t>(), nb::dtype<float>()};
     for (int type = 0; type < 4; ++type)
-        if (image.dtype() == types[type]) return chosen_set().blocks[type + (to_db ? 4 : 0)];
+        if (image.dtype() == types[type]) {
+            if constexpr (kPlanar<Out>) return set.planes[type + (to_db ? 4 : 0)];
+            else return set.steps[type + (to_db ? 4 : 0)];
+        }
     throw std::invalid_argument("pixels must be uint8, uint16, int16 or float32");
 }
 
+template <typename Out>
 struct Job {
     const void *in = nullptr;
     std::int64_t itemsize = 0;
-    float *out = nullptr;
-    BlockFn run = nullptr;
+    Out *out = nullptr;
+    BlockFn<Out> run = nullptr;
 };
 
+template <typename Output>
 void preprocess(std::vector<std::optional<Image>> images, Output out, Vector mean, Vector inv_std,
                 StatsTable stats_out, float dn_scale, float dn_offset, std::optional<float> nodata, float low,
                 float high, bool linear_to_db, int threads) {
-    const std::int64_t count = images.size(), channels = out.shape(1), pixels = out.shape(2) * out.shape(3);
+    using Out = typename Output::Scalar;
+    constexpr int kChannelAxis = kPlanar<Out> ? 1 : 3, kRowAxis = kPlanar<Out> ? 2 : 1;
+    constexpr std::int64_t kUnit = kPlanar<Out> ? kBlock : kTile;
+    const std::int64_t count = images.size(), channels = out.shape(kChannelAxis);
+    const std::int64_t height = out.shape(kRowAxis), width = out.shape(kRowAxis + 1), pixels = height * width;
     if (count > static_cast<std::int64_t>(out.shape(0)) || count > static_cast<std::int64_t>(stats_out.shape(0)))
         throw std::invalid_argument("output holds fewer rows than there are images");
     if (static_cast<std::int64_t>(mean.shape(0)) != channels || static_cast<std::int64_t>(inv_std.shape(0)) != channels)
@@ -115,34 +136,36 @@ void preprocess(std::vector<std::optional<Image>> images, Output out, Vector mea
     const Params p{dn_scale, dn_offset, nodata.value_or(0.0f), low, high, nodata.has_value(),
                    mean.data(), inv_std.data(), channels, pixels};
 
-    std::vector<Job> jobs(count);
+    std::vector<Job<Out>> jobs(count);
     for (std::int64_t n = 0; n < count; ++n) {
         jobs[n].out = out.data() + n * channels * pixels;
         if (!images[n]) continue;
         const Image &image = *images[n];
+        const std::int64_t wanted[] = {channels, height, width};
         for (int axis = 0; axis < 3; ++axis)
-            if (image.shape(axis) != out.shape(axis + 1))
+            if (static_cast<std::int64_t>(image.shape(axis)) != wanted[axis])
                 throw std::invalid_argument("image and output shapes differ");
         jobs[n].in = image.data();
         jobs[n].itemsize = image.itemsize();
-        jobs[n].run = block_for(image, linear_to_db);
+        jobs[n].run = block_for<Out>(image, linear_to_db);
     }
 
     nb::gil_scoped_release release;
-    const std::int64_t blocks = (pixels + kBlock - 1) / kBlock, units = count * blocks;
+    const std::int64_t blocks = (pixels + kUnit - 1) / kUnit, units = count * blocks;
     const std::int64_t useful = std::min(units, count * channels * pixels / kValuesPerThread);
     const std::int64_t workers = std::max<std::int64_t>(std::min<std::int64_t>(threads, useful), 1);
     std::vector<std::vector<Stats>> partial(workers, std::vector<Stats>(count));
 
     auto work = [&](std::int64_t worker) {
         for (std::int64_t unit = units * worker / workers; unit < units * (worker + 1) / workers; ++unit) {
-            const Job &job = jobs[unit / blocks];
-            const std::int64_t start = unit % blocks * kBlock, length = std::min(kBlock, pixels - start);
+            const Job<Out> &job = jobs[unit / blocks];
+            const std::int64_t start = unit % blocks * kUnit, length = std::min(kUnit, pixels - start);
+            Out *to = job.out + start * (kPlanar<Out> ? 1 : channels);
             if (job.in)
-                job.run(static_cast<const char *>(job.in) + start * job.itemsize, job.out + start, length, p,
+                job.run(static_cast<const char *>(job.in) + start * job.itemsize, to, length, p,
                         partial[worker][unit / blocks]);
             else
-                for (std::int64_t c = 0; c < channels; ++c) std::fill_n(job.out + c * pixels + start, length, 0.0f);
+                esccs::Rows<Out>(to, length, p).nothing(length);
         }
     };
     std::vector<std::thread> crew;
@@ -166,13 +189,19 @@ void preprocess(std::vector<std::optional<Image>> images, Output out, Vector mea
     }
 }
 
+template <typename Output>
+void define(nb::module_ &m, const char *name) {
+    m.def(name, &preprocess<Output>, nb::arg("images"), nb::arg("out"), nb::arg("mean"), nb::arg("inv_std"),
+          nb::arg("stats"), nb::arg("dn_scale"), nb::arg("dn_offset"), nb::arg("nodata").none(), nb::arg("low"),
+          nb::arg("high"), nb::arg("linear_to_db"), nb::arg("threads"));
+}
+
 }  // namespace
 
 NB_MODULE(_preprocess_cpu, m) {
     m.doc() = "Fused preprocessing kernels; call esccs_edge.preprocess instead.";
-    m.def("preprocess", &preprocess, nb::arg("images"), nb::arg("out"), nb::arg("mean"), nb::arg("inv_std"),
-          nb::arg("stats"), nb::arg("dn_scale"), nb::arg("dn_offset"), nb::arg("nodata").none(), nb::arg("low"),
-          nb::arg("high"), nb::arg("linear_to_db"), nb::arg("threads"));
+    define<Planes>(m, "preprocess");
+    define<Steps>(m, "quantize");
     m.def("instruction_sets", &names_of_sets, "What the kernels can use on this processor, best first.");
     m.def("use", &use_set, nb::arg("instruction_set"), "Use another one from now on; for tests.");
 }

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Backend, Lane
-from ..backend_choice import open_backend
 from ..bundle import Bundle
 from ..classifier import Classifier
+from ..cpu_backend import CpuBackend, parts
 from ..errors import EsccsError, InputError
 from ..manifest import Manifest
 from ..postprocess import predictions
-from ..preprocess import preprocess
 from ..scene import Prediction, ScenePair
 from . import TURN
 from .numpy_preprocess import Float
@@ -89,18 +87,10 @@ class _Parts:
 
     def __init__(self, classifier: Classifier, threads: int | None) -> None:
         self._manifest: Manifest = classifier.manifest
-        self._threads = threads
-        self._backend: Backend = open_backend(
-            "cpu", classifier.bundle, self._manifest,
-            max_batch=TURN, threads=threads, sar_is_linear=False,
-        )  # fmt: skip
-        self._lane: Lane = self._backend.open_lane()
-        size = self._manifest.patch_size
-        # Written to here, or the first use would be timed with the making of their pages.
-        self._tensors = {
-            spec: np.full((TURN, len(spec.channels), size, size), 0, np.float32)
-            for spec in (self._manifest.optical, self._manifest.sar)
-        }
+        self._backend = CpuBackend(
+            classifier.bundle, self._manifest, max_batch=TURN, threads=threads
+        )
+        self._lane = self._backend.open_lane()
 
     def spent_ms(self, optical: Pixels, sar: Pixels) -> dict[str, float]:
         """Time each part of a batch, in turns of what a lane takes.
@@ -111,10 +101,9 @@ class _Parts:
         marks = np.zeros(4)
         for turn in turns(len(optical)):
             pairs = [ScenePair(*pair) for pair in zip(optical[turn], sar[turn], strict=True)]
-            stored = list(optical[turn]), list(sar[turn])
             start = time.perf_counter()
-            for images, (spec, out) in zip(stored, self._tensors.items(), strict=True):
-                preprocess(images, spec, out, threads=self._threads)
+            for part in parts(len(pairs)):
+                self._lane.read(pairs, part)
             ready = time.perf_counter()
             output = self._lane.answer(pairs)
             inferred = time.perf_counter()
