@@ -1,22 +1,23 @@
 """The portable backend: OpenVINO on the CPU.
 
-Whoever asks for an answer computes it, one at a time, on all threads. A batch runs in parts of few
-pairs, so that their pixels are still in the cache when the network reads them; preprocessing writes
-them into the tensors of the request.
+A lone pair runs in the thread that asks for it, on all cores. A larger batch is cut into parts that
+run side by side on one core each, since cores that work on the same small layers wait for each
+other at the end of every one. Preprocessing writes into the tensors of the requests.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import openvino as ov
 
 from .backend import Backend, Lane, LaneOutput
 from .bundle import Bundle
+from .crew import Crew
 from .errors import BackendError, InputError
 from .manifest import Manifest
 from .onnx_file import refuse_external_data
@@ -25,9 +26,14 @@ from .preprocess import preprocess, quantize
 from .scene import Pixels, PixelStats, ScenePair
 from .signal_stack import kept_signal_stack
 
-#: Sizes that a model is compiled for. Eight small patches together are a quarter faster than one
-#: by one; more gain nothing, and large ones would leave the cache.
-PART_SIZES = (8, 4, 2, 1)
+#: Sizes of a part. Small patches are a third faster sixteen by sixteen than one by one.
+PART_SIZES = (16, 8, 4, 2, 1)
+
+#: Part of a lone pair.
+_LONE = slice(0, 1)
+
+#: What was seen in the patches of a part, optical and SAR.
+_Seen = tuple[list[PixelStats], list[PixelStats]]
 
 
 class CpuBackend(Backend):
@@ -67,47 +73,54 @@ class CpuBackend(Backend):
         refuse_external_data(content, manifest.model)
         self.max_batch = max_batch
         self.manifest = manifest
-        self.threads = threads
+        self._threads = threads
         self.sar_is_linear = sar_is_linear
-        #: Held while a request runs. All have the same threads, which two at once would fight for.
-        self.turn = threading.Lock()
-        # One stream over all cores: the lowest latency for one pair, and no less throughput, since
-        # preprocessing of one lane overlaps with inference of the other.
-        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if threads is not None:
-            self._options["INFERENCE_NUM_THREADS"] = threads
-        if precision is not None:
-            self._options["INFERENCE_PRECISION_HINT"] = precision
         self._content = content
         self._cache = cache
-        self._loading = threading.Lock()
+        self._options: dict[str, Any] = {}
+        if precision is not None:
+            self._options["INFERENCE_PRECISION_HINT"] = precision
         self._closed = False
-        self._models: dict[int, LoadedModel] = {}
+        self._models: dict[tuple[int, bool], LoadedModel] = {}
+        self._loading = threading.Lock()
         with kept_signal_stack():
             self._core = ov.Core()
-        self.model(1)
+        #: Held while a lone pair runs: two at once would fight for the same threads.
+        self.turn = threading.Lock()
+        self.cores: int = self.model(1, lone=True).compiled.get_property("INFERENCE_NUM_THREADS")
+        self.crew = Crew(self.cores)
 
-    def model(self, pairs: int) -> LoadedModel:
+    def model(self, pairs: int, *, lone: bool = False) -> LoadedModel:
         """Return the model for parts of so many pairs; compiled when first asked for.
+
+        Args:
+            pairs: One of `PART_SIZES`.
+            lone: One request at a time on all cores, instead of one on each core.
 
         Raises:
             ArtifactError: OpenVINO cannot read it.
             ManifestError: It is not that of the manifest.
             BackendError: OpenVINO cannot compile it, or the backend was closed.
         """
-        with self._loading, kept_signal_stack():
+        with self._loading:
             if self._closed:
                 raise BackendError("the CPU backend was closed")
-            if pairs not in self._models:
-                self._models[pairs] = load_model(
-                    self._core,
-                    self._content,
-                    self.manifest,
-                    pairs,
-                    self._options,
-                    keep=self._cache,
-                )
-            return self._models[pairs]
+            if (pairs, lone) not in self._models:
+                self._models[pairs, lone] = self._load(pairs, lone)
+            return self._models[pairs, lone]
+
+    def _load(self, pairs: int, lone: bool) -> LoadedModel:
+        options = dict(self._options)
+        if lone:
+            options["PERFORMANCE_HINT"] = "LATENCY"
+            if self._threads is not None:
+                options["INFERENCE_NUM_THREADS"] = self._threads
+        else:
+            options["NUM_STREAMS"] = options["INFERENCE_NUM_THREADS"] = self.cores
+        with kept_signal_stack():
+            return load_model(
+                self._core, self._content, self.manifest, pairs, options, keep=self._cache
+            )
 
     def open_lane(self) -> CpuLane:
         """Allocate input buffers for ``max_batch`` pairs and an inference request."""
@@ -115,7 +128,7 @@ class CpuBackend(Backend):
 
     def describe(self) -> dict[str, Any]:
         """Return device, OpenVINO version, arithmetic and threads."""
-        compiled = None if self._closed else self.model(1).compiled
+        compiled = None if self._closed else self.model(1, lone=True).compiled
         return {
             "backend": self.name,
             "device": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
@@ -130,6 +143,7 @@ class CpuBackend(Backend):
 
     def close(self) -> None:
         """Free the compiled models."""
+        self.crew.close()
         with self._loading:
             self._closed = True
             self._models.clear()
@@ -140,16 +154,12 @@ class CpuLane(Lane):
 
     def __init__(self, backend: CpuBackend) -> None:
         self._backend = backend
-        manifest = backend.manifest
-        self._steps = backend.model(1).steps
+        self._steps = backend.model(1, lone=True).steps
         # Allocated by OpenVINO, whose kernels like its own alignment.
-        self._tensors = {
-            name: self._tensor(name, shape[1:])
-            for name, shape in (manifest.inputs | manifest.outputs).items()
-        }
+        tensors = backend.manifest.inputs | backend.manifest.outputs
+        self._tensors = {name: self._tensor(name, shape[1:]) for name, shape in tensors.items()}
         self._arrays = {name: tensor.data for name, tensor in self._tensors.items()}
-        self._requests: dict[tuple[int, int], Any] = {}
-        self._request(0, 1)
+        self._requests: dict[tuple[int, int, bool], Any] = {}
         self._batch: Sequence[ScenePair] = ()
 
     def start(self, batch: Sequence[ScenePair]) -> None:
@@ -157,30 +167,57 @@ class CpuLane(Lane):
         self._batch = batch
 
     def finish(self) -> LaneOutput:
-        """Preprocess and infer part by part, in the calling thread."""
+        """Preprocess and infer: a lone pair here, the parts of a batch on the crew."""
         batch, self._batch = self._batch, ()
-        optical: list[PixelStats] = []
-        sar: list[PixelStats] = []
-        for part in parts(len(batch)):
-            stats = self.read(batch, part)
-            self._infer(part, *stats)
-            optical += stats[0]
-            sar += stats[1]
+        found = self._share(batch, self._answer)
         done = slice(len(batch))
-        logits, gate = self._arrays["logits"][done].copy(), self._arrays["gate"][done].copy()
-        return LaneOutput(logits, gate, optical, sar)
+        return LaneOutput(
+            self._arrays["logits"][done].copy(),
+            self._arrays["gate"][done].copy(),
+            [stats for optical, _ in found for stats in optical],
+            [stats for _, sar in found for stats in sar],
+        )
 
-    def read(
-        self, batch: Sequence[ScenePair], part: slice
-    ) -> tuple[list[PixelStats], list[PixelStats]]:
-        """Preprocess a part of a batch into its rows; return what was seen, optical first."""
-        optical = self._preprocess([pair.optical for pair in batch[part]], "optical", part)
-        return optical, self._preprocess([pair.sar for pair in batch[part]], "sar", part)
+    def read(self, batch: Sequence[ScenePair]) -> None:
+        """Preprocess a batch as `finish` does, and no more; tells how long that takes."""
+        self._share(batch, self._read)
 
     def close(self) -> None:
         """Drop the buffers."""
         self._batch = ()
         self._requests, self._tensors, self._arrays = {}, {}, {}
+
+    def _share(
+        self, batch: Sequence[ScenePair], work: Callable[[Sequence[ScenePair], slice], _Seen]
+    ) -> list[_Seen]:
+        if len(batch) == 1:
+            return [work(batch, _LONE)]
+        cut = parts(len(batch), self._backend.cores)
+        return self._backend.crew.share([partial(work, batch, part) for part in cut])
+
+    def _read(self, batch: Sequence[ScenePair], part: slice) -> _Seen:
+        """Preprocess a part of a batch into its rows."""
+        optical = self._preprocess([pair.optical for pair in batch[part]], "optical", part)
+        return optical, self._preprocess([pair.sar for pair in batch[part]], "sar", part)
+
+    def _answer(self, batch: Sequence[ScenePair], part: slice) -> _Seen:
+        """Fill in the outputs of a part; zeros where nothing is valid, without inference."""
+        optical, sar = self._read(batch, part)
+        if not any(stats.valid for stats in (*optical, *sar)):
+            self._arrays["logits"][part] = self._arrays["gate"][part] = 0
+            return optical, sar
+        self._arrays["availability"][part] = [
+            (here.availability, there.availability)
+            for here, there in zip(optical, sar, strict=True)
+        ]
+        lone = len(batch) == 1
+        request = self._request(part, lone)
+        try:
+            with self._backend.turn if lone else nullcontext():
+                request.infer(share_outputs=True)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO inference failed: {error}") from error
+        return optical, sar
 
     def _tensor(self, name: str, shape: tuple[Any, ...]) -> ov.Tensor:
         if name in self._steps:
@@ -189,49 +226,33 @@ class CpuLane(Lane):
         kind = ov.Type.u8 if name in self._steps else ov.Type.f32
         return ov.Tensor(kind, ov.Shape([self._backend.max_batch, *shape]))
 
-    def _request(self, first: int, size: int) -> Any:
+    def _request(self, part: slice, lone: bool) -> Any:
         """Return the request over these rows of the buffers, which it keeps: binding takes long."""
-        request = self._requests.get((first, size))
+        key = part.start, part.stop, lone
+        request = self._requests.get(key)
         if request is None:
-            request = self._backend.model(size).compiled.create_infer_request()
+            model = self._backend.model(part.stop - part.start, lone=lone)
+            request = model.compiled.create_infer_request()
             for name, array in self._arrays.items():
-                rows = array[first : first + size]
-                request.set_tensor(name, ov.Tensor(rows, shared_memory=True))
-            self._requests[first, size] = request
+                request.set_tensor(name, ov.Tensor(array[part], shared_memory=True))
+            self._requests[key] = request
         return request
 
     def _preprocess(self, images: list[Pixels | None], name: str, part: slice) -> list[PixelStats]:
         backend = self._backend
         spec = backend.manifest.optical if name == "optical" else backend.manifest.sar
         linear_to_db = name == "sar" and backend.sar_is_linear
-        threads = backend.threads
         out = self._arrays[name][part]
         step = self._steps.get(name)
         if step is None:
-            return preprocess(images, spec, out, linear_to_db=linear_to_db, threads=threads)
-        return quantize(images, spec, out, step, linear_to_db=linear_to_db, threads=threads)
-
-    def _infer(self, part: slice, optical: Sequence[PixelStats], sar: Sequence[PixelStats]) -> None:
-        """Fill in the outputs of a part; zeros where nothing is valid, without inference."""
-        if not any(stats.valid for stats in (*optical, *sar)):
-            self._arrays["logits"][part] = self._arrays["gate"][part] = 0
-            return
-        self._arrays["availability"][part] = [
-            (here.availability, there.availability)
-            for here, there in zip(optical, sar, strict=True)
-        ]
-        request = self._request(part.start, len(optical))
-        try:
-            with self._backend.turn:
-                request.infer(share_outputs=True)
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO inference failed: {error}") from error
+            return preprocess(images, spec, out, linear_to_db=linear_to_db, threads=1)
+        return quantize(images, spec, out, step, linear_to_db=linear_to_db, threads=1)
 
 
-def parts(pairs: int) -> Iterator[slice]:
-    """Cut a batch into parts of the sizes that the model is compiled for, larger ones first."""
+def parts(pairs: int, cores: int) -> Iterator[slice]:
+    """Cut a batch into parts of known sizes, so that every core gets one if there are enough."""
     first = 0
     for size in PART_SIZES:
-        while pairs - first >= size:
+        while pairs - first >= size and size * cores < pairs + cores:
             yield slice(first, first + size)
             first += size

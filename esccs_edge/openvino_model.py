@@ -77,12 +77,11 @@ def load_model(
 def _key(
     core: ov.Core, content: bytes, manifest: Manifest, pairs: int, options: Mapping[str, Any]
 ) -> Key:
+    tensors = manifest.inputs | manifest.outputs
     return {
         "kind": "openvino",
         "model": hashlib.sha256(content).hexdigest(),
-        "tensors": {
-            name: list(shape) for name, shape in (manifest.inputs | manifest.outputs).items()
-        },
+        "tensors": {name: list(shape) for name, shape in tensors.items()},
         "pairs": pairs,
         "openvino": ov.get_version(),
         "device": core.get_property("CPU", "FULL_DEVICE_NAME"),

@@ -73,7 +73,8 @@ MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
 DOWNWARD = (
     "errors", "sensors", "scene", "atomic", "manifest", "mlm", "bundle", "backend", "preprocess",
     "validate", "onnx_file", "postprocess", "counters", "lanes", "batcher", "pipeline", "selfcheck",
-    "engine_cache", "quantized_inputs", "openvino_model", "cpu_backend", "cuda.probe", "backend_choice", "classifier",
+    "engine_cache", "quantized_inputs", "openvino_model", "crew", "cpu_backend", "cuda.probe",
+    "backend_choice", "classifier",
 )  # fmt: skip
 #: Only these may be known by the pipeline and its parts: contracts, no backend.
 CONTRACTS = {

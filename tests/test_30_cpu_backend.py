@@ -133,33 +133,35 @@ class Watched:
         return self.request.infer(**options)
 
 
-def watch(lane, first: int, size: int, failures: int = 0) -> Watched:
-    watched = Watched(lane._request(first, size), failures)
-    lane._requests[first, size] = watched
+def watch(lane, failures: int = 0) -> Watched:
+    """Watch the request of lone pairs."""
+    watched = Watched(lane._request(slice(0, 1), lone=True), failures)
+    lane._requests[0, 1, True] = watched
     return watched
 
 
-def test_a_part_without_a_valid_pixel_needs_no_inference(lane, bundle):
+def test_what_has_no_valid_pixel_needs_no_inference(lane, bundle):
     optical, sar = tiny.raw_pair(bundle.manifest)
     empty = ScenePair(np.zeros_like(optical), np.full_like(sar, np.nan))
-    run(lane, pairs_for(bundle.manifest, 2))  # what these rows held before is gone
-    request = watch(lane, 0, 2)
-    output = run(lane, [ScenePair(None, None), empty])
-    assert not request.calls and not output.gate.any() and output.logits.shape == (2, 4)
-    pairs = pairs_for(bundle.manifest, 2)
-    np.testing.assert_allclose(
-        run(lane, pairs).logits, expected(bundle.manifest, pairs)[0], atol=FLOAT32_ATOL
-    )
-    assert request.calls == 1
+    pair = ScenePair(optical, sar)
+    request = watch(lane)
+    wanted = run(lane, [pair])  # what this row held is gone afterwards
+    for nothing in (ScenePair(None, None), empty):
+        output = run(lane, [nothing])
+        assert not output.gate.any() and not output.logits.any() and request.calls == 1
+    assert (run(lane, [pair]).logits == wanted.logits).all() and request.calls == 2
+    assert not run(lane, [empty] * 3).gate.any()
 
 
+@pytest.mark.parametrize("cores", [1, 2, 3, 16])
 @pytest.mark.parametrize("pairs", range(1, 40))
-def test_a_batch_is_cut_into_parts_of_known_sizes(pairs):
-    cut = list(parts(pairs))
+def test_a_batch_is_cut_into_parts_of_known_sizes(pairs, cores):
+    cut = list(parts(pairs, cores))
     assert [part.start for part in cut] == [0, *(part.stop for part in cut[:-1])]
     assert cut[-1].stop == pairs
     sizes = [part.stop - part.start for part in cut]
     assert set(sizes) <= set(PART_SIZES) and sizes == sorted(sizes, reverse=True)
+    assert sizes[0] <= -(-pairs // cores)  # no more than a fair share in one go
 
 
 def test_lanes_run_at_the_same_time_without_mixing(backend, bundle):
@@ -208,13 +210,48 @@ def test_the_given_manifest_decides_not_the_one_in_the_folder(bundle):
 
 
 def test_a_failing_request_is_a_backend_error_and_the_lane_goes_on(lane, bundle):
-    pairs = pairs_for(bundle.manifest, 2)
-    watch(lane, 0, 2, failures=1)
+    pair = ScenePair(*tiny.raw_pair(bundle.manifest))
+    watch(lane, failures=1)
     with pytest.raises(BackendError, match="primitive failed"):
-        run(lane, pairs)
-    np.testing.assert_allclose(
-        run(lane, pairs).logits, expected(bundle.manifest, pairs)[0], atol=FLOAT32_ATOL
-    )
+        run(lane, [pair])
+    wanted = expected(bundle.manifest, [pair])[0]
+    np.testing.assert_allclose(run(lane, [pair]).logits, wanted, atol=FLOAT32_ATOL)
+
+
+def test_lone_pairs_of_many_threads_run_one_at_a_time(backend, bundle):
+    pairs = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(4)]
+    wanted, _ = expected(bundle.manifest, pairs)
+    lanes = [backend.open_lane() for _ in pairs]
+    watched = [watch(lane) for lane in lanes]
+    running, most = [], []
+
+    def counted(infer):
+        def call(**options):
+            running.append(1)
+            most.append(len(running))
+            infer(**options)
+            running.pop()
+
+        return call
+
+    for one in watched:
+        one.infer = counted(one.infer)
+    wrong = []
+
+    def work(lane, pair, logits) -> None:
+        for _ in range(20):
+            if not np.allclose(run(lane, [pair]).logits, logits, atol=FLOAT32_ATOL):
+                wrong.append(pair)
+
+    threads = [
+        threading.Thread(target=work, args=(lane, pair, logits))
+        for lane, pair, logits in zip(lanes, pairs, wanted, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and len(most) == 80 and max(most) == 1
 
 
 def test_a_lane_may_be_closed_at_any_time_and_twice(backend, bundle):

@@ -47,13 +47,13 @@ def test_a_second_start_loads_what_the_first_compiled(bundle, compiled, folder):
     assert len(compiled) == 2
 
 
-def test_a_size_of_batch_is_compiled_when_it_is_first_met(bundle, compiled, folder):
+def test_a_size_of_part_is_compiled_when_it_is_first_met(bundle, compiled, folder):
     pairs = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(7)]
-    lane = CpuBackend(bundle, bundle.manifest, max_batch=7).open_lane()
-    assert len(compiled) == 1
+    lane = CpuBackend(bundle, bundle.manifest, max_batch=7, threads=1).open_lane()
+    assert len(compiled) == 1  # for a lone pair
     lane.answer(pairs)
     lane.answer(pairs)
-    assert len(compiled) == 3  # 4 + 2 + 1
+    assert len(compiled) == 4  # 4 + 2 + 1
 
 
 def test_a_kept_model_is_not_taken_for_another_manifest(bundle, compiled, folder):

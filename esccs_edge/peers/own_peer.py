@@ -9,7 +9,6 @@ import numpy as np
 
 from ..bundle import Bundle
 from ..classifier import Classifier
-from ..cpu_backend import CpuBackend, parts
 from ..errors import EsccsError, InputError
 from ..manifest import Manifest
 from ..postprocess import predictions
@@ -87,6 +86,8 @@ class _Parts:
 
     def __init__(self, classifier: Classifier, threads: int | None) -> None:
         self._manifest: Manifest = classifier.manifest
+        from ..cpu_backend import CpuBackend
+
         self._backend = CpuBackend(
             classifier.bundle, self._manifest, max_batch=TURN, threads=threads
         )
@@ -102,8 +103,7 @@ class _Parts:
         for turn in turns(len(optical)):
             pairs = [ScenePair(*pair) for pair in zip(optical[turn], sar[turn], strict=True)]
             start = time.perf_counter()
-            for part in parts(len(pairs)):
-                self._lane.read(pairs, part)
+            self._lane.read(pairs)
             ready = time.perf_counter()
             output = self._lane.answer(pairs)
             inferred = time.perf_counter()
