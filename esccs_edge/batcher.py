@@ -94,6 +94,8 @@ class Batcher:
             Overloaded: The queue is full.
             ClosedError: The batcher is closed.
         """
+        if len(self._queue) < self._rules.queue_size and not self._closing:
+            return  # as nearly always; `put` looks again, under the lock
         with self._lock:
             try:
                 self._claim_place(wait=False)

@@ -143,8 +143,9 @@ class Classifier:
 
         Raises:
             InputError: Shape or type are not what the manifest asks for.
-            Overloaded: The queue is full; nothing was enqueued.
+            Overloaded: The queue is full; the pixels were not looked at, nothing was enqueued.
         """
+        self._pipeline.admit()  # first: a refusal should cost next to nothing
         pair = checked_pair(optical, sar, self.manifest)
         return self._pipeline.submit(pair, deadline_ms=deadline_ms)
 

@@ -154,18 +154,16 @@ def _capacity(
 ) -> float:
     """Return answers per second while so many requests are kept under way."""
     free = threading.Semaphore(places)
-    futures: list[Future[Prediction]] = []
+    ledger = _Ledger()
     begin = time.perf_counter()
     for pair in itertools.cycle(pairs):
         free.acquire()
-        if futures and time.perf_counter() - begin >= seconds:
+        if ledger.entered and time.perf_counter() - begin >= seconds:
             break
-        future = classifier.submit(pair.optical, pair.sar)
+        future = ledger.enter(classifier.submit(pair.optical, pair.sar), time.perf_counter())
         future.add_done_callback(lambda _: free.release())
-        futures.append(future)
-    for future in futures:
-        future.result()
-    return len(futures) / (time.perf_counter() - begin)
+    ledger.settle()
+    return ledger.entered / (time.perf_counter() - begin)
 
 
 def _arrivals(per_s: float, seconds: float, seed: int) -> npt.NDArray[np.float64]:
@@ -183,9 +181,8 @@ def _offer(
     seconds: float,
 ) -> _Seen:
     """Submit at the given times, or as soon after as this thread can, until the time is over."""
-    accepted_s: list[float] = []
+    ledger = _Ledger()
     rejected_s: list[float] = []
-    futures: list[Future[Prediction]] = []
     begin, begin_cpu = time.perf_counter(), time.thread_time()
     for arrival, pair in zip(arrivals.tolist(), itertools.cycle(pairs)):
         if (early_s := begin + arrival - time.perf_counter()) > 0:
@@ -198,20 +195,46 @@ def _offer(
         except Overloaded:
             rejected_s.append(time.perf_counter() - start)
         else:
-            future.add_done_callback(partial(_note_age, accepted_s, start))
-            futures.append(future)
+            ledger.enter(future, start)
     took_s = time.perf_counter() - begin
     client_cores = (time.thread_time() - begin_cpu) / took_s
-    goodput_per_s = len(accepted_s) / took_s
-    wait(futures)
-    for future in futures:
-        future.result()  # an error is no answer: the measurement ends with it
-    offered_per_s = (len(futures) + len(rejected_s)) / took_s
-    return _Seen(accepted_s, rejected_s, offered_per_s, client_cores, goodput_per_s)
+    goodput_per_s = len(ledger.ages_s) / took_s
+    ledger.settle()
+    offered_per_s = (ledger.entered + len(rejected_s)) / took_s
+    return _Seen(ledger.ages_s, rejected_s, offered_per_s, client_cores, goodput_per_s)
 
 
-def _note_age(ages_s: list[float], start: float, _: Future[Prediction]) -> None:
-    ages_s.append(time.perf_counter() - start)
+class _Ledger:
+    """Futures under way and the ages at which they were answered.
+
+    Those that are answered are let go, as a client does that has read them: thousands of them,
+    kept, would have Python's garbage collector stop every thread for tens of milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.ages_s: list[float] = []
+        self._open: set[Future[Prediction]] = set()
+        self._errors: list[BaseException] = []
+
+    def enter(self, future: Future[Prediction], start_s: float) -> Future[Prediction]:
+        """Watch a future whose request was made at ``start_s``."""
+        self.entered += 1
+        self._open.add(future)
+        future.add_done_callback(partial(self._close, start_s))
+        return future
+
+    def settle(self) -> None:
+        """Wait for all; an error is no answer: the measurement ends with it."""
+        wait(self._open.copy())
+        for error in self._errors:
+            raise error
+
+    def _close(self, start_s: float, future: Future[Prediction]) -> None:
+        self.ages_s.append(time.perf_counter() - start_s)
+        self._open.discard(future)
+        if (error := future.exception()) is not None:
+            self._errors.append(error)
 
 
 def _row(load: float, capacity: float, seen: _Seen, peak: float) -> LoadRow:

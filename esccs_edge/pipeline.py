@@ -100,6 +100,17 @@ class Pipeline:
             raise
         return answers
 
+    def admit(self) -> None:
+        """Refuse what would find no place in the queue, before anything is paid for it.
+
+        Raises:
+            Overloaded: The queue is full.
+            ClosedError: After `close`.
+            ForkedProcessError: In a child of the process that made the pipeline.
+        """
+        self._check_usable()
+        self._batcher.refuse_when_full()
+
     def submit(self, pair: ScenePair, *, deadline_ms: float | None = None) -> Future[Prediction]:
         """Queue a copy of the pair for the next batch; the caller may reuse its arrays at once.
 
@@ -123,7 +134,6 @@ class Pipeline:
             if not deadline_ms > 0:
                 raise InputError(f"deadline_ms is {deadline_ms}, expected a positive number")
             deadline_s = time.monotonic() + deadline_ms / 1e3
-        self._batcher.refuse_when_full()
         return self._batcher.put(_snapshot(pair), deadline_s=deadline_s, wait=False)
 
     def stream(self, items: Iterable[Item]) -> Iterator[Answer]:

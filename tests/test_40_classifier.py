@@ -246,8 +246,9 @@ def test_submit_refuses_bad_shapes_at_once_and_full_queues(bundle):
         with pytest.raises(InputError):
             made.submit(optical[:3], sar)
         futures = [made.submit(optical, sar) for _ in range(2)]
-        with pytest.raises(Overloaded):
-            made.submit(optical, sar)
+        for pixels in (optical, "not even looked at"):
+            with pytest.raises(Overloaded):
+                made.submit(pixels, sar)
     assert futures[0].result(0) == futures[1].result(0)
 
 

@@ -17,11 +17,7 @@ from fake import (
     until,
 )
 
-from esccs_edge.errors import (
-    DeadlineExceeded,
-    InputError,
-    Overloaded,
-)
+from esccs_edge.errors import ClosedError, DeadlineExceeded, InputError, Overloaded
 
 MANIFEST = numbered_manifest()
 
@@ -112,20 +108,23 @@ def test_a_full_queue_refuses_at_once_and_a_cancelled_request_frees_its_place(ma
     assert pipeline.stats()["rejected"] == 1 and pipeline.stats()["cancelled"] == 1
 
 
-def test_a_refusal_neither_copies_pixels_nor_looks_at_those_who_wait(make, gate, monkeypatch):
+def test_who_asks_first_is_refused_without_a_look_at_those_who_wait(make, gate, monkeypatch):
     pipeline = make(FakeBackend(max_batch=1, script=gate), lanes=1, queue_size=3, max_delay_ms=0)
     running = pipeline.submit(numbered_pair(0))
     gate.await_entry()
     queued = [pipeline.submit(numbered_pair(n)) for n in (1, 2, 3)]
-    monkeypatch.setattr("esccs_edge.pipeline._snapshot", lambda pair: pytest.fail("a copy"))
     asked = []
     for future in queued:
         monkeypatch.setattr(future, "cancelled", lambda: asked.append(1) or False)
     with pytest.raises(Overloaded):
-        pipeline.submit(numbered_pair(4))
-    assert not asked
+        pipeline.admit()
+    assert not asked and pipeline.stats()["rejected"] == 1
     gate.opened.set()
     assert labels(f.result(PATIENCE_S) for f in (running, *queued)) == ["c0", "c1", "c2", "c3"]
+    pipeline.admit()
+    pipeline.close()
+    with pytest.raises(ClosedError):
+        pipeline.admit()
 
 
 def test_a_running_request_cannot_be_cancelled(make, gate):
