@@ -215,8 +215,7 @@ def _accuracy(
     try:
         for start in range(0, len(labelled), backend.max_batch):
             part = labelled[start : start + backend.max_batch]
-            lane.start([pair for pair, _ in part])
-            best = np.argmax(lane.finish().logits, axis=1)
+            best = np.argmax(lane.answer([pair for pair, _ in part]).logits, axis=1)
             right += sum(classes[i] == label for i, (_, label) in zip(best, part, strict=True))
     finally:
         lane.close()

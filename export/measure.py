@@ -84,8 +84,7 @@ def _latencies_ms(backend: Backend, batch: list[ScenePair], seconds: float) -> l
         end = 0.0
         while len(times) < WARMUP_ROUNDS + MIN_ROUNDS or time.perf_counter() < end:
             start = time.perf_counter()
-            lane.start(batch)
-            lane.finish()
+            lane.answer(batch)
             times.append(1e3 * (time.perf_counter() - start))
             end = end or start + seconds
         return times[WARMUP_ROUNDS:]
@@ -98,8 +97,7 @@ def _throughput(backend: Backend, batch: list[ScenePair], seconds: float) -> flo
     lanes = [backend.open_lane() for _ in range(LANES)]
     try:
         for lane in lanes * WARMUP_ROUNDS:
-            lane.start(batch)
-            lane.finish()
+            lane.answer(batch)
         lanes[0].start(batch)
         rounds, start = 0, time.perf_counter()
         while rounds < MIN_ROUNDS // 10 or time.perf_counter() - start < seconds:

@@ -170,8 +170,7 @@ def run_backend(backend: Backend, inputs: Arrays, manifest: Manifest) -> Arrays:
         parts = []
         pairs = _raw_pairs(inputs, manifest)
         for start in range(0, len(pairs), backend.max_batch):
-            lane.start(pairs[start : start + backend.max_batch])
-            parts.append(lane.finish())
+            parts.append(lane.answer(pairs[start : start + backend.max_batch]))
     finally:
         lane.close()
     return {

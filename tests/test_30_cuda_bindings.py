@@ -205,8 +205,9 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np
 import pytest
-import fake_gpu, test_30_trt_backend as lanes
+import fake_trt
 from tiny import tiny_bundle
+from trt_machine import assert_same, awkward_batch, cpu_answer
 from esccs_edge import trt_backend
 from esccs_edge.cuda.owners import Device
 from esccs_edge.engine_cache import EngineCache
@@ -238,7 +239,7 @@ class AtOnce:
 
 folder = Path(sys.argv[2])
 bundle = tiny_bundle(folder / "bundle")
-flavor = fake_gpu.fake_flavor(AtOnce(), bundle.manifest)
+flavor = fake_trt.fake_flavor(AtOnce(), bundle.manifest)
 engine = LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
 trt_backend.pick_flavor = lambda: flavor
 trt_backend.EngineSource.load = lambda self, cache: engine
@@ -247,9 +248,9 @@ backend = trt_backend.TrtBackend(
 )
 lane = backend.open_lane()
 for count in (1, 5, 8):
-    pairs = lanes.awkward_batch(bundle.manifest, count)
+    pairs = awkward_batch(bundle.manifest, count)
     lane.start(pairs)
-    lanes.assert_same(lane.finish(), lanes.cpu_answer(folder / "bundle", pairs))
+    assert_same(lane.finish(), cpu_answer(folder / "bundle", pairs))
 print(backend.describe()["device"])
 backend.close()
 """

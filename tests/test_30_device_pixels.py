@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fake_gpu import Block
-from test_30_trt_backend import Machine, assert_same, cpu_answer
 from tiny import raw_pair, tiny_bundle, tiny_manifest
+from trt_machine import Machine, assert_same, cpu_answer
 
 from esccs_edge import Classifier, backend_choice
 from esccs_edge.cuda.probe import probe_driver

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from fake_gpu import Block
 from test_30_device_pixels import host_pairs
-from test_30_trt_backend import Machine, assert_same, cpu_answer
 from tiny import tiny_bundle, tiny_manifest
+from trt_machine import Machine, assert_same, cpu_answer
 
 from esccs_edge import Classifier
 from esccs_edge.cuda.probe import probe_driver

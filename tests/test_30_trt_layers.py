@@ -12,8 +12,8 @@ from importlib.util import find_spec
 
 import pytest
 from click.testing import CliRunner
-from test_30_trt_backend import Machine
 from tiny import tiny_bundle, tiny_manifest, tiny_onnx
+from trt_machine import Machine
 
 from esccs_edge import Bundle, trt_layers
 from esccs_edge.cli import main

@@ -6,8 +6,8 @@ import gc
 import threading
 
 import pytest
-from test_30_trt_backend import Machine, assert_same, awkward_batch, cpu_answer
 from tiny import tiny_bundle
+from trt_machine import Machine, assert_same, awkward_batch, cpu_answer
 
 from esccs_edge import Classifier, backend_choice
 from esccs_edge.errors import BackendError, CudaError, InputError

@@ -26,7 +26,7 @@ from esccs_edge.training.comparison_figures import (  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
 from esccs_edge.training.methods import METHODS  # noqa: E402
 from esccs_edge.training.metrics import CLOUD_BINS  # noqa: E402
-from esccs_edge.training.options import options_from, read_options  # noqa: E402
+from esccs_edge.training.options_file import options_from, read_options  # noqa: E402
 from esccs_edge.training.recorded_answers import RecordedAnswers  # noqa: E402
 from esccs_edge.training.significance import Verdict, difference_interval  # noqa: E402
 from esccs_edge.training.train_test_source import TrainTestSource  # noqa: E402

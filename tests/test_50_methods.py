@@ -28,7 +28,7 @@ from esccs_edge.training.methods.ogm_ge import coefficients  # noqa: E402
 from esccs_edge.training.methods.qmf import energy_weight, ranking_loss  # noqa: E402
 from esccs_edge.training.methods.spl import structural_similarity  # noqa: E402
 from esccs_edge.training.methods.ttl import seen  # noqa: E402
-from esccs_edge.training.options import options_from  # noqa: E402
+from esccs_edge.training.options_file import options_from  # noqa: E402
 from esccs_edge.training.pseudo_labels import PseudoLabelFilter  # noqa: E402
 from esccs_edge.training.samples import Degradation  # noqa: E402
 

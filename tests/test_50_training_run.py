@@ -20,12 +20,8 @@ from esccs_edge.training.chain import Chain  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
 from esccs_edge.training.metrics import CLOUD_BINS, cloud_bin  # noqa: E402
 from esccs_edge.training.networks import StudentNet, UnimodalNet  # noqa: E402
-from esccs_edge.training.options import (  # noqa: E402
-    Branch,
-    TrainOptions,
-    options_from,
-    read_options,
-)
+from esccs_edge.training.options import Branch, TrainOptions  # noqa: E402
+from esccs_edge.training.options_file import options_from, read_options  # noqa: E402
 from esccs_edge.training.pseudo_labels import PseudoLabelFilter  # noqa: E402
 from esccs_edge.training.run import train  # noqa: E402
 from esccs_edge.training.steps.source_view import AllViews, EachView  # noqa: E402

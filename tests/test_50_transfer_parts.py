@@ -12,7 +12,7 @@ pytest.importorskip("lightning")
 from esccs_edge.errors import InputError  # noqa: E402
 from esccs_edge.training.chain import Chain  # noqa: E402
 from esccs_edge.training.datasets import indices_of, open_source  # noqa: E402
-from esccs_edge.training.options import options_from  # noqa: E402
+from esccs_edge.training.options_file import options_from  # noqa: E402
 from esccs_edge.training.samples import Degradation  # noqa: E402
 from esccs_edge.training.transfer_parts import source_and_target  # noqa: E402
 

@@ -15,8 +15,8 @@ from fake_gpu import FakeDriver
 from hypothesis import given
 from hypothesis import strategies as st
 from test_30_energy import Steady
-from test_30_trt_backend import Machine
 from tiny import CLASSES, expected, raw_pair, tiny_manifest, tiny_onnx
+from trt_machine import Machine
 
 from esccs_edge import trt_backend
 from esccs_edge.bundle import Bundle

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from fake_gpu import FakeDriver, fake_flavor, host_kernels
+from fake_gpu import FakeDriver, host_kernels
+from fake_trt import fake_flavor
 from tiny import raw_pair, tiny_bundle, tiny_manifest
 
 from esccs_edge import trt_backend
@@ -66,3 +67,35 @@ def awkward_batch(manifest, count=5):
             optical = optical.astype(np.int16) - 500
         pairs.append(ScenePair(None if seed % 5 == 4 else optical, None if seed % 5 == 2 else sar))
     return pairs
+
+
+#: Kernels differ from the CPU module by nothing but the order of the sum behind the mean, and the
+#: fake engine from OpenVINO by the order of a dot product of 15 float32 numbers.
+MEAN_RTOL = 1e-5
+ENGINE_ATOL = 1e-4
+
+
+def cpu_answer(bundle_folder, pairs, **options):
+    """Answer pairs by the CPU backend."""
+    from esccs_edge.bundle import Bundle
+    from esccs_edge.cpu_backend import CpuBackend
+
+    bundle = Bundle.open(bundle_folder)
+    backend = CpuBackend(
+        bundle, bundle.manifest, max_batch=len(pairs), threads=1, precision="f32", **options
+    )
+    output = backend.open_lane().answer(pairs)
+    backend.close()
+    return output
+
+
+def assert_same(found, wanted):
+    """Compare two outputs of lanes."""
+    np.testing.assert_allclose(found.logits, wanted.logits, atol=ENGINE_ATOL)
+    np.testing.assert_allclose(found.gate, wanted.gate, atol=ENGINE_ATOL)
+    for mine, theirs in zip((found.optical, found.sar), (wanted.optical, wanted.sar), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert (a.pixels, a.valid, a.nonfinite) == (b.pixels, b.valid, b.nonfinite)
+            assert (a.below, a.above) == (b.below, b.above)
+            np.testing.assert_array_equal([a.minimum, a.maximum], [b.minimum, b.maximum])
+            np.testing.assert_allclose(a.mean, b.mean, rtol=MEAN_RTOL)

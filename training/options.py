@@ -1,27 +1,15 @@
-"""Options of a training run: frozen values, defaults beside the fields, read from TOML.
+"""Options of a training run: frozen values, defaults beside the fields.
 
-No torch here, so that the command line can check a file before anything heavy is loaded.
+No torch here, so that the command line can check them before anything heavy is loaded.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from esccs_edge.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,10 +33,10 @@ class Schedule:
     averaging: float = 0.98
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _require(self.batch_size >= 2, "batch_size", self.batch_size, "2 or more")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        _require(0 <= self.averaging < 1, "averaging", self.averaging, "0 or more, below 1")
+        require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        require(self.batch_size >= 2, "batch_size", self.batch_size, "2 or more")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(0 <= self.averaging < 1, "averaging", self.averaging, "0 or more, below 1")
         _require_shares(self, "warmup_share")
 
 
@@ -75,9 +63,9 @@ class Branch:
         return self.width * int(2 ** (len(self.blocks) - 1))
 
     def __post_init__(self) -> None:
-        _require(self.width >= 1, "width", self.width, "1 or more")
-        _require(self.stem_stride in (1, 2, 4), "stem_stride", self.stem_stride, "1, 2 or 4")
-        _require(min(self.blocks) >= 1, "blocks", self.blocks, "1 or more in each stage")
+        require(self.width >= 1, "width", self.width, "1 or more")
+        require(self.stem_stride in (1, 2, 4), "stem_stride", self.stem_stride, "1, 2 or 4")
+        require(min(self.blocks) >= 1, "blocks", self.blocks, "1 or more in each stage")
 
 
 @dataclass(frozen=True)
@@ -95,7 +83,7 @@ class AugmentOptions:
     mix_share: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.shift_px >= 0, "shift_px", self.shift_px, "0 or more")
+        require(self.shift_px >= 0, "shift_px", self.shift_px, "0 or more")
         _require_shares(self, "mix_share")
 
 
@@ -118,7 +106,7 @@ class CloudOptions:
     draws: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.draws >= 0, "draws", self.draws, "0 or more")
+        require(self.draws >= 0, "draws", self.draws, "0 or more")
         _require_shares(self, "clear_share")
 
 
@@ -186,10 +174,8 @@ class IrmOptions:
     apply_to: Literal["loss", "logits"] = "loss"
 
     def __post_init__(self) -> None:
-        _require(self.clip > 1, "clip", self.clip, "above 1")
-        _require(
-            0 <= self.center_decay < 1, "center_decay", self.center_decay, "0 or more, below 1"
-        )
+        require(self.clip > 1, "clip", self.clip, "above 1")
+        require(0 <= self.center_decay < 1, "center_decay", self.center_decay, "0 or more, below 1")
 
 
 @dataclass(frozen=True)
@@ -248,8 +234,8 @@ class DistillationOptions:
 
     def __post_init__(self) -> None:
         low, high = self.reliable_clear_share
-        _require(low < high, "reliable_clear_share", (low, high), "two rising shares")
-        _require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        require(low < high, "reliable_clear_share", (low, high), "two rising shares")
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
 
 
 @dataclass(frozen=True)
@@ -286,19 +272,17 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         view = self.distillation.teacher_view
-        _require(
-            0 <= self.target_share < 1, "target_share", self.target_share, "0 or more, below 1"
-        )
+        require(0 <= self.target_share < 1, "target_share", self.target_share, "0 or more, below 1")
         if self.warm_start:
             sizes = self.auxiliary.optical, self.auxiliary.sar
             expected = f"warm_start needs {sizes} here as in auxiliary.optical, auxiliary.sar"
             found = self.student.optical, self.student.sar
-            _require(found == sizes, "student", found, expected)
-            _require(self.teacher.network == sizes[0], "teacher.network", self.teacher.network,
+            require(found == sizes, "student", found, expected)
+            require(self.teacher.network == sizes[0], "teacher.network", self.teacher.network,
                      f"warm_start needs {sizes[0]} here as in auxiliary.optical")  # fmt: skip
         is_there = self.clouds.simulate or view == "cloudy"
         expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
-        _require(is_there, "distillation.teacher_view", view, expected)
+        require(is_there, "distillation.teacher_view", view, expected)
 
     def evolve(self, **changes: Any) -> TrainOptions:
         """Return a copy with top-level fields replaced."""
@@ -309,90 +293,8 @@ class TrainOptions:
         return dataclasses.asdict(self)
 
 
-def read_options(path: str | Path, **overrides: Any) -> TrainOptions:
-    """Read a TOML file; its tables are the nested options.
-
-    Args:
-        path: The file.
-        overrides: Top-level values that win over the file.
-
-    Raises:
-        InputError: Not readable, not TOML, an unknown key, or a value of the wrong type; the
-            message names the key.
-    """
-    file = Path(path)
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not TOML: {error}") from None
-    try:
-        return options_from({**document, **overrides})
-    except InputError as error:
-        raise InputError(f"{file}: {error.message}", hint=error.hint) from None
-
-
-def options_from(document: Mapping[str, Any]) -> TrainOptions:
-    """Build options from nested plain values; see `read_options`."""
-    return _build(TrainOptions, document, "")
-
-
-def _build(cls: type[T], document: Mapping[str, Any], where: str) -> T:
-    hints = typing.get_type_hints(cls)
-    if unknown := sorted(document.keys() - hints.keys()):
-        raise InputError(
-            f"unknown option {where + unknown[0]!r}, expected among {', '.join(hints)}",
-            hint="Check the spelling",
-        )
-    values = {key: _value(hints[key], raw, where + key) for key, raw in document.items()}
-    try:
-        return cls(**values)
-    except InputError as error:
-        raise InputError(f"{where or 'options'}: {error.message}") from None
-
-
-def _value(hint: Any, raw: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(raw, Mapping):
-            raise InputError(f"option {where!r} is {raw!r}, expected a table")
-        return _build(typing.cast(type, hint), raw, where + ".")
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        choices = typing.get_args(hint)
-        _require(raw in choices, where, raw, "one of " + ", ".join(map(repr, choices)))
-        return raw
-    if origin is tuple:
-        return _tuple(hint, raw, where)
-    if hint is float:
-        _require(_is_number(raw), where, raw, "a number")
-        return float(raw)
-    if hint is int:
-        _require(isinstance(raw, int) and not isinstance(raw, bool), where, raw, "an integer")
-        return raw
-    _require(isinstance(raw, hint), where, raw, f"a {_NAMES[hint]}")
-    return raw
-
-
-_NAMES: Mapping[type, str] = types.MappingProxyType({str: "string", bool: "boolean"})
-
-
-def _tuple(hint: Any, raw: Any, where: str) -> tuple[Any, ...]:
-    items = typing.get_args(hint)
-    is_open = items[-1] is Ellipsis
-    fits = isinstance(raw, (list, tuple)) and (len(raw) > 0 if is_open else len(raw) == len(items))
-    _require(fits, where, raw, "a list" if is_open else f"a list of {len(items)} values")
-    hints = [items[0]] * len(raw) if is_open else items
-    return tuple(
-        _value(h, r, f"{where}[{i}]") for i, (h, r) in enumerate(zip(hints, raw, strict=True))
-    )
-
-
-def _is_number(raw: Any) -> bool:
-    return isinstance(raw, (int, float)) and not isinstance(raw, bool)
-
-
-def _require(condition: bool, where: str, found: Any, expected: str) -> None:
+def require(condition: bool, where: str, found: Any, expected: str) -> None:
+    """Raise `InputError` that names the option, unless the condition holds."""
     if not condition:
         raise InputError(f"option {where!r} is {found!r}, expected {expected}")
 
@@ -400,4 +302,4 @@ def _require(condition: bool, where: str, found: Any, expected: str) -> None:
 def _require_shares(options: Any, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
-        _require(0 <= value <= 1, name, value, "a share from 0 to 1")
+        require(0 <= value <= 1, name, value, "a share from 0 to 1")

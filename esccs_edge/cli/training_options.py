@@ -32,7 +32,8 @@ def training_options(
     config: Path | None, changes: Mapping[str, Any], settings: tuple[str, ...]
 ) -> TrainOptions:
     """Build the options of a run; of one option the last given wins: file, settings, changes."""
-    from ..training.options import TrainOptions, options_from, read_options
+    from ..training.options import TrainOptions
+    from ..training.options_file import options_from, read_options
 
     options = TrainOptions() if config is None else read_options(config)
     document = options.as_dict()

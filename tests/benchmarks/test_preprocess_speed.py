@@ -9,90 +9,101 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 from tiny import tiny_manifest
 
 from esccs_edge import _preprocess_cpu
-from esccs_edge.preprocess import preprocess
+from esccs_edge.preprocess import preprocess, quantize
 
 PATCH = 256
 ROUNDS = 25
-#: Share of the rate of a copy (bytes read and written per second of one thread), of which vector
-#: code reaches at least twice as much; scalar code reaches less.
-LEAST_SHARE = 0.25
-
 CHANNELS = {np.uint16: 13, np.float32: 2}
+#: Share of the rate of a copy (bytes read and written per second of one thread). Vector code
+#: reaches at least twice as much; scalar code reaches less. Bytes are fewer and more work each.
+LEAST_SHARE = {preprocess: 0.25, quantize: 0.08}
+
 MANIFEST = tiny_manifest(PATCH)
 HAS_VECTORS = _preprocess_cpu.instruction_sets()[0] != "baseline"
 
+kernels = pytest.mark.parametrize("kernel", LEAST_SHARE, ids=lambda kernel: kernel.__name__)
+dtypes = pytest.mark.parametrize("dtype", CHANNELS)
+batches = pytest.mark.parametrize("batch", [1, 32])
 
-def raw_images(dtype: type, batch: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return a batch as it is stored, inside the clip range, and where it goes.
+
+def itemsize(kernel: Callable[..., object]) -> int:
+    """Return the bytes that are written for each number."""
+    return 4 if kernel is preprocess else 1
+
+
+def call(kernel: Callable[..., object], dtype: type, batch: int) -> Callable[..., object]:
+    """Return the kernel over a batch as it is stored, inside the clip range.
 
     The output starts on a cache line, as the tensors of a lane do.
     """
     rng = np.random.default_rng(0)
     low, high = (200, 6000) if dtype is np.uint16 else (-34, -1)
-    shape = (CHANNELS[dtype], PATCH, PATCH)
-    image = rng.uniform(low, high, shape).astype(dtype)
-    memory = np.ones(4 * batch * image.size + 64, np.uint8)
+    channels = CHANNELS[dtype]
+    image = rng.uniform(low, high, (channels, PATCH, PATCH)).astype(dtype)
+    images = [image.copy() for _ in range(batch)]
+    spec = MANIFEST.optical if dtype is np.uint16 else MANIFEST.sar
+    count = itemsize(kernel) * batch * image.size
+    memory = np.ones(count + 64, np.uint8)
     start = -memory.ctypes.data % 64
-    out = memory[start : start + 4 * batch * image.size].view(np.float32)
-    return [image.copy() for _ in range(batch)], out.reshape(batch, *shape)
+    out = memory[start : start + count]
+    if kernel is preprocess:
+        return partial(preprocess, images, spec, out.view(np.float32).reshape(batch, *image.shape))
+    return partial(quantize, images, spec, out.reshape(batch, PATCH, PATCH, channels), 0.04)
 
 
-def two_halves(dtype: type, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return source and target of a copy that moves as many bytes as preprocessing does."""
-    moved = batch * CHANNELS[dtype] * PATCH * PATCH * (np.dtype(dtype).itemsize + 4)
-    return np.ones(moved // 2, np.uint8), np.ones(moved // 2, np.uint8)
+def copy(kernel: Callable[..., object], dtype: type, batch: int) -> Callable[..., object]:
+    """Return a copy that moves as many bytes as the kernel does."""
+    numbers = batch * CHANNELS[dtype] * PATCH * PATCH
+    half = numbers * (np.dtype(dtype).itemsize + itemsize(kernel)) // 2
+    return partial(np.copyto, np.ones(half, np.uint8), np.ones(half, np.uint8))
 
 
-def seconds(call: Callable[[], object]) -> float:
+def seconds(action: Callable[[], object]) -> float:
     """Time on the processor of this thread, so that waiting for others does not count."""
     start = time.thread_time()
-    call()
+    action()
     return time.thread_time() - start
 
 
-def share_of_copy(dtype: type) -> float:
+def share_of_copy(kernel: Callable[..., object], dtype: type) -> float:
     """Return the median over rounds in which both run one after the other, each once to warm up."""
-    images, out = raw_images(dtype, 1)
-    spec = MANIFEST.optical if dtype is np.uint16 else MANIFEST.sar
-    source, target = two_halves(dtype, 1)
+    ours, theirs = partial(call(kernel, dtype, 1), threads=1), copy(kernel, dtype, 1)
     shares = []
     for _ in range(ROUNDS):
-        for _ in range(2):
-            ours = seconds(lambda: preprocess(images, spec, out, threads=1))
-        for _ in range(2):
-            copy = seconds(lambda: np.copyto(target, source))
-        shares.append(copy / ours)
+        (_, mine), (_, other) = ([seconds(action) for _ in range(2)] for action in (ours, theirs))
+        shares.append(other / mine)
     return statistics.median(shares)
 
 
 @pytest.mark.parametrize("threads", [1, None])
-@pytest.mark.parametrize("batch", [1, 32])
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_preprocess(benchmark, dtype, batch, threads):
-    images, out = raw_images(dtype, batch)
-    spec = MANIFEST.optical if dtype is np.uint16 else MANIFEST.sar
-    stats = benchmark(preprocess, images, spec, out, threads=threads)
+@batches
+@dtypes
+@kernels
+def test_kernel(benchmark, kernel, dtype, batch, threads):
+    stats = benchmark(call(kernel, dtype, batch), threads=threads)
     assert all(seen.valid == PATCH * PATCH for seen in stats)
 
 
-@pytest.mark.parametrize("batch", [1, 32])
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_copy_of_as_many_bytes(benchmark, dtype, batch):
-    source, target = two_halves(dtype, batch)
-    benchmark(np.copyto, target, source)
-    assert (target == source).all()
+@batches
+@dtypes
+@kernels
+def test_copy_of_as_many_bytes(benchmark, kernel, dtype, batch):
+    benchmark(copy(kernel, dtype, batch))
 
 
 @pytest.mark.skipif(not HAS_VECTORS, reason="the share is known for AVX2 and AVX-512 only")
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_preprocessing_is_not_far_from_a_copy(dtype):
-    shares = [share_of_copy(dtype)]
-    while shares[-1] < LEAST_SHARE and len(shares) < 3:  # another tenant of the memory, perhaps
-        shares.append(share_of_copy(dtype))
-    assert max(shares) >= LEAST_SHARE
+@dtypes
+@kernels
+def test_preprocessing_is_not_far_from_a_copy(kernel, dtype):
+    least = LEAST_SHARE[kernel]
+    shares = [share_of_copy(kernel, dtype)]
+    while shares[-1] < least and len(shares) < 3:  # another tenant of the memory, perhaps
+        shares.append(share_of_copy(kernel, dtype))
+    assert max(shares) >= least
