@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from functools import partial
+from itertools import pairwise
 from typing import Any
-
-import openvino as ov
 
 from .backend import Backend, Lane, LaneOutput
 from .bundle import Bundle
-from .crew import Crew
 from .errors import BackendError, InputError
 from .manifest import Manifest
 from .onnx_file import refuse_external_data
 from .openvino_model import LoadedModel, load_model
+from .openvino_runtime import ov
 from .preprocess import preprocess, quantize
 from .scene import Pixels, PixelStats, ScenePair
 from .signal_stack import kept_signal_stack
@@ -29,10 +26,13 @@ from .signal_stack import kept_signal_stack
 #: Sizes of a part. Small patches are a third faster sixteen by sixteen than one by one.
 PART_SIZES = (16, 8, 4, 2, 1)
 
+#: Rows of the buffers beyond the largest batch; see `parts`.
+SPARE_ROWS = 1
+
 #: Part of a lone pair.
 _LONE = slice(0, 1)
 
-#: What was seen in the patches of a part, optical and SAR.
+#: What was seen in the patches of a batch, optical and SAR.
 _Seen = tuple[list[PixelStats], list[PixelStats]]
 
 
@@ -88,7 +88,6 @@ class CpuBackend(Backend):
         #: Held while a lone pair runs: two at once would fight for the same threads.
         self.turn = threading.Lock()
         self.cores: int = self.model(1, lone=True).compiled.get_property("INFERENCE_NUM_THREADS")
-        self.crew = Crew(self.cores)
 
     def model(self, pairs: int, *, lone: bool = False) -> LoadedModel:
         """Return the model for parts of so many pairs; compiled when first asked for.
@@ -143,7 +142,6 @@ class CpuBackend(Backend):
 
     def close(self) -> None:
         """Free the compiled models."""
-        self.crew.close()
         with self._loading:
             self._closed = True
             self._models.clear()
@@ -159,72 +157,95 @@ class CpuLane(Lane):
         tensors = backend.manifest.inputs | backend.manifest.outputs
         self._tensors = {name: self._tensor(name, shape[1:]) for name, shape in tensors.items()}
         self._arrays = {name: tensor.data for name, tensor in self._tensors.items()}
+        for array in self._arrays.values():
+            array[-SPARE_ROWS:] = 0
         self._requests: dict[tuple[int, int, bool], Any] = {}
         self._batch: Sequence[ScenePair] = ()
+        self._seen: _Seen = [], []
+        self._running: list[Any] = []
 
     def start(self, batch: Sequence[ScenePair]) -> None:
-        """Remember the batch, for the thread that will ask for its answers."""
+        """Preprocess a batch and start its parts; a lone pair waits for `finish`."""
+        self._forget()
         self._batch = batch
+        if len(batch) == 1:
+            return
+        for share in shares(len(batch), self._backend.cores):
+            for part in self._read(share):
+                request = self._request(part, lone=False)
+                # Noted first: whatever interrupts this, no buffer is freed under a request.
+                self._running.append(request)
+                _call(request.start_async)
 
     def finish(self) -> LaneOutput:
-        """Preprocess and infer: a lone pair here, the parts of a batch on the crew."""
-        batch, self._batch = self._batch, ()
-        found = self._share(batch, self._answer)
-        done = slice(len(batch))
+        """Wait for the parts of the batch, or do all for a lone pair."""
+        if len(self._batch) == 1:
+            for part in self._read(_LONE):
+                request = self._request(part, lone=True)
+                with self._backend.turn:
+                    _call(request.infer)
+        self._settle()
+        done = slice(len(self._batch))
+        self._batch = ()
         return LaneOutput(
-            self._arrays["logits"][done].copy(),
-            self._arrays["gate"][done].copy(),
-            [stats for optical, _ in found for stats in optical],
-            [stats for _, sar in found for stats in sar],
+            self._arrays["logits"][done].copy(), self._arrays["gate"][done].copy(), *self._seen
         )
 
     def read(self, batch: Sequence[ScenePair]) -> None:
-        """Preprocess a batch as `finish` does, and no more; tells how long that takes."""
-        self._share(batch, self._read)
+        """Preprocess a batch and no more; tells how long that takes."""
+        self._forget()
+        self._batch = batch
+        for share in shares(len(batch), self._backend.cores):
+            self._read(share)
 
     def close(self) -> None:
-        """Drop the buffers."""
-        self._batch = ()
+        """Let what runs end, then drop the buffers."""
+        self._forget()
         self._requests, self._tensors, self._arrays = {}, {}, {}
 
-    def _share(
-        self, batch: Sequence[ScenePair], work: Callable[[Sequence[ScenePair], slice], _Seen]
-    ) -> list[_Seen]:
-        if len(batch) == 1:
-            return [work(batch, _LONE)]
-        cut = parts(len(batch), self._backend.cores)
-        return self._backend.crew.share([partial(work, batch, part) for part in cut])
+    def _forget(self) -> None:
+        """Let what runs end; nobody wants it any more."""
+        try:
+            self._settle()
+        except BackendError:
+            pass  # nor its error
+        self._batch, self._seen = (), ([], [])
 
-    def _read(self, batch: Sequence[ScenePair], part: slice) -> _Seen:
-        """Preprocess a part of a batch into its rows."""
-        optical = self._preprocess([pair.optical for pair in batch[part]], "optical", part)
-        return optical, self._preprocess([pair.sar for pair in batch[part]], "sar", part)
+    def _settle(self) -> None:
+        """Wait for all requests that were started; raise the error of any, once all have ended."""
+        failed: BackendError | None = None
+        while self._running:
+            try:
+                _call(self._running[-1].wait)
+            except BackendError as error:
+                failed = error
+            self._running.pop()
+        if failed is not None:
+            raise failed
 
-    def _answer(self, batch: Sequence[ScenePair], part: slice) -> _Seen:
-        """Fill in the outputs of a part; zeros where nothing is valid, without inference."""
-        optical, sar = self._read(batch, part)
-        if not any(stats.valid for stats in (*optical, *sar)):
-            self._arrays["logits"][part] = self._arrays["gate"][part] = 0
-            return optical, sar
-        self._arrays["availability"][part] = [
+    def _read(self, share: slice) -> list[slice]:
+        """Preprocess pairs of the batch into their rows; return the parts that have any pixels."""
+        pairs = self._batch[share]
+        optical = self._preprocess([pair.optical for pair in pairs], "optical", share)
+        sar = self._preprocess([pair.sar for pair in pairs], "sar", share)
+        self._seen[0].extend(optical)
+        self._seen[1].extend(sar)
+        availability = [
             (here.availability, there.availability)
             for here, there in zip(optical, sar, strict=True)
         ]
-        lone = len(batch) == 1
-        request = self._request(part, lone)
-        try:
-            with self._backend.turn if lone else nullcontext():
-                request.infer(share_outputs=True)
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO inference failed: {error}") from error
-        return optical, sar
+        self._arrays["availability"][share] = availability
+        if any(map(any, availability)):
+            return list(parts(share, len(self._batch)))
+        self._arrays["logits"][share] = self._arrays["gate"][share] = 0
+        return []
 
     def _tensor(self, name: str, shape: tuple[Any, ...]) -> ov.Tensor:
         if name in self._steps:
             channels, height, width = shape
             shape = height, width, channels
         kind = ov.Type.u8 if name in self._steps else ov.Type.f32
-        return ov.Tensor(kind, ov.Shape([self._backend.max_batch, *shape]))
+        return ov.Tensor(kind, ov.Shape([self._backend.max_batch + SPARE_ROWS, *shape]))
 
     def _request(self, part: slice, lone: bool) -> Any:
         """Return the request over these rows of the buffers, which it keeps: binding takes long."""
@@ -249,10 +270,28 @@ class CpuLane(Lane):
         return quantize(images, spec, out, step, linear_to_db=linear_to_db, threads=1)
 
 
-def parts(pairs: int, cores: int) -> Iterator[slice]:
-    """Cut a batch into parts of known sizes, so that every core gets one if there are enough."""
-    first = 0
-    for size in PART_SIZES:
-        while pairs - first >= size and size * cores < pairs + cores:
-            yield slice(first, first + size)
-            first += size
+def _call(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO inference failed: {error}") from error
+
+
+def shares(pairs: int, cores: int) -> list[slice]:
+    """Deal a batch out to the cores, as evenly as it goes."""
+    ends = [pairs * core // cores for core in range(cores + 1)]
+    return [slice(first, last) for first, last in pairwise(ends) if first < last]
+
+
+def parts(share: slice, pairs: int) -> Iterator[slice]:
+    """Cut a share of a batch into parts of known sizes, large ones first.
+
+    At the end of the batch, where no other's rows follow, a part may be one pair too long: that
+    takes no longer than two or three small parts would.
+    """
+    first = share.start
+    while (left := share.stop - first) > 0:
+        spare = share.stop == pairs and left > 1
+        size = next(size for size in PART_SIZES if size <= left + spare)
+        yield slice(first, first + size)
+        first += size

@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import openvino as ov
-
 from .engine_cache import EngineCache, Key
 from .errors import ArtifactError, BackendError, ManifestError
 from .manifest import Manifest
+from .openvino_runtime import ov
 from .quantized_inputs import expose_quantized_inputs
 
 #: How long to wait for another process that stores an entry.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as ops
+
+from .openvino_runtime import ops, ov
 
 #: Added to a step from -128 to 127, so that OpenVINO takes the input for unsigned bytes.
 ZERO_STEP = 128

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,7 +15,7 @@ import tiny
 
 from esccs_edge import cpu_backend
 from esccs_edge.bundle import Bundle
-from esccs_edge.cpu_backend import PART_SIZES, CpuBackend, parts
+from esccs_edge.cpu_backend import PART_SIZES, SPARE_ROWS, CpuBackend, parts, shares
 from esccs_edge.errors import ArtifactError, BackendError, InputError, ManifestError
 from esccs_edge.scene import ABSENT, ScenePair
 
@@ -118,25 +120,27 @@ def test_statistics_come_with_the_result(lane, bundle):
 
 
 class Watched:
-    """Stands in for an OpenVINO request and fails on demand."""
+    """Stands in for an OpenVINO request; notes what is called of it and fails on demand."""
 
-    def __init__(self, request, failures: int = 0) -> None:
+    def __init__(self, request, failing: str = "") -> None:
         self.request = request
-        self.failures = failures
-        self.calls = 0
+        self.failing = failing
+        self.calls = []
 
-    def infer(self, **options):
-        self.calls += 1
-        if self.failures:
-            self.failures -= 1
-            raise RuntimeError("primitive failed")
-        return self.request.infer(**options)
+    def __getattr__(self, name):
+        def call():
+            self.calls.append(name)
+            getattr(self.request, name)()
+            if name == self.failing:
+                self.failing = ""
+                raise RuntimeError("primitive failed")
+
+        return call
 
 
-def watch(lane, failures: int = 0) -> Watched:
-    """Watch the request of lone pairs."""
-    watched = Watched(lane._request(slice(0, 1), lone=True), failures)
-    lane._requests[0, 1, True] = watched
+def watch(lane, first: int, last: int, failing: str = "", *, lone: bool = False) -> Watched:
+    watched = Watched(lane._request(slice(first, last), lone=lone), failing)
+    lane._requests[first, last, lone] = watched
     return watched
 
 
@@ -144,24 +148,31 @@ def test_what_has_no_valid_pixel_needs_no_inference(lane, bundle):
     optical, sar = tiny.raw_pair(bundle.manifest)
     empty = ScenePair(np.zeros_like(optical), np.full_like(sar, np.nan))
     pair = ScenePair(optical, sar)
-    request = watch(lane)
+    request = watch(lane, 0, 1, lone=True)
     wanted = run(lane, [pair])  # what this row held is gone afterwards
     for nothing in (ScenePair(None, None), empty):
         output = run(lane, [nothing])
-        assert not output.gate.any() and not output.logits.any() and request.calls == 1
-    assert (run(lane, [pair]).logits == wanted.logits).all() and request.calls == 2
-    assert not run(lane, [empty] * 3).gate.any()
+        assert not output.gate.any() and not output.logits.any()
+    assert request.calls == ["infer"]
+    assert (run(lane, [pair]).logits == wanted.logits).all()
+    output = run(lane, [empty] * 3)
+    assert not output.gate.any() and not output.logits.any()
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 16])
 @pytest.mark.parametrize("pairs", range(1, 40))
-def test_a_batch_is_cut_into_parts_of_known_sizes(pairs, cores):
-    cut = list(parts(pairs, cores))
-    assert [part.start for part in cut] == [0, *(part.stop for part in cut[:-1])]
-    assert cut[-1].stop == pairs
-    sizes = [part.stop - part.start for part in cut]
-    assert set(sizes) <= set(PART_SIZES) and sizes == sorted(sizes, reverse=True)
-    assert sizes[0] <= -(-pairs // cores)  # no more than a fair share in one go
+def test_a_batch_is_dealt_out_evenly_in_parts_of_known_sizes(pairs, cores):
+    dealt = shares(pairs, cores)
+    assert [share.start for share in dealt] == [0, *(share.stop for share in dealt[:-1])]
+    assert dealt[-1].stop == pairs
+    sizes = {share.stop - share.start for share in dealt}
+    assert max(sizes) - min(sizes) <= 1 and len(dealt) == min(pairs, cores)
+    for share in dealt:
+        cut = list(parts(share, pairs))
+        assert [part.start for part in cut] == [share.start, *(part.stop for part in cut[:-1])]
+        assert {part.stop - part.start for part in cut} <= set(PART_SIZES)
+        beyond = cut[-1].stop - share.stop
+        assert beyond == 0 or share.stop == pairs and beyond <= SPARE_ROWS
 
 
 def test_lanes_run_at_the_same_time_without_mixing(backend, bundle):
@@ -209,33 +220,59 @@ def test_the_given_manifest_decides_not_the_one_in_the_folder(bundle):
     )
 
 
-def test_a_failing_request_is_a_backend_error_and_the_lane_goes_on(lane, bundle):
-    pair = ScenePair(*tiny.raw_pair(bundle.manifest))
-    watch(lane, failures=1)
+@pytest.mark.parametrize(
+    ("count", "part", "failing"),
+    [(1, (0, 1), "infer"), (4, (0, 2), "start_async"), (4, (0, 2), "wait"), (4, (2, 4), "wait")],
+)
+def test_a_failing_request_is_a_backend_error_and_the_lane_goes_on(bundle, count, part, failing):
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, threads=2, precision="f32")
+    backend.cores = 2  # whatever this host has
+    lane = backend.open_lane()
+    pairs = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(count)]
+    watched = watch(lane, *part, failing, lone=count == 1)
     with pytest.raises(BackendError, match="primitive failed"):
-        run(lane, [pair])
-    wanted = expected(bundle.manifest, [pair])[0]
-    np.testing.assert_allclose(run(lane, [pair]).logits, wanted, atol=FLOAT32_ATOL)
+        run(lane, pairs)
+    wanted = expected(bundle.manifest, pairs)[0]
+    np.testing.assert_allclose(run(lane, pairs).logits, wanted, atol=FLOAT32_ATOL)
+    assert not watched.failing
+    if count > 1:
+        assert watched.calls == ["start_async", "wait"] * 2  # never started while it runs
+
+
+def test_buffers_outlive_requests_that_an_interrupt_left_running(backend, bundle):
+    """Python may raise KeyboardInterrupt right after a native call returned."""
+    lane = backend.open_lane()
+    batch = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(MAX_BATCH)]
+    part = next(parts(shares(MAX_BATCH, backend.cores)[0], MAX_BATCH))
+    request = watch(lane, part.start, part.stop)
+    start_async = request.request.start_async
+
+    def interrupted():
+        start_async()
+        raise KeyboardInterrupt
+
+    request.request = SimpleNamespace(start_async=interrupted, wait=request.request.wait)
+    with pytest.raises(KeyboardInterrupt):
+        run(lane, batch)
+    lane.close()
+    assert request.calls == ["start_async", "wait"]
 
 
 def test_lone_pairs_of_many_threads_run_one_at_a_time(backend, bundle):
     pairs = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(4)]
     wanted, _ = expected(bundle.manifest, pairs)
     lanes = [backend.open_lane() for _ in pairs]
-    watched = [watch(lane) for lane in lanes]
     running, most = [], []
 
     def counted(infer):
-        def call(**options):
-            running.append(1)
-            most.append(len(running))
-            infer(**options)
-            running.pop()
+        running.append(1)
+        most.append(len(running))
+        infer()
+        running.pop()
 
-        return call
-
-    for one in watched:
-        one.infer = counted(one.infer)
+    for lane in lanes:
+        request = watch(lane, 0, 1, lone=True)
+        request.request = SimpleNamespace(infer=partial(counted, request.request.infer))
     wrong = []
 
     def work(lane, pair, logits) -> None:

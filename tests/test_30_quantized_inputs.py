@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 import tiny
 from onnx import helper, numpy_helper
 
 from esccs_edge.cpu_backend import CpuBackend
+from esccs_edge.openvino_runtime import ov
 from esccs_edge.quantized_inputs import expose_quantized_inputs
 from esccs_edge.scene import ScenePair
 

@@ -285,7 +285,7 @@ def test_equal_data_and_seed_give_equal_files(calibrated, index, tmp_path):
 
 
 def test_openvino_gives_the_same_labels(calibrated, index):
-    import openvino as ov
+    from esccs_edge.openvino_runtime import ov
 
     pairs = read_index(index, calibrated.manifest.classes)
     chosen = draw_pairs(pairs).held_out

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import openvino as ov
-
 from ..bundle import Bundle
 from ..errors import BackendError
+from ..openvino_runtime import ov
 from .numpy_preprocess import Float
 from .peer import NumpyPeer
 
