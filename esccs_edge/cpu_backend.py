@@ -266,8 +266,8 @@ class CpuLane(Lane):
         out = self._arrays[name][part]
         step = self._steps.get(name)
         if step is None:
-            return preprocess(images, spec, out, linear_to_db=linear_to_db, threads=1)
-        return quantize(images, spec, out, step, linear_to_db=linear_to_db, threads=1)
+            return preprocess(images, spec, out, linear_to_db=linear_to_db, threads=backend.cores)
+        return quantize(images, spec, out, step, linear_to_db=linear_to_db, threads=backend.cores)
 
 
 def _call(action: Callable[[], object]) -> None:
