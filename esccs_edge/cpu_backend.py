@@ -247,7 +247,7 @@ class CpuLane(Lane):
         kind = ov.Type.u8 if name in self._steps else ov.Type.f32
         return ov.Tensor(kind, ov.Shape([self._backend.max_batch + SPARE_ROWS, *shape]))
 
-    def _request(self, part: slice, lone: bool) -> Any:
+    def _request(self, part: slice, *, lone: bool) -> Any:
         """Return the request over these rows of the buffers, which it keeps: binding takes long."""
         key = part.start, part.stop, lone
         request = self._requests.get(key)

@@ -81,7 +81,8 @@ struct Rows<std::uint8_t> {
     const Params &p;
     alignas(64) std::uint8_t tile[kGroup * kTile];
 
-    ESCCS_HD Rows(std::uint8_t *first, std::int64_t pixels, const Params &params) : out(first), count(pixels), p(params) {}
+    ESCCS_HD Rows(std::uint8_t *first, std::int64_t pixels, const Params &params)
+        : out(first), count(pixels), p(params) {}
     ESCCS_HD std::uint8_t *row(std::int64_t channel) { return tile + channel % kGroup * kTile; }
     ESCCS_HD void done(std::int64_t channel) {
         const std::int64_t first = channel / kGroup * kGroup, filled = channel + 1 - first;
