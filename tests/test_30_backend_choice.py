@@ -103,7 +103,8 @@ def test_the_cpu_can_be_asked_for_where_tensorrt_is_usable(bundle, host, tensorr
 
 def test_a_missing_openvino_names_the_command_that_installs_it(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "esccs_edge.cpu_backend", raising=False)
+    for module in ("cpu_backend", "openvino_runtime"):
+        monkeypatch.delitem(sys.modules, f"esccs_edge.{module}", raising=False)
     with pytest.raises(MissingDependencyError, match="pip install openvino"):
         open_backend("cpu", bundle, bundle.manifest, **OPTIONS)
 
