@@ -12,16 +12,22 @@ constexpr std::int64_t kGroup = 16;  // bytes in the smallest register, and chan
 
 typedef std::uint8_t Register __attribute__((vector_size(kGroup)));
 
+// Bytes of two registers by their numbers; every compiler has its own word for it.
+#if defined(__clang__)
+#define ESCCS_PICK(A, B, ...) __builtin_shufflevector(A, B, __VA_ARGS__)
+#else
+#define ESCCS_PICK(A, B, ...) __builtin_shuffle(A, B, Register{__VA_ARGS__})
+#endif
+
 // `Padded` rows of 16 pixels -> 16 pixels of `Padded` bytes: pairs of rows are zipped, log2(Padded) times.
 template <int Padded>
 ESCCS_HD void transpose(Register *rows) {
-    constexpr Register low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-    constexpr Register high = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
     for (int round = 1; round < Padded; round *= 2) {
         Register zipped[Padded];
         for (int row = 0; row < Padded / 2; ++row) {
-            zipped[2 * row] = __builtin_shuffle(rows[row], rows[row + Padded / 2], low);
-            zipped[2 * row + 1] = __builtin_shuffle(rows[row], rows[row + Padded / 2], high);
+            const Register one = rows[row], other = rows[row + Padded / 2];
+            zipped[2 * row] = ESCCS_PICK(one, other, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            zipped[2 * row + 1] = ESCCS_PICK(one, other, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
         }
         std::memcpy(rows, zipped, sizeof zipped);
     }
