@@ -12,7 +12,7 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -226,7 +226,8 @@ class _Ledger:
 
     def settle(self) -> None:
         """Wait for all; an error is no answer: the measurement ends with it."""
-        wait(self._open.copy())
+        for future in self._open.copy():
+            future.result()
         for error in self._errors:
             raise error
 
