@@ -1,9 +1,10 @@
 """Requests of many threads -> batches: a bounded queue and a few worker threads.
 
-One worker at a time gathers: it waits for the queue to fill or for the oldest request to have
-waited long enough, then for a free lane, and only then takes what is queued; a busy backend thus
-makes larger batches by itself. There is one worker more than lanes, so that somebody is always
-free to let deadlines expire, even while every lane hangs.
+One worker at a time gathers. While another batch is under way it waits for the queue to fill or
+for the oldest request to have waited long enough; then for a free lane; and only then it takes what
+is queued. So a request that comes alone is answered at once, and a busy backend makes larger
+batches by itself. There is one worker more than lanes, so that somebody is always free to let
+deadlines expire, even while every lane hangs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -36,7 +38,7 @@ class BatchRules:
 
     Attributes:
         max_batch: Most pairs in a batch.
-        max_delay_s: Longest wait of a request for company.
+        max_delay_s: Longest wait of a request for company, while another batch is under way.
         queue_size: Most requests that wait.
     """
 
@@ -64,12 +66,14 @@ class Batcher:
         counters: Counters,
         rules: BatchRules,
         workers: int,
+        let_go: Callable[[ScenePair], None],
     ) -> None:
         self._pool = pool
         self._manifest = manifest
         self._counters = counters
         self._rules = rules
         self._workers = workers
+        self._let_go = let_go
         self._threads: list[threading.Thread] = []
         self._queue: deque[_Request] = deque()
         self._late: list[_Request] = []  # expired, to be told so outside the lock
@@ -80,6 +84,7 @@ class Batcher:
         self._arrived = threading.Condition(self._lock)
         self._space = threading.Condition(self._lock)
         self._gathering = threading.Lock()
+        self._under_way = 0  # batches taken whose requests are not all answered yet
         self._closing = False
 
     @property
@@ -189,17 +194,19 @@ class Batcher:
                     self._fail_batch(as_backend_error(error))
                     continue
                 batch = self._take_batch() if lane else []
+                self._count_under_way(1)
             if lane and batch:
                 self._run(lane, batch)
             elif lane:
                 self._pool.release(lane)
+            self._count_under_way(-1)
 
     def _await_batch(self) -> bool:
         """Wait until a batch is due; False when closed and nothing is left."""
         with self._lock:
             self._arrived.wait_for(lambda: self._queue or self._closing)
             while self._queue and not self._closing:
-                if len(self._queue) >= self._rules.max_batch:
+                if len(self._queue) >= self._rules.max_batch or not self._under_way:
                     break
                 rest = min(request.ready_s for request in self._queue) - time.monotonic()
                 if rest <= 0:
@@ -246,7 +253,14 @@ class Batcher:
         now = time.monotonic()
         self._counters.answered(answers, [now - request.enqueued_s for request in batch])
         for request, answer in zip(batch, answers, strict=True):
+            if not isinstance(answer, EsccsError):  # else a hanging device may yet read the pair
+                self._let_go(request.pair)
             _resolve(request.future, answer)
+
+    def _count_under_way(self, change: int) -> None:
+        with self._lock:
+            self._under_way += change
+            self._arrived.notify()  # with none under way, what waits for company need not wait on
 
     def _note_cancelled(self, future: Future[Prediction]) -> None:
         if future.cancelled():

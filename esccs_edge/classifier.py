@@ -19,6 +19,7 @@ from .bundle import Bundle
 from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
 from .manifest import Manifest
 from .pipeline import Item, Pipeline
+from .pixel_memory import PixelMemory
 from .postprocess import Answer
 from .scene import Prediction
 from .selfcheck import golden_pair, is_same_answer
@@ -38,7 +39,8 @@ class Classifier:
         bundle: Bundle folder, an open `Bundle`, or None for the one in the package.
         backend: ``"cpu"``, ``"tensorrt"`` or ``"auto"``, which picks once, here.
         max_batch: Most pairs in one batch.
-        max_delay_ms: Longest wait of `submit` for company in its batch.
+        max_delay_ms: Longest wait of `submit` for company in its batch, while another batch is
+            under way.
         lanes: Batches that may be on the way at once.
         queue_size: Most requests of `submit` that wait before `Overloaded`.
         threads: CPU threads; None for all.
@@ -79,12 +81,14 @@ class Classifier:
             threads=threads,
             sar_is_linear=sar_unit == "linear",
         )
+        self._memory = PixelMemory()
         self._pipeline = Pipeline(
             self._backend,
             self.manifest,
             lanes=lanes,
             queue_size=queue_size,
             max_delay_ms=max_delay_ms,
+            let_go=self._memory.give_back,
         )
         self._golden = golden_pair(self.manifest, sar_is_linear=sar_unit == "linear")
         self._golden_answer = _raised(self._pipeline.run([self._golden])[0])
@@ -146,7 +150,7 @@ class Classifier:
             Overloaded: The queue is full; the pixels were not looked at, nothing was enqueued.
         """
         self._pipeline.admit()  # first: a refusal should cost next to nothing
-        pair = checked_pair(optical, sar, self.manifest)
+        pair = checked_pair(optical, sar, self.manifest, self._memory)
         return self._pipeline.submit(pair, deadline_ms=deadline_ms)
 
     def stream(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[Answer]:
@@ -155,7 +159,8 @@ class Classifier:
         Pairs are pulled in the calling thread, a few batches ahead, and copied. The place of a
         pair that cannot be judged holds its error.
         """
-        return self._pipeline.stream(self._item(optical, sar) for optical, sar in pairs)
+        items = (self._item(optical, sar, self._memory) for optical, sar in pairs)
+        return self._pipeline.stream(items)
 
     async def aclassify(self, optical: Any, sar: Any) -> Prediction:
         """Classify one pair from a coroutine; cancelling it frees its place in the queue."""
@@ -227,15 +232,17 @@ class Classifier:
     def __reduce__(self) -> str:
         raise TypeError("a Classifier cannot be pickled; make one in each process from its bundle")
 
-    def _item(self, optical: Any, sar: Any) -> Item:
+    def _item(self, optical: Any, sar: Any, memory: PixelMemory | None = None) -> Item:
         try:
-            return checked_pair(optical, sar, self.manifest)
+            return checked_pair(optical, sar, self.manifest, memory)
         except EsccsError as error:
             return error
 
     def _self_check(self) -> str | None:
         try:
-            future = self._pipeline.submit(self._golden, deadline_ms=HEALTH_TIMEOUT_S * 1e3)
+            future = self.submit(
+                self._golden.optical, self._golden.sar, deadline_ms=HEALTH_TIMEOUT_S * 1e3
+            )
             answer = future.result(timeout=2 * HEALTH_TIMEOUT_S)
         except (ClosedError, ForkedProcessError):
             raise

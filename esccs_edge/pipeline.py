@@ -6,15 +6,14 @@ pair that enters ends in exactly one of a prediction, an error, or a cancelled f
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any
-
-import numpy as np
 
 from .backend import Backend, Lane
 from .batcher import Batcher, BatchRules
@@ -23,7 +22,7 @@ from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
 from .lanes import Flight, LanePool
 from .manifest import Manifest
 from .postprocess import Answer
-from .scene import Pixels, Prediction, ScenePair
+from .scene import Prediction, ScenePair
 
 #: A pair, or the error that already stands in its place.
 Item = ScenePair | EsccsError
@@ -40,7 +39,10 @@ class Pipeline:
         manifest: Contract of the model.
         lanes: Batches that may be on the way at once.
         queue_size: Most requests of `submit` that wait.
-        max_delay_ms: Longest wait of a request of `submit` for company in its batch.
+        max_delay_ms: Longest wait of a request of `submit` for company in its batch, while another
+            batch is under way.
+        let_go: Called with each pair of `submit` or `stream` once it is answered, when nobody will
+            read it any more.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Pipeline:
         lanes: int = 2,
         queue_size: int = 256,
         max_delay_ms: float = 2.0,
+        let_go: Callable[[ScenePair], None] = lambda _: None,
     ) -> None:
-        if lanes < 1 or queue_size < 1 or not 0 <= max_delay_ms < float("inf"):
+        if lanes < 1 or queue_size < 1 or not 0 <= max_delay_ms < math.inf:
             raise InputError(
                 f"lanes is {lanes}, queue_size {queue_size}, max_delay_ms {max_delay_ms}; "
                 "expected at least 1, 1 and 0"
@@ -63,7 +66,7 @@ class Pipeline:
         self._counters = Counters()
         self._pool = LanePool(backend, lanes)
         rules = BatchRules(backend.max_batch, max_delay_ms / 1e3, queue_size)
-        self._batcher = Batcher(self._pool, manifest, self._counters, rules, workers=lanes + 1)
+        self._batcher = Batcher(self._pool, manifest, self._counters, rules, lanes + 1, let_go)
         self._process = os.getpid()
         self._closed = False
         # Runs when the object is collected or the interpreter ends, whichever comes first.
@@ -112,10 +115,10 @@ class Pipeline:
         self._batcher.refuse_when_full()
 
     def submit(self, pair: ScenePair, *, deadline_ms: float | None = None) -> Future[Prediction]:
-        """Queue a copy of the pair for the next batch; the caller may reuse its arrays at once.
+        """Queue a pair for the next batch.
 
         Args:
-            pair: A checked pair.
+            pair: A checked pair, whose arrays must not change until it is answered.
             deadline_ms: The answer is not wanted later than this from now; a request that could
                 not start by then ends in `DeadlineExceeded`.
 
@@ -129,16 +132,17 @@ class Pipeline:
             ForkedProcessError: In a child of the process that made the pipeline.
         """
         self._check_usable()
-        deadline_s = float("inf")
+        deadline_s = math.inf
         if deadline_ms is not None:
             if not deadline_ms > 0:
                 raise InputError(f"deadline_ms is {deadline_ms}, expected a positive number")
             deadline_s = time.monotonic() + deadline_ms / 1e3
-        return self._batcher.put(_snapshot(pair), deadline_s=deadline_s, wait=False)
+        return self._batcher.put(pair, deadline_s=deadline_s, wait=False)
 
     def stream(self, items: Iterable[Item]) -> Iterator[Answer]:
         """Answer an iterable in its order, while later items are read and run.
 
+        The arrays of a pair must not change until it is answered.
         Items are pulled in the calling thread, only as far ahead as keeps every lane busy, and an
         answer that is ready is handed out before the next item is pulled. An error among the items
         keeps its place.
@@ -170,7 +174,7 @@ class Pipeline:
                     waiting.append(item)
                 else:
                     self._check_usable()
-                    waiting.append(self._batcher.put(_snapshot(item), wait=True))
+                    waiting.append(self._batcher.put(item, wait=True))
                 while waiting and (len(waiting) >= self._look_ahead or _is_done(waiting[0])):
                     yield _answer_of(waiting.popleft())
             while waiting:
@@ -208,13 +212,6 @@ def _shut(
     batcher.close(drain=drain, timeout_s=timeout_s)
     if pool.close(max(0.0, deadline - time.monotonic())):
         backend.close()
-
-
-def _snapshot(pair: ScenePair) -> ScenePair:
-    def copied(pixels: Pixels | None) -> Pixels | None:
-        return np.array(pixels) if isinstance(pixels, np.ndarray) else pixels
-
-    return ScenePair(copied(pair.optical), copied(pair.sar))
 
 
 def _is_done(slot: Future[Prediction] | EsccsError) -> bool:

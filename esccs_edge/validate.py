@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .device_pixels import device_pixels_of
 from .errors import InputError
 from .manifest import Manifest, ModalitySpec
+from .pixel_memory import PixelMemory
 from .preprocess import KERNEL_DTYPES
 from .scene import DevicePixels, Flag, Pixels, PixelStats, ScenePair
 
@@ -25,8 +26,12 @@ IMPLAUSIBLE_REFLECTANCE = 2.0
 #: taken for linear sigma0 land on the kernel's floor of -50 dB.
 IMPLAUSIBLE_DB = -45.0
 
+_FLOAT32 = np.dtype(np.float32)
 
-def checked_pair(optical: Any, sar: Any, manifest: Manifest) -> ScenePair:
+
+def checked_pair(
+    optical: Any, sar: Any, manifest: Manifest, memory: PixelMemory | None = None
+) -> ScenePair:
     """Check shapes and types and bring both arrays into the form the kernels take.
 
     Args:
@@ -34,9 +39,10 @@ def checked_pair(optical: Any, sar: Any, manifest: Manifest) -> ScenePair:
             (`device_pixels`) stays there.
         sar: ``(P, H, W)`` array-like in the manifest's polarisation order, or None.
         manifest: Contract of the model.
+        memory: Where both arrays are copied to. None: those that already fit are not copied.
 
     Returns:
-        The pair; arrays that already fit are not copied.
+        The pair.
 
     Raises:
         InputError: Wrong number of axes, channels or pixels, or a type that would need a
@@ -44,12 +50,14 @@ def checked_pair(optical: Any, sar: Any, manifest: Manifest) -> ScenePair:
     """
     size = manifest.patch_size
     return ScenePair(
-        None if optical is None else _checked(optical, "optical", manifest.optical, size),
-        None if sar is None else _checked(sar, "SAR", manifest.sar, size),
+        None if optical is None else _checked(optical, "optical", manifest.optical, size, memory),
+        None if sar is None else _checked(sar, "SAR", manifest.sar, size, memory),
     )
 
 
-def _checked(pixels: Any, name: str, spec: ModalitySpec, size: int) -> Pixels:
+def _checked(
+    pixels: Any, name: str, spec: ModalitySpec, size: int, memory: PixelMemory | None
+) -> Pixels:
     if (on_gpu := device_pixels_of(pixels, name)) is not None:
         return _checked_on_gpu(on_gpu, name, spec, size)
     if isinstance(pixels, np.ma.MaskedArray):
@@ -60,7 +68,9 @@ def _checked(pixels: Any, name: str, spec: ModalitySpec, size: int) -> Pixels:
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{name} cannot be read as an array: {error}") from error
     _check_shape(pixels.shape, name, spec, size)
-    return _kernel_dtype(np.asarray(pixels), name, spec)
+    array = np.asarray(pixels)
+    wanted = _kernel_dtype(array, name, spec)
+    return _ready(array, wanted) if memory is None else memory.copy(array, wanted)
 
 
 def _checked_on_gpu(pixels: DevicePixels, name: str, spec: ModalitySpec, size: int) -> DevicePixels:
@@ -93,21 +103,23 @@ def _shape_hint(found: tuple[int, ...], expected: tuple[int, int, int], spec: Mo
     return f"This bundle judges {height} x {height} pixels; use classify_scene for larger rasters"
 
 
-def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> npt.NDArray[Any]:
+def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np.dtype[Any]:
     kind = pixels.dtype.kind
     if kind == "f":
-        wanted = np.dtype(np.float32)
-    elif kind in "iu" and spec.dn_scale is None:
+        return _FLOAT32
+    if kind in "iu" and spec.dn_scale is None:
         raise InputError(
             f"{name} has integer dtype {pixels.dtype}, expected float32 in {spec.unit}",
             hint=f"Convert to {spec.unit} as float32; an integer cast loses the fraction",
         )
-    elif kind in "iu":
-        wanted = _integer_dtype(pixels, name)
-    else:
-        raise InputError(
-            f"{name} has dtype {pixels.dtype}, expected integers (DN) or float {spec.unit}"
-        )
+    if kind in "iu":
+        return _integer_dtype(pixels, name)
+    raise InputError(
+        f"{name} has dtype {pixels.dtype}, expected integers (DN) or float {spec.unit}"
+    )
+
+
+def _ready(pixels: npt.NDArray[Any], wanted: np.dtype[Any]) -> npt.NDArray[Any]:
     flags = pixels.flags
     if pixels.dtype == wanted and flags.c_contiguous and flags.aligned:
         return pixels  # as nearly always; what follows costs as much as all other checks

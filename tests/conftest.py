@@ -96,3 +96,18 @@ def gate():
     gate = Gate()
     yield gate
     gate.opened.set()
+
+
+@pytest.fixture
+def hold(gate, monkeypatch):
+    """Let a classifier's lanes answer nothing until ``gate`` is opened; one pair holds a lane."""
+
+    def hold(classifier, pair) -> None:
+        lane = classifier._backend.open_lane()
+        finish = type(lane).finish
+        monkeypatch.setattr(type(lane), "finish", lambda lane: (gate([]), finish(lane))[1])
+        lane.close()
+        classifier.submit(*pair)
+        gate.await_entry()
+
+    return hold

@@ -147,6 +147,11 @@ class Gate:
         self.entered.release()
         assert self.opened.wait(PATIENCE_S), "the gate was never opened"
 
+    def for_zero(self, numbers: list[int]) -> None:
+        """The same, but for the pair 0 alone."""
+        if 0 in numbers:
+            self(numbers)
+
     def await_entry(self) -> None:
         assert self.entered.acquire(timeout=PATIENCE_S)
 

@@ -226,7 +226,7 @@ def test_a_bad_pair_fails_alone(classifier, way):
     assert kinds == [good, "input", "input", NODATA_LABEL, good]
 
 
-def test_a_cancelled_coroutine_cancels_its_request(bundle):
+def test_a_cancelled_coroutine_cancels_its_request(bundle, hold, gate):
     async def run(made) -> None:
         task = asyncio.create_task(made.aclassify(*tiny.raw_pair(made.manifest)))
         await asyncio.sleep(0.01)
@@ -234,22 +234,58 @@ def test_a_cancelled_coroutine_cancels_its_request(bundle):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with Classifier(bundle, "cpu", max_delay_ms=60_000) as made:
+    with Classifier(bundle, "cpu", lanes=1) as made:
+        hold(made, tiny.raw_pair(made.manifest))
         asyncio.run(run(made))
+        gate.opened.set()
     stats = made.stats()
     assert stats["cancelled"] == 1 and stats["queued"] == 0
 
 
-def test_submit_refuses_bad_shapes_at_once_and_full_queues(bundle):
-    with Classifier(bundle, "cpu", queue_size=2, max_delay_ms=60_000) as made:
+def test_submit_refuses_bad_shapes_at_once_and_full_queues(bundle, hold, gate):
+    with Classifier(bundle, "cpu", lanes=1, queue_size=2) as made:
         optical, sar = tiny.raw_pair(made.manifest)
+        hold(made, (optical, sar))
         with pytest.raises(InputError):
             made.submit(optical[:3], sar)
         futures = [made.submit(optical, sar) for _ in range(2)]
         for pixels in (optical, "not even looked at"):
             with pytest.raises(Overloaded):
                 made.submit(pixels, sar)
+        gate.opened.set()
     assert futures[0].result(0) == futures[1].result(0)
+
+
+def test_the_caller_may_overwrite_its_arrays_after_submit(bundle, hold, gate):
+    with Classifier(bundle, "cpu", lanes=1) as made:
+        pairs = [tiny.raw_pair(made.manifest, seed) for seed in range(5)]
+        alone = [made.classify(*pair) for pair in pairs]
+        optical, sar = (np.empty_like(pixels) for pixels in pairs[0])
+        hold(made, pairs[0])
+        futures = []
+        for pair in pairs:
+            optical[:], sar[:] = pair
+            futures.append(made.submit(optical, sar))
+        gate.opened.set()
+        assert [future.result(20).label for future in futures] == [one.label for one in alone]
+        found = [future.result().confidence for future in futures]
+    assert found == pytest.approx(
+        [one.confidence for one in alone], abs=DEFAULT_PRECISION_ATOL / 10
+    )
+
+
+def test_stream_survives_a_source_that_reuses_its_buffer(classifier):
+    pairs = [tiny.raw_pair(classifier.manifest, seed) for seed in range(40)]
+    buffer = [np.empty_like(pixels) for pixels in pairs[0]]
+
+    def source():
+        for pair in pairs:
+            buffer[0][:], buffer[1][:] = pair
+            yield buffer
+
+    found = [answer.confidence for answer in classifier.stream(source())]
+    alone = [classifier.classify(*pair).confidence for pair in pairs]
+    assert found == pytest.approx(alone, abs=3e-3)
 
 
 def test_inputs_are_never_written_to(classifier):

@@ -100,10 +100,12 @@ def test_health_turns_red_when_the_backend_fails(classifier, monkeypatch):
     assert not health["ok"] and "device lost" in health["problem"]
 
 
-def test_health_turns_red_when_the_queue_is_full(bundle):
-    with Classifier(bundle, "cpu", queue_size=1, max_delay_ms=60_000) as made:
+def test_health_turns_red_when_the_queue_is_full(bundle, hold, gate):
+    with Classifier(bundle, "cpu", lanes=1, queue_size=1) as made:
+        hold(made, tiny.raw_pair(made.manifest))
         made.submit(*tiny.raw_pair(made.manifest))
         health = made.health()
+        gate.opened.set()
     assert not health["ok"] and "1 requests are waiting" in health["problem"]
 
 
