@@ -92,13 +92,6 @@ struct Rows<std::uint8_t> {
     ESCCS_HD void nothing(std::int64_t pixels) { std::memset(out, kZeroStep, pixels * p.channels); }
 };
 
-// Asks memory for what is read next.
-template <typename T>
-ESCCS_HD void fetch(const T *in, std::int64_t count) {
-    constexpr std::int64_t line = 64 / sizeof(T);
-    for (std::int64_t i = 0; i < count; i += line) __builtin_prefetch(in + i);
-}
-
 // `in` and `out` point at the block in the first channel.
 template <int Bytes, typename T, bool Decibel, typename Out>
 ESCCS_HD void block(const T *in, Out *out, std::int64_t count, const Params &p, Stats &stats) {
@@ -109,20 +102,20 @@ ESCCS_HD void block(const T *in, Out *out, std::int64_t count, const Params &p, 
         bool finite = true;
         for (std::int64_t c = 0; c < p.channels; ++c) {
             const T *stored = in + c * p.pixels;
-            if (rows.asks_ahead && c + 1 < p.channels) fetch(stored + p.pixels, count);
-            const auto one = [&](const auto *values) __attribute__((always_inline)) {
+            const auto one = [&](const auto *values, const auto *next) __attribute__((always_inline)) {
                 const Writer<std::decay_t<decltype(*values)>, Out> writer(p, c);
                 if (partial)
                     partial_channel<Bytes>(values, rows.row(c), ok, count, usable, first, writer, p, seen);
                 else
-                    finite &= whole_channel<Bytes>(values, rows.row(c), count, writer, p, seen);
+                    finite &= whole_channel<Bytes>(values, rows.row(c), count, writer, p, seen, next);
             };
             if constexpr (Decibel) {
                 float db[kBlock];
                 finite &= to_decibel(stored, db, count, p);
-                one(db);
+                one(db, static_cast<const float *>(nullptr));
             } else {
-                one(stored);
+                const T *next = c + 1 < p.channels ? stored + p.pixels : in + count;
+                one(stored, rows.asks_ahead ? next : nullptr);
             }
             rows.done(c);
         }

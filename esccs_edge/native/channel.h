@@ -17,6 +17,7 @@
 namespace esccs {
 
 constexpr std::int64_t kBlock = 8192;  // pixels, at most
+constexpr std::int64_t kStretch = 256;  // pixels written between two requests to memory
 constexpr int kLanes = 16;  // sums of floats, the same number everywhere, so that every host rounds alike
 
 // As many floats as fit in a register of the instruction set that the code is compiled for. A type of its own,
@@ -149,15 +150,32 @@ struct Writer<T, std::uint8_t> {
     ESCCS_HD std::uint8_t kept(float clipped) const { return quantize(clipped); }
 };
 
-// Returns the sum of integers on the way; floats are summed where their range is looked for.
+// Asks memory for what is read later.
+template <typename T>
+ESCCS_HD void fetch(const T *in, std::int64_t count) {
+    constexpr std::int64_t line = 64 / sizeof(T);
+    for (std::int64_t i = 0; i < count; i += line) __builtin_prefetch(in + i);
+}
+
+// Returns the sum of integers on the way; floats are summed where their range is looked for. What is read `next`
+// (null: unknown) is asked for bit by bit, since memory takes only so many requests at a time.
 template <bool Clipped, typename T, typename Out>
-ESCCS_HD double write(const T *in, Out *__restrict out, std::int64_t count, const Writer<T, Out> writer) {
+ESCCS_HD double write(const T *in, Out *__restrict out, std::int64_t count, const Writer<T, Out> writer,
+                      const T *next) {
     std::int32_t sum = 0;  // holds a block of 16-bit numbers
-    for (std::int64_t i = 0; i < count; ++i) {
-        if (std::is_integral_v<T>) sum += in[i];
-        const float value = writer.value(in[i]);
-        out[i] = writer.kept(Clipped ? clip(value, writer.low, writer.high) : value);
+    const auto stretch = [&](std::int64_t first, std::int64_t length) __attribute__((always_inline)) {
+        for (std::int64_t i = first; i < first + length; ++i) {
+            if (std::is_integral_v<T>) sum += in[i];
+            const float value = writer.value(in[i]);
+            out[i] = writer.kept(Clipped ? clip(value, writer.low, writer.high) : value);
+        }
+    };
+    std::int64_t first = 0;
+    for (; first + kStretch <= count; first += kStretch) {
+        if (next) fetch(next + first, kStretch);
+        stretch(first, kStretch);
     }
+    stretch(first, count - first);
     return sum;
 }
 static_assert(kBlock * std::numeric_limits<std::uint16_t>::max() < std::numeric_limits<std::int32_t>::max());
@@ -235,10 +253,11 @@ static_assert(kBlock <= std::numeric_limits<std::uint16_t>::max());
 // The range is looked for first; what lies within the clip range as a whole is written without clipping.
 template <int Bytes, typename T, typename Out>
 ESCCS_HD bool whole_channel(const T *in, Out *out, std::int64_t count, const Writer<T, Out> &writer, const Params &p,
-                            Stats &stats) {
+                            Stats &stats, const T *next = nullptr) {
     const Seen<T> seen = look_at<Bytes>(in, count);
     const bool inside = writer.value(seen.lowest) >= writer.low && writer.value(seen.highest) <= writer.high;
-    const double integers = inside ? write<false>(in, out, count, writer) : write<true>(in, out, count, writer);
+    const double integers =
+        inside ? write<false>(in, out, count, writer, next) : write<true>(in, out, count, writer, next);
     const float lowest = unit_of(seen.lowest, p.dn_scale, p.dn_offset);
     const float highest = unit_of(seen.highest, p.dn_scale, p.dn_offset);
     if (lowest < p.low || highest > p.high) count_outside(in, count, p, stats);
