@@ -222,6 +222,7 @@ class Classifier:
     def close(self) -> None:
         """Answer what is queued, then free the backend. Idempotent."""
         self._pipeline.close()
+        self._memory.clear()
 
     def __enter__(self) -> Classifier:
         return self

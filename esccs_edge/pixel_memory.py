@@ -33,12 +33,14 @@ class PixelMemory:
             copy = self._shelf(pixels.shape, dtype).pop()
         except IndexError:
             copy = np.empty(pixels.shape, dtype)
-        if pixels.dtype == dtype and pixels.flags.c_contiguous:
+        if pixels.dtype != dtype:
+            with np.errstate(over="ignore"):
+                np.copyto(copy, pixels, casting="unsafe")
+        elif pixels.flags.c_contiguous:
             # NumPy would hand the interpreter over to another thread, and wait to get it back.
             copy.data.cast("B")[:] = pixels.data.cast("B")
         else:
-            with np.errstate(over="ignore"):
-                np.copyto(copy, pixels, casting="unsafe")
+            np.copyto(copy, pixels)
         return copy
 
     def give_back(self, pair: ScenePair) -> None:
@@ -46,6 +48,10 @@ class PixelMemory:
         for pixels in (pair.optical, pair.sar):
             if isinstance(pixels, np.ndarray):
                 self._shelf(pixels.shape, pixels.dtype).append(pixels)
+
+    def clear(self) -> None:
+        """Free what nobody uses."""
+        self._idle.clear()
 
     def _shelf(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> deque[npt.NDArray[Any]]:
         shelf = self._idle.get((shape, dtype))

@@ -62,6 +62,14 @@ def test_memory_given_back_is_used_again_for_its_kind_alone():
     assert memory.copy(patch(5), UINT16) is not optical
 
 
+def test_cleared_memory_is_not_used_again():
+    memory = PixelMemory()
+    copy = memory.copy(patch(), UINT16)
+    memory.give_back(ScenePair(copy, None))
+    memory.clear()
+    assert memory.copy(patch(), UINT16) is not copy
+
+
 def test_no_more_is_kept_than_allowed(monkeypatch):
     monkeypatch.setattr(pixel_memory, "KEPT_BYTES", 3 * patch().nbytes)
     memory = PixelMemory()
