@@ -1,39 +1,22 @@
 """The portable backend: OpenVINO on the CPU.
 
-A lone pair runs in the thread that asks for it, on all cores. A larger batch is cut into parts that
-run side by side on one core each, since cores that work on the same small layers wait for each
-other at the end of every one. Preprocessing writes into the tensors of the requests.
+Compiles the model for the sizes and cores that its lanes (`cpu_lane`) ask for.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
-from .backend import Backend, Lane, LaneOutput
+from .backend import Backend
 from .bundle import Bundle
+from .cpu_lane import CpuLane
 from .errors import BackendError, InputError
 from .manifest import Manifest
 from .onnx_file import refuse_external_data
 from .openvino_model import LoadedModel, load_model
 from .openvino_runtime import ov
-from .preprocess import preprocess, quantize
-from .scene import Pixels, PixelStats, ScenePair
 from .signal_stack import kept_signal_stack
-
-#: Sizes of a part. Small patches are a third faster sixteen by sixteen than one by one.
-PART_SIZES = (16, 8, 4, 2, 1)
-
-#: Rows of the buffers beyond the largest batch; see `parts`.
-SPARE_ROWS = 1
-
-#: Part of a lone pair.
-_LONE = slice(0, 1)
-
-#: What was seen in the patches of a batch, optical and SAR.
-_Seen = tuple[list[PixelStats], list[PixelStats]]
 
 
 class CpuBackend(Backend):
@@ -93,7 +76,7 @@ class CpuBackend(Backend):
         """Return the model for parts of so many pairs; compiled when first asked for.
 
         Args:
-            pairs: One of `PART_SIZES`.
+            pairs: One of `cpu_lane.PART_SIZES`.
             lone: One request at a time on all cores, instead of one on each core.
 
         Raises:
@@ -122,7 +105,7 @@ class CpuBackend(Backend):
             )
 
     def open_lane(self) -> CpuLane:
-        """Allocate input buffers for ``max_batch`` pairs and an inference request."""
+        """Allocate the answers of ``max_batch`` pairs and the first slot."""
         return CpuLane(self)
 
     def describe(self) -> dict[str, Any]:
@@ -145,153 +128,3 @@ class CpuBackend(Backend):
         with self._loading:
             self._closed = True
             self._models.clear()
-
-
-class CpuLane(Lane):
-    """Buffers for one batch and the OpenVINO requests that read them."""
-
-    def __init__(self, backend: CpuBackend) -> None:
-        self._backend = backend
-        self._steps = backend.model(1, lone=True).steps
-        # Allocated by OpenVINO, whose kernels like its own alignment.
-        tensors = backend.manifest.inputs | backend.manifest.outputs
-        self._tensors = {name: self._tensor(name, shape[1:]) for name, shape in tensors.items()}
-        self._arrays = {name: tensor.data for name, tensor in self._tensors.items()}
-        for array in self._arrays.values():
-            array[-SPARE_ROWS:] = 0
-        self._requests: dict[tuple[int, int, bool], Any] = {}
-        self._batch: Sequence[ScenePair] = ()
-        self._seen: _Seen = [], []
-        self._running: list[Any] = []
-
-    def start(self, batch: Sequence[ScenePair]) -> None:
-        """Preprocess a batch and start its parts; a lone pair waits for `finish`."""
-        self._forget()
-        self._batch = batch
-        if len(batch) == 1:
-            return
-        for share in shares(len(batch), self._backend.cores):
-            for part in self._read(share):
-                request = self._request(part, lone=False)
-                # Noted first: whatever interrupts this, no buffer is freed under a request.
-                self._running.append(request)
-                _call(request.start_async)
-
-    def finish(self) -> LaneOutput:
-        """Wait for the parts of the batch, or do all for a lone pair."""
-        if len(self._batch) == 1:
-            for part in self._read(_LONE):
-                request = self._request(part, lone=True)
-                with self._backend.turn:
-                    _call(request.infer)
-        self._settle()
-        done = slice(len(self._batch))
-        self._batch = ()
-        return LaneOutput(
-            self._arrays["logits"][done].copy(), self._arrays["gate"][done].copy(), *self._seen
-        )
-
-    def read(self, batch: Sequence[ScenePair]) -> None:
-        """Preprocess a batch and no more; tells how long that takes."""
-        self._forget()
-        self._batch = batch
-        for share in shares(len(batch), self._backend.cores):
-            self._read(share)
-
-    def close(self) -> None:
-        """Let what runs end, then drop the buffers."""
-        self._forget()
-        self._requests, self._tensors, self._arrays = {}, {}, {}
-
-    def _forget(self) -> None:
-        """Let what runs end; nobody wants it any more."""
-        try:
-            self._settle()
-        except BackendError:
-            pass  # nor its error
-        self._batch, self._seen = (), ([], [])
-
-    def _settle(self) -> None:
-        """Wait for all requests that were started; raise the error of any, once all have ended."""
-        failed: BackendError | None = None
-        while self._running:
-            try:
-                _call(self._running[-1].wait)
-            except BackendError as error:
-                failed = error
-            self._running.pop()
-        if failed is not None:
-            raise failed
-
-    def _read(self, share: slice) -> list[slice]:
-        """Preprocess pairs of the batch into their rows; return the parts that have any pixels."""
-        pairs = self._batch[share]
-        optical = self._preprocess([pair.optical for pair in pairs], "optical", share)
-        sar = self._preprocess([pair.sar for pair in pairs], "sar", share)
-        self._seen[0].extend(optical)
-        self._seen[1].extend(sar)
-        availability = [
-            (here.availability, there.availability)
-            for here, there in zip(optical, sar, strict=True)
-        ]
-        self._arrays["availability"][share] = availability
-        if any(map(any, availability)):
-            return list(parts(share, len(self._batch)))
-        self._arrays["logits"][share] = self._arrays["gate"][share] = 0
-        return []
-
-    def _tensor(self, name: str, shape: tuple[Any, ...]) -> ov.Tensor:
-        if name in self._steps:
-            channels, height, width = shape
-            shape = height, width, channels
-        kind = ov.Type.u8 if name in self._steps else ov.Type.f32
-        return ov.Tensor(kind, ov.Shape([self._backend.max_batch + SPARE_ROWS, *shape]))
-
-    def _request(self, part: slice, *, lone: bool) -> Any:
-        """Return the request over these rows of the buffers, which it keeps: binding takes long."""
-        key = part.start, part.stop, lone
-        request = self._requests.get(key)
-        if request is None:
-            model = self._backend.model(part.stop - part.start, lone=lone)
-            request = model.compiled.create_infer_request()
-            for name, array in self._arrays.items():
-                request.set_tensor(name, ov.Tensor(array[part], shared_memory=True))
-            self._requests[key] = request
-        return request
-
-    def _preprocess(self, images: list[Pixels | None], name: str, part: slice) -> list[PixelStats]:
-        backend = self._backend
-        spec = backend.manifest.optical if name == "optical" else backend.manifest.sar
-        linear_to_db = name == "sar" and backend.sar_is_linear
-        out = self._arrays[name][part]
-        step = self._steps.get(name)
-        if step is None:
-            return preprocess(images, spec, out, linear_to_db=linear_to_db, threads=backend.cores)
-        return quantize(images, spec, out, step, linear_to_db=linear_to_db, threads=backend.cores)
-
-
-def _call(action: Callable[[], object]) -> None:
-    try:
-        action()
-    except RuntimeError as error:
-        raise BackendError(f"OpenVINO inference failed: {error}") from error
-
-
-def shares(pairs: int, cores: int) -> list[slice]:
-    """Deal a batch out to the cores, as evenly as it goes."""
-    ends = [pairs * core // cores for core in range(cores + 1)]
-    return [slice(first, last) for first, last in pairwise(ends) if first < last]
-
-
-def parts(share: slice, pairs: int) -> Iterator[slice]:
-    """Cut a share of a batch into parts of known sizes, large ones first.
-
-    At the end of the batch, where no other's rows follow, a part may be one pair too long: that
-    takes no longer than two or three small parts would.
-    """
-    first = share.start
-    while (left := share.stop - first) > 0:
-        spare = share.stop == pairs and left > 1
-        size = next(size for size in PART_SIZES if size <= left + spare)
-        yield slice(first, first + size)
-        first += size

@@ -69,9 +69,9 @@ MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
 #: The road a pair takes through the runtime: a module may know only those named before it.
 DOWNWARD = (
     "errors", "sensors", "scene", "atomic", "manifest", "mlm", "bundle", "backend", "preprocess",
-    "validate", "onnx_file", "postprocess", "counters", "lanes", "batcher", "pipeline", "selfcheck",
-    "engine_cache", "openvino_runtime", "quantized_inputs", "openvino_model", "cpu_backend",
-    "cuda.probe", "backend_choice", "classifier",
+    "pixel_memory", "validate", "onnx_file", "postprocess", "counters", "lanes", "batcher",
+    "pipeline", "selfcheck", "engine_cache", "openvino_runtime", "quantized_inputs",
+    "openvino_model", "cpu_lane", "cpu_backend", "cuda.probe", "backend_choice", "classifier",
 )  # fmt: skip
 #: Only these may be known by the pipeline and its parts: contracts, no backend.
 CONTRACTS = {

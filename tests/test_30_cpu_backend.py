@@ -13,9 +13,10 @@ import oracle
 import pytest
 import tiny
 
-from esccs_edge import cpu_backend
+from esccs_edge import cpu_backend, cpu_lane
 from esccs_edge.bundle import Bundle
-from esccs_edge.cpu_backend import PART_SIZES, SPARE_ROWS, CpuBackend, parts, shares
+from esccs_edge.cpu_backend import CpuBackend
+from esccs_edge.cpu_lane import PART_SIZES, SPARE_SLOTS, parts, shares
 from esccs_edge.errors import ArtifactError, BackendError, InputError, ManifestError
 from esccs_edge.scene import ABSENT, ScenePair
 
@@ -138,9 +139,9 @@ class Watched:
         return call
 
 
-def watch(lane, first: int, last: int, failing: str = "", *, lone: bool = False) -> Watched:
-    watched = Watched(lane._request(slice(first, last), lone=lone), failing)
-    lane._requests[first, last, lone] = watched
+def watch(slot, pairs: int, failing: str = "", *, lone: bool = False) -> Watched:
+    watched = Watched(slot._request(pairs, lone=lone), failing)
+    slot._requests[pairs, lone] = watched
     return watched
 
 
@@ -148,7 +149,7 @@ def test_what_has_no_valid_pixel_needs_no_inference(lane, bundle):
     optical, sar = tiny.raw_pair(bundle.manifest)
     empty = ScenePair(np.zeros_like(optical), np.full_like(sar, np.nan))
     pair = ScenePair(optical, sar)
-    request = watch(lane, 0, 1, lone=True)
+    request = watch(lane._slots[0], 1, lone=True)
     wanted = run(lane, [pair])  # what this row held is gone afterwards
     for nothing in (ScenePair(None, None), empty):
         output = run(lane, [nothing])
@@ -159,20 +160,52 @@ def test_what_has_no_valid_pixel_needs_no_inference(lane, bundle):
     assert not output.gate.any() and not output.logits.any()
 
 
+@pytest.mark.parametrize("largest", PART_SIZES)
 @pytest.mark.parametrize("cores", [1, 2, 3, 16])
-@pytest.mark.parametrize("pairs", range(1, 40))
-def test_a_batch_is_dealt_out_evenly_in_parts_of_known_sizes(pairs, cores):
+@pytest.mark.parametrize("pairs", [*range(1, 20), 31, 32, 33])
+def test_a_batch_is_dealt_out_evenly_in_parts_of_known_sizes(pairs, cores, largest):
     dealt = shares(pairs, cores)
-    assert [share.start for share in dealt] == [0, *(share.stop for share in dealt[:-1])]
-    assert dealt[-1].stop == pairs
     sizes = {share.stop - share.start for share in dealt}
     assert max(sizes) - min(sizes) <= 1 and len(dealt) == min(pairs, cores)
-    for share in dealt:
-        cut = list(parts(share, pairs))
-        assert [part.start for part in cut] == [share.start, *(part.stop for part in cut[:-1])]
-        assert {part.stop - part.start for part in cut} <= set(PART_SIZES)
-        beyond = cut[-1].stop - share.stop
-        assert beyond == 0 or share.stop == pairs and beyond <= SPARE_ROWS
+    cut = [part for share in dealt for part in parts(share, largest)]
+    assert [place for part in cut for place in range(part.start, part.stop)] == list(range(pairs))
+    known = {size - less for size in PART_SIZES if size <= largest for less in (0, 1)}
+    assert {part.stop - part.start for part in cut} <= known - {0}
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_more_parts_than_slots_are_answered_in_order(bundle, monkeypatch, cores):
+    monkeypatch.setattr(cpu_lane, "PART_PIXELS", 1)
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=17, precision="f32")
+    backend.cores = cores
+    lane = backend.open_lane()
+    pairs = pairs_for(bundle.manifest, 17)
+    logits, gate = expected(bundle.manifest, pairs)
+    for count in (17, 3, 16):
+        output = run(lane, pairs[:count])
+        np.testing.assert_allclose(output.gate, gate[:count], atol=1e-6)
+        seen = output.gate.any(axis=1)
+        np.testing.assert_allclose(
+            output.logits[seen], logits[:count][seen], rtol=0, atol=FLOAT32_ATOL
+        )
+        assert [one.valid for one in output.optical] == [
+            one.valid for one in run(lane, pairs[:count]).optical
+        ]
+    assert len(lane._slots) == cores + SPARE_SLOTS
+
+
+def test_a_part_that_fails_while_others_are_read_leaves_the_lane_usable(bundle, monkeypatch):
+    monkeypatch.setattr(cpu_lane, "PART_PIXELS", 1)
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, precision="f32")
+    backend.cores = 1
+    lane = backend.open_lane()
+    pairs = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(MAX_BATCH)]
+    wanted = run(lane, pairs).logits
+    watched = watch(lane._slots[1], 1, "wait")
+    with pytest.raises(BackendError, match="primitive failed"):
+        lane.start(pairs)
+    np.testing.assert_allclose(run(lane, pairs).logits, wanted, atol=FLOAT32_ATOL)
+    assert not watched.failing and watched.calls[::2] == ["start_async"] * (len(watched.calls) // 2)
 
 
 def test_lanes_run_at_the_same_time_without_mixing(backend, bundle):
@@ -221,18 +254,19 @@ def test_the_given_manifest_decides_not_the_one_in_the_folder(bundle):
 
 
 @pytest.mark.parametrize(
-    ("count", "part", "failing"),
-    [(1, (0, 1), "infer"), (4, (0, 2), "start_async"), (4, (0, 2), "wait"), (4, (2, 4), "wait")],
+    ("count", "slot", "failing"),
+    [(1, 0, "infer"), (4, 0, "start_async"), (4, 0, "wait"), (4, 1, "wait")],
 )
-def test_a_failing_request_is_a_backend_error_and_the_lane_goes_on(bundle, count, part, failing):
+def test_a_failing_request_is_a_backend_error_and_the_lane_goes_on(bundle, count, slot, failing):
     backend = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, threads=2, precision="f32")
     backend.cores = 2  # whatever this host has
     lane = backend.open_lane()
     pairs = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(count)]
-    watched = watch(lane, *part, failing, lone=count == 1)
+    wanted = expected(bundle.manifest, pairs)[0]
+    np.testing.assert_allclose(run(lane, pairs).logits, wanted, atol=FLOAT32_ATOL)
+    watched = watch(lane._slots[slot], max(count // 2, 1), failing, lone=count == 1)
     with pytest.raises(BackendError, match="primitive failed"):
         run(lane, pairs)
-    wanted = expected(bundle.manifest, pairs)[0]
     np.testing.assert_allclose(run(lane, pairs).logits, wanted, atol=FLOAT32_ATOL)
     assert not watched.failing
     if count > 1:
@@ -244,7 +278,7 @@ def test_buffers_outlive_requests_that_an_interrupt_left_running(backend, bundle
     lane = backend.open_lane()
     batch = [ScenePair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(MAX_BATCH)]
     part = next(parts(shares(MAX_BATCH, backend.cores)[0], MAX_BATCH))
-    request = watch(lane, part.start, part.stop)
+    request = watch(lane._slots[0], part.stop)
     start_async = request.request.start_async
 
     def interrupted():
@@ -271,7 +305,7 @@ def test_lone_pairs_of_many_threads_run_one_at_a_time(backend, bundle):
         running.pop()
 
     for lane in lanes:
-        request = watch(lane, 0, 1, lone=True)
+        request = watch(lane._slots[0], 1, lone=True)
         request.request = SimpleNamespace(infer=partial(counted, request.request.infer))
     wrong = []
 

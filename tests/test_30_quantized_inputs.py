@@ -97,7 +97,7 @@ def test_a_lane_feeds_what_the_graph_reads(bundle, scales):
     plain = CpuBackend(bundle, manifest, **options).open_lane().answer(pairs)
     quantized = bundle.add({"student.onnx": quantized_model(manifest, scales=scales)})
     lane = CpuBackend(quantized, quantized.manifest, **options).open_lane()
-    kinds = {name: array.dtype for name, array in lane._arrays.items()}
+    kinds = {name: array.dtype for name, array in lane._slots[0].arrays.items()}
     assert (kinds["optical"], kinds["sar"]) == (
         np.uint8 if "optical" in scales else np.float32,
         np.uint8,

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from esccs_edge import Classifier
 from esccs_edge.cli import main
-from esccs_edge.cpu_backend import CpuLane
+from esccs_edge.cpu_lane import CpuLane
 from esccs_edge.errors import EsccsError
 from esccs_edge.overload import Overload, _arrivals, overload
 from esccs_edge.scaling import scale_batches, scale_callers, thread_counts
