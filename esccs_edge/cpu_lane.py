@@ -57,8 +57,8 @@ class CpuLane(Lane):
         self._idle = self._slots.copy()  # the one used last is taken first: the cache knows it
         self._under_way: deque[tuple[Slot, slice]] = deque()
         self._answers = {
-            name: np.zeros((backend.max_batch, *shape[1:]), np.float32)
-            for name, shape in manifest.outputs.items()
+            name: np.zeros((backend.max_batch, *self._slots[0].arrays[name].shape[1:]), np.float32)
+            for name in manifest.outputs
         }
         self._batch: Sequence[ScenePair] = ()
         self._seen: _Seen = [], []
