@@ -7,12 +7,14 @@ the rest as fast as before.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -116,19 +118,20 @@ def overload(
     ) as classifier:
         pairs = random_pairs(classifier.manifest, PAIRS)
         classifier.warmup()
-        for seed in range(rounds):
-            progress(next(steps), total)
-            capacity = _capacity(classifier, pairs, queue_size // 2, seconds)
-            seen: list[_Seen] = []
-            for load in loads:
+        with _start_frozen():
+            for seed in range(rounds):
                 progress(next(steps), total)
-                arrivals = _arrivals(load * capacity, seconds, seed)
-                seen.append(_offer(classifier, pairs, arrivals, seconds))
-            peak = max(capacity, *(one.goodput_per_s for one in seen))
-            measured.append(
-                [_row(load, capacity, one, peak) for load, one in zip(loads, seen, strict=True)]
-            )
-            capacities.append(capacity)
+                capacity = _capacity(classifier, pairs, queue_size // 2, seconds)
+                seen: list[_Seen] = []
+                for load in loads:
+                    progress(next(steps), total)
+                    arrivals = _arrivals(load * capacity, seconds, seed)
+                    seen.append(_offer(classifier, pairs, arrivals, seconds))
+                peak = max(capacity, *(one.goodput_per_s for one in seen))
+                measured.append(
+                    [_row(load, capacity, one, peak) for load, one in zip(loads, seen, strict=True)]
+                )
+                capacities.append(capacity)
     progress(total, total)
     capacity = statistics.median(capacities)
     return Overload(
@@ -136,6 +139,21 @@ def overload(
         bound_ms=(queue_size + LANES * MAX_BATCH) / capacity * 1e3,
         rows=[_median(rows) for rows in zip(*measured, strict=True)],
     )
+
+
+@contextmanager
+def _start_frozen() -> Iterator[None]:
+    """Do as the documentation advises programs that must answer in time.
+
+    Otherwise Python searches everything that was loaded at the start for garbage, again and again,
+    and stops all threads meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Only relations with slack are asserted; times of a busy machine mean nothing.
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from dataclasses import replace
@@ -98,6 +99,10 @@ def test_half_the_capacity_is_answered_and_ten_times_it_keeps_most_of_the_goodpu
     assert ten.offered_per_s > half.offered_per_s
     assert ten.rejected > half.rejected
     assert ten.goodput_of_peak >= 0.5
+
+
+def test_the_garbage_collector_is_left_as_it_was(measured):
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_refusal_is_quicker_than_an_answer(bundle):
