@@ -63,8 +63,8 @@ def _batches(axes: Axes, rows: Sequence[BatchRow]) -> None:
     )  # fmt: skip
     for row in rows:
         axes.annotate(
-            f"{row.p50_ms:.3g} ms", (row.batch, row.pairs_per_s), (-3, 6),
-            textcoords="offset points", ha="right", fontsize=8, color=_FAINT,
+            f"{row.p50_ms:.3g} ms", (row.batch, row.pairs_per_s), (8, -15),
+            textcoords="offset points", ha="center", fontsize=8, color=_FAINT,
         )  # fmt: skip
     _frame(axes, "Batch size (labels: p50 of a call)", "Pairs per call", "Pairs/s",
            [row.batch for row in rows])  # fmt: skip

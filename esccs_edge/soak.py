@@ -73,7 +73,7 @@ def soak(bundle: Bundle, calls: int, *, progress: Progress = no_progress) -> Soa
         took_s = time.perf_counter() - begin
     settled = np.asarray(at_calls) >= SETTLING * calls
     x, y = np.asarray(at_calls)[settled], np.asarray(resident)[settled]
-    slope = float(np.polyfit(x, y, 1)[0])
+    slope = round(float(np.polyfit(x, y, 1)[0]), 6) + 0.0  # of a flat line it is 0, not -1e-14
     return Soak(calls, slope, resident[-1] - resident[0], calls / took_s, at_calls, resident)
 
 
