@@ -8,7 +8,6 @@ its pixels are still in the cache when the network comes to them.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -55,7 +54,7 @@ class CpuLane(Lane):
         )
         self._slots = [Slot(backend, self._largest_part)]
         self._idle = self._slots.copy()  # the one used last is taken first: the cache knows it
-        self._under_way: deque[tuple[Slot, slice]] = deque()
+        self._under_way: list[tuple[Any, Slot, slice]] = []  # with the request of each part
         self._answers = {
             name: np.zeros((backend.max_batch, *self._slots[0].arrays[name].shape[1:]), np.float32)
             for name in manifest.outputs
@@ -72,9 +71,10 @@ class CpuLane(Lane):
         for part in self._parts():
             slot = self._free_slot()
             if self._read(slot, part):
+                request = slot.request(part.stop - part.start, lone=False)
                 # Noted first: whatever interrupts this, no buffer is freed under a request.
-                self._under_way.append((slot, part))
-                slot.start(part.stop - part.start)
+                self._under_way.append((request, slot, part))
+                _call(request.start_async)
             else:
                 self._idle.append(slot)
 
@@ -83,9 +83,12 @@ class CpuLane(Lane):
         if len(self._batch) == 1:
             slot = self._slots[0]
             if self._read(slot, _LONE):
-                slot.run_alone()
+                request = slot.request(1, lone=True)
+                with self._backend.turn:
+                    _call(request.infer)
                 self._take(slot, _LONE)
-        self._settle()
+        if (failed := self._settle()) is not None:
+            raise failed
         done = slice(len(self._batch))
         self._batch = ()
         logits, gate = self._answers["logits"][done], self._answers["gate"][done]
@@ -115,7 +118,8 @@ class CpuLane(Lane):
             if len(self._slots) < self._backend.cores + SPARE_SLOTS:
                 self._slots.append(Slot(self._backend, self._largest_part))
                 return self._slots[-1]
-            self._land(0)
+            if (failed := self._land(0)) is not None:
+                raise failed
         return self._idle.pop()
 
     def _read(self, slot: Slot, part: slice) -> bool:
@@ -129,41 +133,34 @@ class CpuLane(Lane):
             answers[part] = 0
         return False
 
-    def _land(self, number: int) -> None:
-        """Wait for one of the parts under way and keep its answers."""
-        slot, part = self._under_way[number]
+    def _land(self, number: int) -> BackendError | None:
+        """Wait for one of the parts under way and keep its answers; return its error, if any."""
+        request, slot, part = self._under_way[number]
         failed: BackendError | None = None
         try:
-            slot.wait()
+            _call(request.wait)
+            self._take(slot, part)
         except BackendError as error:
             failed = error
         del self._under_way[number]
         self._idle.append(slot)
-        if failed is not None:
-            raise failed
-        self._take(slot, part)
+        return failed
 
     def _take(self, slot: Slot, part: slice) -> None:
         for name, answers in self._answers.items():
             answers[part] = slot.arrays[name][: part.stop - part.start]
 
-    def _settle(self) -> None:
-        """Wait for all parts under way; raise the error of any, once all have ended."""
+    def _settle(self) -> BackendError | None:
+        """Wait for all parts under way; return the error of any."""
         failed: BackendError | None = None
         while self._under_way:
-            try:
-                self._land(-1)  # the last, since then all have ended: one awakening, not many
-            except BackendError as error:
-                failed = error
-        if failed is not None:
-            raise failed
+            # The last first, since then all have ended: one awakening, not many.
+            failed = self._land(-1) or failed
+        return failed
 
     def _forget(self) -> None:
-        """Let what runs end; nobody wants it any more."""
-        try:
-            self._settle()
-        except BackendError:
-            pass  # nor its error
+        """Let what runs end; nobody wants it any more, nor its error."""
+        self._settle()
         self._idle = self._slots.copy()
         self._batch, self._seen = (), ([], [])
 
@@ -179,7 +176,6 @@ class Slot:
         self._backend = backend
         self._steps = backend.model(1, lone=True).steps
         self._requests: dict[tuple[int, bool], Any] = {}
-        self._running: Any = None
         # Allocated by OpenVINO, whose kernels like its own alignment.
         tensors = backend.manifest.inputs | backend.manifest.outputs
         self._tensors = {n: self._tensor(n, (pairs, *shape[1:])) for n, shape in tensors.items()}
@@ -197,47 +193,13 @@ class Slot:
         ]
         return optical, sar
 
-    def start(self, pairs: int) -> None:
-        """Let one core run the network on the first rows; `wait` must follow.
+    def request(self, pairs: int, *, lone: bool) -> Any:
+        """Return the OpenVINO request over the first rows, made once: binding takes long.
 
-        Raises:
-            BackendError: It cannot be started.
+        Args:
+            pairs: Rows in use; the request may take one more.
+            lone: It runs on all cores, instead of one.
         """
-        self._running = self._request(pairs, lone=False)
-        _call(self._running.start_async)
-
-    def run_alone(self) -> None:
-        """Run the network on the first row, on all cores.
-
-        Raises:
-            BackendError: Inference failed.
-        """
-        request = self._request(1, lone=True)
-        with self._backend.turn:
-            _call(request.infer)
-
-    def wait(self) -> None:
-        """Wait until what was started has ended.
-
-        Raises:
-            BackendError: It failed.
-        """
-        if self._running is not None:
-            try:
-                _call(self._running.wait)
-            except BackendError:
-                self._running = None
-                raise
-            self._running = None
-
-    def _tensor(self, name: str, shape: tuple[Any, ...]) -> ov.Tensor:
-        if name in self._steps:
-            pairs, channels, height, width = shape
-            return ov.Tensor(ov.Type.u8, ov.Shape([pairs, height, width, channels]))
-        return ov.Tensor(ov.Type.f32, ov.Shape(shape))
-
-    def _request(self, pairs: int, *, lone: bool) -> Any:
-        """Return the request over the first rows, which it keeps: binding takes long."""
         size = min(size for size in PART_SIZES if size >= pairs)
         request = self._requests.get((size, lone))
         if request is None:
@@ -246,6 +208,12 @@ class Slot:
                 request.set_tensor(name, ov.Tensor(array[:size], shared_memory=True))
             self._requests[size, lone] = request
         return request
+
+    def _tensor(self, name: str, shape: tuple[Any, ...]) -> ov.Tensor:
+        if name in self._steps:
+            pairs, channels, height, width = shape
+            return ov.Tensor(ov.Type.u8, ov.Shape([pairs, height, width, channels]))
+        return ov.Tensor(ov.Type.f32, ov.Shape(shape))
 
     def _preprocess(self, images: list[Pixels | None], name: str) -> list[PixelStats]:
         backend = self._backend

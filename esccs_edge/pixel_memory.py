@@ -1,11 +1,12 @@
 """Copies of callers' pixels, in memory that is used again.
 
 A queued pair is copied, so that its caller may reuse the arrays at once. Into fresh memory that
-would take ten times as long: the kernel clears each of its pages when it is first written.
+would take longer, since the kernel clears each of its pages when it is first written.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -56,7 +57,7 @@ class PixelMemory:
     def _shelf(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> deque[npt.NDArray[Any]]:
         shelf = self._idle.get((shape, dtype))
         if shelf is None:
-            size = max(int(np.prod(shape)) * dtype.itemsize, 1)
+            size = math.prod(shape) * dtype.itemsize
             fresh = deque[npt.NDArray[Any]](maxlen=max(KEPT_BYTES // size, 1))
             shelf = self._idle.setdefault((shape, dtype), fresh)
         return shelf

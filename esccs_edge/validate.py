@@ -70,7 +70,12 @@ def _checked(
     _check_shape(pixels.shape, name, spec, size)
     array = np.asarray(pixels)
     wanted = _kernel_dtype(array, name, spec)
-    return _ready(array, wanted) if memory is None else memory.copy(array, wanted)
+    if memory is None:
+        flags = array.flags
+        if array.dtype == wanted and flags.c_contiguous and flags.aligned:
+            return array  # as nearly always
+        memory = PixelMemory()
+    return memory.copy(array, wanted)
 
 
 def _checked_on_gpu(pixels: DevicePixels, name: str, spec: ModalitySpec, size: int) -> DevicePixels:
@@ -117,15 +122,6 @@ def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np
     raise InputError(
         f"{name} has dtype {pixels.dtype}, expected integers (DN) or float {spec.unit}"
     )
-
-
-def _ready(pixels: npt.NDArray[Any], wanted: np.dtype[Any]) -> npt.NDArray[Any]:
-    flags = pixels.flags
-    if pixels.dtype == wanted and flags.c_contiguous and flags.aligned:
-        return pixels  # as nearly always; what follows costs as much as all other checks
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, then masked
-        ready = np.ascontiguousarray(pixels, wanted)
-    return ready if ready.flags.aligned else ready.copy()
 
 
 def _integer_dtype(pixels: npt.NDArray[Any], name: str) -> np.dtype[Any]:

@@ -102,11 +102,16 @@ def gate():
 def hold(gate, monkeypatch):
     """Let a classifier's lanes answer nothing until ``gate`` is opened; one pair holds a lane."""
 
+    from esccs_edge.cpu_lane import CpuLane
+
+    finish = CpuLane.finish
+
+    def held(lane):
+        gate([])
+        return finish(lane)
+
     def hold(classifier, pair) -> None:
-        lane = classifier._backend.open_lane()
-        finish = type(lane).finish
-        monkeypatch.setattr(type(lane), "finish", lambda lane: (gate([]), finish(lane))[1])
-        lane.close()
+        monkeypatch.setattr(CpuLane, "finish", held)
         classifier.submit(*pair)
         gate.await_entry()
 

@@ -161,3 +161,11 @@ def balance(pipeline: Pipeline) -> int:
     stats = pipeline.stats()
     ended = sum(stats[key] for key in ("completed", "failed", "rejected", "cancelled"))
     return stats["submitted"] - ended
+
+
+def with_a_batch_under_way(make, gate, backend, max_delay_ms=1e3 * PATIENCE_S):
+    """A pipeline of two lanes; the pair 0 holds one of them until the gate is opened."""
+    pipeline = make(backend, lanes=2, max_delay_ms=max_delay_ms)
+    pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    return pipeline

@@ -53,7 +53,7 @@ def test_a_size_of_part_is_compiled_when_it_is_first_met(bundle, compiled, folde
     assert len(compiled) == 1  # for a lone pair
     lane.answer(pairs)
     lane.answer(pairs)
-    assert len(compiled) == 2  # and for eight, of which one is nobody
+    assert len(compiled) == 2  # and for four: four pairs, then three and nobody
 
 
 def test_a_kept_model_is_not_taken_for_another_manifest(bundle, compiled, folder):

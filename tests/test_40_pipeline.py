@@ -15,6 +15,7 @@ from fake import (
     numbered_manifest,
     numbered_pair,
     until,
+    with_a_batch_under_way,
 )
 
 from esccs_edge.errors import (
@@ -59,14 +60,6 @@ def test_threads_that_want_many_lanes_do_not_wait_for_each_other_for_ever(make):
     for thread in threads:
         thread.join(PATIENCE_S)
     assert answers == {8 * i: [f"c{8 * i + k}" for k in range(8)] for i in range(6)}
-
-
-def with_a_batch_under_way(make, gate, backend, max_delay_ms=1e3 * PATIENCE_S):
-    """A pipeline of two lanes; the pair 0 holds one of them until the gate is opened."""
-    pipeline = make(backend, lanes=2, max_delay_ms=max_delay_ms)
-    pipeline.submit(numbered_pair(0))
-    gate.await_entry()
-    return pipeline
 
 
 # ---- submit -------------------------------------------------------------------------------------
@@ -238,8 +231,8 @@ def test_a_callback_may_raise_submit_and_run_without_harm(make, caplog):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bad"), SystemExit("stop")])
-def test_a_callback_that_raises_does_not_take_the_answers_of_others(make, error):
-    pipeline = make(FakeBackend(max_batch=2), max_delay_ms=1e3 * PATIENCE_S)
+def test_a_callback_that_raises_does_not_take_the_answers_of_others(make, gate, error):
+    pipeline = with_a_batch_under_way(make, gate, FakeBackend(max_batch=2, script=gate.for_zero))
 
     def callback(future):
         raise error

@@ -21,6 +21,7 @@ from fake import (
     numbered_manifest,
     numbered_pair,
     until,
+    with_a_batch_under_way,
 )
 
 from esccs_edge.errors import (
@@ -258,11 +259,12 @@ def test_a_request_gets_its_turn_among_many_threads_that_run(make):
     assert between <= 12 + 5
 
 
-def test_close_answers_what_was_accepted(make):
-    pipeline = make(FakeBackend(max_batch=4), max_delay_ms=1e3 * PATIENCE_S)
-    futures = [pipeline.submit(numbered_pair(n)) for n in range(7)]
+def test_close_answers_what_was_accepted(make, gate):
+    pipeline = with_a_batch_under_way(make, gate, FakeBackend(max_batch=4, script=gate.for_zero))
+    futures = [pipeline.submit(numbered_pair(n)) for n in range(7, 14)]
+    threading.Timer(0.05, gate.opened.set).start()
     pipeline.close()
-    assert labels(f.result(0) for f in futures) == [f"c{n}" for n in range(7)]
+    assert labels(f.result(0) for f in futures) == [f"c{n}" for n in range(7, 14)]
 
 
 def test_close_without_draining_cancels_what_waits_and_finishes_what_runs(make, gate):
