@@ -1,5 +1,5 @@
 // The CUDA kernels compiled for the CPU: the same source, one "thread" per block and a warp of one.
-// What this cannot show: shared-memory and warp behaviour, alignment faults, speed.
+// What this cannot show: warps, shared memory and alignment (`kernel_in_warps.cpp` does), speed.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -90,7 +90,7 @@ def assert_stats(mine, theirs):
 )
 def test_kernel_source_equals_the_cpu_module_on_any_patch(dtype, height, width, seed, db):
     spec = tiny_manifest().optical
-    images = [_patch(dtype, height, width, seed + i, len(spec.channels)) for i in range(2)]
+    images = [awkward_patch(dtype, height, width, seed + i, len(spec.channels)) for i in range(2)]
     images.insert(1, None)
     out, stats = run_kernel(images, spec, linear_to_db=db, max_batch=5)
     wanted = np.full(out.shape, np.nan, np.float32)
@@ -100,7 +100,7 @@ def test_kernel_source_equals_the_cpu_module_on_any_patch(dtype, height, width, 
         assert_stats(mine, theirs)
 
 
-def _patch(dtype, height, width, seed, channels):
+def awkward_patch(dtype, height, width, seed, channels):
     rng = np.random.default_rng(seed)
     shape = (channels, height, width)
     if dtype == "float32":
@@ -116,7 +116,7 @@ def _patch(dtype, height, width, seed, channels):
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_kernel_source_agrees_with_the_oracle(dtype):
     spec = tiny_manifest().optical
-    image = _patch(dtype, 16, 16, 3, 13)
+    image = awkward_patch(dtype, 16, 16, 3, 13)
     out, (stats,) = run_kernel([image], spec)
     wanted, numbers = oracle.preprocess(image, spec)
     np.testing.assert_allclose(out[0], wanted, atol=ORACLE_ATOL)
@@ -185,7 +185,7 @@ def test_real_kernel_equals_the_cpu_module(monkeypatch, provider):
     spec = tiny_manifest().optical
     for dtype in ("uint8", "uint16", "int16", "float32"):
         for side in (15, 64):
-            images = [_patch(dtype, side, side, i, 13) for i in range(4)]
+            images = [awkward_patch(dtype, side, side, i, 13) for i in range(4)]
             images.insert(2, None)
             out, stats = on_gpu(images, spec)
             wanted = np.empty(out.shape, np.float32)

@@ -65,9 +65,10 @@ __device__ __forceinline__ std::uint32_t order(float value) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// What one thread has seen; one value of another type than Stats, so that counting stays in registers.
+// What one thread has seen, in registers.
 struct Seen {
-    std::uint32_t valid = 0, nonfinite = 0, below = 0, above = 0, lowest = 0, highest = 0;
+    std::uint32_t valid = 0, nonfinite = 0, below = 0, above = 0;
+    float lowest = INFINITY, highest = -INFINITY;
     double sum = 0;
 };
 
@@ -89,7 +90,7 @@ __device__ __forceinline__ std::uint32_t warp_max(std::uint32_t value) {
 __device__ void add_to(Stats *stats, const Seen &seen) {
     const std::uint32_t valid = warp_sum(seen.valid), nonfinite = warp_sum(seen.nonfinite);
     const std::uint32_t below = warp_sum(seen.below), above = warp_sum(seen.above);
-    const std::uint32_t lowest = warp_max(seen.lowest), highest = warp_max(seen.highest);
+    const std::uint32_t lowest = warp_max(~order(seen.lowest)), highest = warp_max(order(seen.highest));
     const double sum = warp_sum(seen.sum);
     if (threadIdx.x % kWarp != 0) return;
     if (valid) {
@@ -119,10 +120,13 @@ __device__ __forceinline__ __half as_output<__half>(float value) {
 }
 #endif
 
+template <int N>
+constexpr std::uint32_t all_of = (1u << N) - 1u;
+
 // Reads one group of N neighbouring pixels in all channels into `stage`; bit i tells that pixel i is usable.
 template <typename T, int N>
 __device__ __forceinline__ std::uint32_t read_group(const T *in, Pack<T, N> *stage, const Params &p, Seen &seen) {
-    constexpr std::uint32_t all = N == 32 ? 0xffffffffu : (1u << N) - 1u;
+    constexpr std::uint32_t all = all_of<N>;
     std::uint32_t finite = all, absent = p.has_nodata ? all : 0u;
 #pragma unroll 4  // several loads in flight
     for (int c = 0; c < p.channels; ++c) {
@@ -148,7 +152,8 @@ __device__ __forceinline__ float physical_value(T stored, const Params &p) {
     return p.linear_to_db ? esccs::decibel(unit) : unit;
 }
 
-template <typename T, int N, typename Out>
+// Whole: every pixel is usable, as nearly always; then no value needs to be asked.
+template <bool Whole, typename T, int N, typename Out>
 __device__ __forceinline__ void write_group(const Pack<T, N> *stage, Out *out, std::uint32_t usable, const Params &p,
                                             Seen &seen) {
 #pragma unroll 1  // long enough already, and nine architectures add up
@@ -159,16 +164,14 @@ __device__ __forceinline__ void write_group(const Pack<T, N> *stage, Out *out, s
         float sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-            const bool ok = usable >> i & 1u;
-            const float value = ok ? physical_value(pack.value[i], p) : p.low;
+            const bool ok = Whole || usable >> i & 1u;
+            // NaN is neither below nor above, and no minimum or maximum.
+            const float value = ok ? physical_value(pack.value[i], p) : NAN;
             seen.below += value < p.low;
             seen.above += value > p.high;
-            if (ok) {
-                const std::uint32_t rank = order(value);
-                seen.lowest = ~rank > seen.lowest ? ~rank : seen.lowest;
-                seen.highest = rank > seen.highest ? rank : seen.highest;
-                sum += value;
-            }
+            seen.lowest = fminf(seen.lowest, value);
+            seen.highest = fmaxf(seen.highest, value);
+            sum += ok ? value : 0.0f;
             const float normal = esccs::normalize(esccs::clip(value, p.low, p.high), mean, inv_std);
             result.value[i] = as_output<Out>(ok ? normal : 0.0f);
         }
@@ -184,7 +187,8 @@ __device__ void patch_groups(const T *in, Out *out, const Params &p, std::uint8_
     const std::int64_t groups = p.pixels / N, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t g = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; g < groups; g += step) {
         const std::uint32_t usable = read_group<T, N>(in + g * N, stage, p, seen);
-        write_group<T, N, Out>(stage, out + g * N, usable, p, seen);
+        if (usable == all_of<N>) write_group<true>(stage, out + g * N, usable, p, seen);
+        else write_group<false>(stage, out + g * N, usable, p, seen);
     }
 }
 
