@@ -6,8 +6,10 @@ launch geometry and reading back the statistics are tested without a GPU.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,10 @@ from .scene import ABSENT, DevicePixels, Pixels, PixelStats
 
 #: One patch of a batch: where its pixels start and how they are stored.
 PATCH = np.dtype([("offset", "<i8"), ("dtype", "<i4"), ("present", "<i4")])
-#: What a kernel counts; all zero before. `lowest` and `highest` are ordered integers.
+#: What the kernels count; all zero before.
 STATS = np.dtype(
     [("valid", "<u4"), ("nonfinite", "<u4"), ("below", "<u4"), ("above", "<u4"),
-     ("lowest", "<u4"), ("highest", "<u4"), ("sum", "<f8")]
+     ("lowest", "<f4"), ("highest", "<f4"), ("sum", "<f8")]
 )  # fmt: skip
 #: Argument of ``esccs_preprocess_f32`` and ``esccs_preprocess_f16``.
 PARAMS = np.dtype(
@@ -40,6 +42,8 @@ AVAILABILITY_PARAMS = np.dtype(
 )  # fmt: skip
 
 _DTYPE_CODES = {"uint8": 0, "uint16": 1, "int16": 2, "float32": 3}
+#: Most threads that copy a large batch together.
+_COPY_THREADS = min(8, os.cpu_count() or 1)
 #: A patch starts where the widest load may start.
 _PATCH_ALIGNMENT = 16
 #: TensorRT wants tensors to start on such a boundary, and so does the pixel area.
@@ -48,6 +52,7 @@ SECTION_ALIGNMENT = 256
 _SHARED_BYTES = 48 * 1024
 _VECTOR_BYTES = 16
 _PIXELS_PER_THREAD = 4
+_NAN = float("nan")
 
 
 def fatbin_path() -> Path:
@@ -89,7 +94,7 @@ class RawLayout:
     channels: int
     pixels: int
 
-    @property
+    @cached_property
     def header_bytes(self) -> int:
         """Size of the patch table."""
         return aligned(self.max_batch * PATCH.itemsize)
@@ -111,20 +116,14 @@ class RawLayout:
                 Pixels on the device are not copied: the table tells how far they lie from ``base``.
             base: Address of the buffer on the device.
         """
-        table = buffer[: self.max_batch * PATCH.itemsize].view(PATCH)
-        at = self.header_bytes
-        for row, image in enumerate(images):
-            if image is None:
-                table[row] = (0, 0, 0)
-                continue
-            if isinstance(image, DevicePixels):
-                table[row] = (image.address - base, _DTYPE_CODES[image.dtype.name], 1)
-                continue
-            table[row] = (at, _DTYPE_CODES[image.dtype.name], 1)
-            target = buffer[at : at + image.nbytes].view(image.dtype)
-            np.copyto(target.reshape(image.shape), image)
-            at += aligned(image.nbytes, _PATCH_ALIGNMENT)
-        return at
+        on_device = [(i, p) for i, p in enumerate(images) if isinstance(p, DevicePixels)]
+        if on_device:
+            images = [None if isinstance(image, DevicePixels) else image for image in images]
+        used = _preprocess_cpu.gather(images, buffer, self.header_bytes, _COPY_THREADS)
+        table = buffer[: self.header_bytes].view(PATCH)
+        for row, pixels in on_device:
+            table[row] = (pixels.address - base, _DTYPE_CODES[pixels.dtype.name], 1)
+        return used
 
 
 @dataclass(frozen=True)
@@ -179,9 +178,9 @@ def parameters(
 
 
 def availability_parameters(
-    optical_stats: int, sar_stats: int, availability: int, pixels: int, batch: int
+    optical_stats: int, sar_stats: int, availability: int, pixels: int, batch: int = 0
 ) -> npt.NDArray[np.void]:
-    """Fill the struct of the kernel that turns counts into shares."""
+    """Fill the struct of the kernel that turns counts into shares; ``batch`` changes by launch."""
     values = np.zeros((), AVAILABILITY_PARAMS)
     values["optical"], values["sar"], values["availability"] = (
         optical_stats,
@@ -195,30 +194,16 @@ def availability_parameters(
 def read_stats(
     rows: npt.NDArray[Any], present: Sequence[bool], channels: int, pixels: int
 ) -> list[PixelStats]:
-    """Turn the kernel's counts into `PixelStats`, one per patch."""
-    lowest, highest = _floats(~rows["lowest"]), _floats(rows["highest"])
+    """Turn the kernels' counts into `PixelStats`, one per patch."""
     return [
-        _stats(row, pixels, channels, float(lowest[i]), float(highest[i])) if there else ABSENT
-        for i, (row, there) in enumerate(zip(rows, present, strict=True))
+        _stats(row, pixels, channels) if there else ABSENT
+        for row, there in zip(rows.tolist(), present, strict=True)
     ]
 
 
-def _stats(row: Any, pixels: int, channels: int, lowest: float, highest: float) -> PixelStats:
-    valid = int(row["valid"])
-    none = float("nan")
-    return PixelStats(
-        pixels,
-        valid,
-        int(row["nonfinite"]),
-        int(row["below"]),
-        int(row["above"]),
-        lowest if valid else none,
-        highest if valid else none,
-        float(row["sum"]) / (valid * channels) if valid else none,
-    )
-
-
-def _floats(order: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
-    """Undo the kernel's ``order``, which sets the sign of positive floats and inverts others."""
-    sign = np.uint32(0x80000000)
-    return np.where(order & sign, order ^ sign, ~order).astype(np.uint32).view(np.float32)
+def _stats(row: tuple[Any, ...], pixels: int, channels: int) -> PixelStats:
+    valid, nonfinite, below, above, lowest, highest, total = row
+    if not valid:
+        return PixelStats(pixels, 0, nonfinite, below, above, _NAN, _NAN, _NAN)
+    mean = total / (valid * channels)
+    return PixelStats(pixels, valid, nonfinite, below, above, lowest, highest, mean)

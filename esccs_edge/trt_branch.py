@@ -6,25 +6,26 @@ Optical and SAR each have a `Branch`, so that their copies and kernels can overl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .cuda.driver import Arguments
 from .cuda.owners import Kernel
 from .manifest import ModalitySpec
 from .preprocess_gpu import RawLayout, aligned, launch_of, parameters, read_stats, statistics
 from .scene import DevicePixels, Pixels, PixelStats
-from .trt_buffers import Allocator, Staging
+from .trt_buffers import Allocator, Section, Staging
 
 
 class Branch:
-    """The way of one modality through a lane.
+    """The way of one modality through a lane: `fill`, `upload`, `preprocess`, later `read`.
 
     Args:
         make: Allocates what it needs.
+        kernel: ``esccs_preprocess_f32``.
         spec: The modality.
         pixels: Pixels per channel.
+        counts: Where the kernel counts what it sees.
         max_batch: Most patches at once.
         mapped: Host memory is device memory, so nothing is copied.
         linear_to_db: Pixels are linear sigma0.
@@ -33,62 +34,66 @@ class Branch:
     def __init__(
         self,
         make: Allocator,
+        kernel: Kernel,
         spec: ModalitySpec,
         pixels: int,
+        counts: Section,
         *,
         max_batch: int,
         mapped: bool,
         linear_to_db: bool = False,
     ) -> None:
-        channels = len(spec.channels)
-        self.layout = RawLayout(max_batch, channels, pixels)
-        self.present: list[bool] = []
-        self.stream = make.stream()
-        self.uploaded, self.ready = make.event(), make.event()
-        self._produced = make.event()
-        self.raw = Staging(make, self.layout.capacity, mapped)
-        self.input = make.memory(aligned(max_batch * channels * pixels * 4))
+        self._channels, self._pixels = len(spec.channels), pixels
+        self._layout = RawLayout(max_batch, self._channels, pixels)
+        self._present: list[bool] = []
+        self.producers: set[int] = set()
+        self.stream, self.ready = make.stream(), make.event()
+        self._raw = Staging(make, self._layout.capacity, mapped)
+        self._used = 0
+        self.input = make.memory(aligned(max_batch * self._channels * pixels * 4))
+        self._kernel, self._launch, self._counts = kernel, launch_of(self._channels, pixels), counts
         table = statistics(spec)
-        self._statistics = Staging(make, table.nbytes, mapped)
-        self._statistics.array[:] = table.reshape(-1).view(np.uint8)
-        self._statistics.upload(table.nbytes, self.stream)
-        self._launch = launch_of(channels, pixels)
-        self._spec, self._linear_to_db, self._pixels = spec, linear_to_db, pixels
-
-    def upload(self, images: Sequence[Pixels | None]) -> None:
-        """Fill the pinned buffer and enqueue its copy; pixels on the device stay where they are."""
-        self.present = [image is not None for image in images]
-        used = self.layout.fill(self.raw.array, images, self.raw.address)
-        self.raw.upload(used, self.stream)
-        self._await_producers(images)
-        self.uploaded.record(self.stream)
-
-    def _await_producers(self, images: Sequence[Pixels | None]) -> None:
-        """Let this stream wait for those on which device pixels are made; returns at once."""
-        numbers = {image.stream for image in images if isinstance(image, DevicePixels)} - {None}
-        for number in numbers:
-            self._produced.record(self.stream.device.adopt(number))
-            self.stream.wait(self._produced)
-
-    def enqueue(self, kernel: Kernel, batch: int, stats: int, stats_bytes: int) -> None:
-        """Enqueue zeroing the counts and the kernel, then the event that the input is ready."""
-        values = parameters(
-            self._spec,
-            self._pixels,
-            raw=self.raw.address,
-            out=self.input.address,
-            stats=stats,
-            statistics=self._statistics.address,
-            linear_to_db=self._linear_to_db,
+        staged = Staging(make, table.nbytes, mapped)
+        staged.array[:] = table.reshape(-1).view(np.uint8)
+        staged.upload(table.nbytes, self.stream)
+        self._arguments = Arguments(
+            parameters(
+                spec,
+                pixels,
+                raw=self._raw.address,
+                out=self.input.address,
+                stats=counts.address,
+                statistics=staged.address,
+                linear_to_db=linear_to_db,
+            )
         )
-        driver = self.stream.device.driver
-        driver.fill_zero(stats, stats_bytes, self.stream.handle)
-        grid = (self._launch.tiles, batch)
-        shared = self._launch.shared_bytes
-        kernel.launch(self.stream, grid, self._launch.block, values, shared_bytes=shared)
+
+    def fill(self, images: Sequence[Pixels | None]) -> int:
+        """Gather a batch in the pinned buffer; returns the bytes that `upload` will copy.
+
+        Pixels on the device stay where they are; ``producers`` are the streams they are made on.
+        """
+        self._present = [image is not None for image in images]
+        on_device = [image.stream for image in images if isinstance(image, DevicePixels)]
+        self.producers = {stream for stream in on_device if stream is not None}
+        self._used = self._layout.fill(self._raw.array, images, self._raw.address)
+        return self._used if self._raw.is_copied else 0
+
+    def upload(self) -> None:
+        """Enqueue the copy of what `fill` gathered."""
+        self._raw.upload(self._used, self.stream)
+
+    def preprocess(self, batch: int) -> None:
+        """Enqueue zeroing the counts and the kernel, then the event that the input is ready."""
+        driver, rows = self.stream.device.driver, self._counts.rows
+        driver.fill_zero(self._counts.address, rows.nbytes, self.stream.handle)
+        grid, launch = (self._launch.tiles, batch), self._launch
+        self._kernel.launch(
+            self.stream, grid, launch.block, self._arguments, shared_bytes=launch.shared_bytes
+        )
         self.ready.record(self.stream)
 
-    def read(self, rows: npt.NDArray[Any]) -> list[PixelStats]:
-        """Return what the kernel saw in the batch uploaded last."""
-        channels = len(self._spec.channels)
-        return read_stats(rows[: len(self.present)], self.present, channels, self._pixels)
+    def read(self) -> list[PixelStats]:
+        """Return what the kernel saw in the batch that was filled in last."""
+        rows = self._counts.rows[: len(self._present)]
+        return read_stats(rows, self._present, self._channels, self._pixels)

@@ -6,6 +6,7 @@ Everything comes from one `Allocator`, so that a lane which fails half-way, or c
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -79,13 +80,20 @@ class Allocator:
 
 
 class Staging:
-    """Bytes that host and device both see: pinned plus a device twin, or the same when mapped."""
+    """Bytes that host and device both see: pinned plus a device twin, or the same when mapped.
+
+    Attributes:
+        array: The bytes, for the host.
+        address: Where they start, for the device.
+        is_copied: False if they are the same memory.
+    """
 
     def __init__(self, make: Allocator, size: int, mapped: bool) -> None:
         host = make.pinned(size, mapped)
         self._memory = None if mapped else make.memory(size)
         self.array = host.array
         self.address = host.address if self._memory is None else self._memory.address
+        self.is_copied = not mapped
 
     def upload(self, size: int, stream: Stream) -> None:
         """Enqueue making the first ``size`` bytes visible to the device."""
@@ -98,31 +106,43 @@ class Staging:
             self._memory.download(self.array, stream)
 
 
+@dataclass(frozen=True)
+class Section:
+    """A table that the device writes and the host reads.
+
+    Attributes:
+        address: Where it starts, for the device.
+        rows: The host's view, one row per pair.
+    """
+
+    address: int
+    rows: npt.NDArray[Any]
+
+
 class Results:
-    """Where outputs and counts of a batch lie in one block, so that one copy brings them back."""
+    """Outputs and counts of a batch in one block, so that one copy brings them back.
 
-    def __init__(self, manifest: Manifest, max_batch: int) -> None:
-        self._classes = len(manifest.classes)
-        self._shapes = {
-            "logits": (np.dtype(np.float32), (max_batch, self._classes)),
-            "gate": (np.dtype(np.float32), (max_batch, 2)),
-            "optical": (STATS, (max_batch,)),
-            "sar": (STATS, (max_batch,)),
-        }
-        self.offsets: dict[str, int] = {}
-        at = 0
-        for name, (dtype, shape) in self._shapes.items():
-            self.offsets[name] = at
-            at += aligned(dtype.itemsize * int(np.prod(shape)))
-        self.size = at
+    Attributes:
+        logits: ``(max_batch, K)`` float32.
+        gate: ``(max_batch, 2)`` float32.
+        optical: `STATS` of each pair's optical patch.
+        sar: The same for SAR.
+    """
 
-    def bytes_of(self, name: str) -> int:
-        """Return the size of one section."""
-        dtype, shape = self._shapes[name]
-        return dtype.itemsize * int(np.prod(shape))
+    def __init__(self, make: Allocator, manifest: Manifest, max_batch: int, mapped: bool) -> None:
+        classes = len(manifest.classes)
+        kinds = [np.dtype((np.float32, classes)), np.dtype((np.float32, 2)), STATS, STATS]
+        sizes = [aligned(kind.itemsize * max_batch) for kind in kinds]
+        self._block = Staging(make, sum(sizes), mapped)
+        self.logits, self.gate, self.optical, self.sar = (
+            self._section(sum(sizes[:i]), kind, max_batch) for i, kind in enumerate(kinds)
+        )
 
-    def view(self, block: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
-        """Return one section of a block as an array."""
-        dtype, shape = self._shapes[name]
-        start = self.offsets[name]
-        return block[start : start + self.bytes_of(name)].view(dtype).reshape(shape)
+    def download(self, stream: Stream) -> None:
+        """Enqueue making all of them visible to the host."""
+        self._block.download(stream)
+
+    def _section(self, start: int, kind: np.dtype[Any], rows: int) -> Section:
+        content = self._block.array[start : start + kind.itemsize * rows]
+        view = content.view(kind.base).reshape(rows, *kind.shape)
+        return Section(self._block.address + start, view)

@@ -2,18 +2,20 @@
 
 Raw pixels in pinned memory -> copies on the optical and the SAR stream -> the fused preprocessing
 kernel on each -> events -> TensorRT on the compute stream -> logits, gate and counts back -> event.
-`start` only enqueues; `finish` waits for that last event and for nothing else.
+All from the copies to the counts is one CUDA graph where it can be. `start` only gathers the pixels
+and enqueues; `finish` waits for that last event and for nothing else.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .backend import Lane, LaneOutput
+from .cuda.driver import Arguments
 from .cuda.owners import Device, Graph, Kernel
 from .errors import BackendError, ClosedError
 from .manifest import Manifest
@@ -21,10 +23,16 @@ from .preprocess_gpu import aligned, availability_parameters
 from .scene import ScenePair
 from .trt_api import LoadedEngine, error_log, trt_error
 from .trt_branch import Branch
-from .trt_buffers import Allocator, Results, Staging
+from .trt_buffers import Allocator, Results
 from .trt_memory import MemoryBudget
 
 _AVAILABILITY_BLOCK = 128
+#: A graph copies so many bytes and no others: mixtures of types and absent patches each need their
+#: own. Once there are so many of them, all other layouts are enqueued plainly.
+_MOST_GRAPHS = 32
+
+#: Pairs, bytes of optical and bytes of SAR to upload.
+_Layout = tuple[int, int, int]
 _log = logging.getLogger("esccs_edge.tensorrt")
 
 
@@ -35,7 +43,7 @@ class LaneOptions:
     Attributes:
         max_batch: Most pairs in a batch.
         sar_is_linear: SAR pixels are linear sigma0.
-        graph_batches: Batch sizes that are captured as a CUDA graph once they have run.
+        graph_batches: Batch sizes of which a CUDA graph is captured once they have run.
         mapped: Host memory is device memory, so nothing is copied (integrated GPUs).
         budget: Counts the device memory of all lanes.
         wait: ``"block"`` lets the thread that waits for a batch sleep, ``"spin"`` keeps it busy.
@@ -61,36 +69,50 @@ class TrtLane(Lane):
         options: LaneOptions,
     ) -> None:
         self._device, self._loaded, self._options = device, loaded, options
-        self._preprocess, self._count_shares = kernels
-        self._pixels = manifest.patch_size**2
         self._errors = error_log(loaded.flavor)
         self._shapes = {name: shape[1:] for name, shape in manifest.inputs.items()}
-        self._results = Results(manifest, options.max_batch)
         self._contexts: dict[int, Any] = {}
         self._bound: dict[int, int] = {}
-        self._graphs: dict[int, Graph | None] = {}
+        self._graphs: dict[_Layout, Graph] = {}
+        self._met_once = deque[_Layout](maxlen=_MOST_GRAPHS)
         self._batch = 0
         self._closed = False
         self._make = Allocator(device, options.budget)
         try:
-            self._allocate(manifest, loaded)
+            self._allocate(manifest, loaded, *kernels)
         except BaseException:
             self.close()
             raise
 
-    def _allocate(self, manifest: Manifest, loaded: LoadedEngine) -> None:
+    def _allocate(
+        self, manifest: Manifest, loaded: LoadedEngine, preprocess: Kernel, count_shares: Kernel
+    ) -> None:
         make, options = self._make, self._options
+        pixels, max_batch, mapped = manifest.patch_size**2, options.max_batch, options.mapped
         self.compute = make.stream()
-        self._fork, self._done = make.event(), make.event(blocking=options.wait == "block")
+        self._fork, self._produced = make.event(), make.event()
+        self._done = make.event(blocking=options.wait == "block")
         self._aux = [make.stream() for _ in range(loaded.engine.num_aux_streams)]
-        shared: dict[str, Any] = {"max_batch": options.max_batch, "mapped": options.mapped}
-        self._optical = Branch(make, manifest.optical, self._pixels, **shared)
+        self._results = Results(make, manifest, max_batch, mapped)
+        self._optical = Branch(
+            make, preprocess, manifest.optical, pixels, self._results.optical,
+            max_batch=max_batch, mapped=mapped,
+        )  # fmt: skip
         self._sar = Branch(
-            make, manifest.sar, self._pixels, linear_to_db=options.sar_is_linear, **shared
-        )
-        self._availability = make.memory(aligned(options.max_batch * 8))
+            make, preprocess, manifest.sar, pixels, self._results.sar,
+            max_batch=max_batch, mapped=mapped, linear_to_db=options.sar_is_linear,
+        )  # fmt: skip
+        self._availability = make.memory(aligned(max_batch * 8))
         self._activations = make.memory(aligned(max(1, loaded.activation_bytes)))
-        self._staged = Staging(make, self._results.size, options.mapped)
+        self._count_shares = count_shares
+        self._shares = Arguments(
+            availability_parameters(
+                self._results.optical.address,
+                self._results.sar.address,
+                self._availability.address,
+                pixels,
+            )
+        )
 
     @property
     def closed(self) -> bool:
@@ -106,14 +128,17 @@ class TrtLane(Lane):
                 f"{len(batch)} pairs were started with {self._batch} in flight, "
                 f"expected 1..{self._options.max_batch} with none"
             )
-        with self._device.active(), self._trusted():
+        with self._device.active():
+            self._refuse_if_lost()
             try:
-                self._optical.upload([pair.optical for pair in batch])
-                self._sar.upload([pair.sar for pair in batch])
-                self._run(len(batch))
+                optical = self._optical.fill([pair.optical for pair in batch])
+                sar = self._sar.fill([pair.sar for pair in batch])
+                self._await_producers()
+                self._run((len(batch), optical, sar))
                 self._done.record(self.compute)
-            except BackendError:
+            except BackendError as error:
                 self._make.settle()
+                self._note_if_lost(error)
                 raise
         self._batch = len(batch)
 
@@ -122,15 +147,19 @@ class TrtLane(Lane):
         batch, self._batch = self._batch, 0
         if not batch:
             raise BackendError("no batch was started on this lane")
-        with self._device.active(), self._trusted():
-            self._done.synchronize()
-            block = self._staged.array
-            return LaneOutput(
-                self._results.view(block, "logits")[:batch].copy(),
-                self._results.view(block, "gate")[:batch].copy(),
-                self._optical.read(self._results.view(block, "optical")),
-                self._sar.read(self._results.view(block, "sar")),
-            )
+        with self._device.active():
+            self._refuse_if_lost()
+            try:
+                self._done.synchronize()
+            except BackendError as error:
+                self._note_if_lost(error)
+                raise
+        return LaneOutput(
+            self._results.logits.rows[:batch].copy(),
+            self._results.gate.rows[:batch].copy(),
+            self._optical.read(),
+            self._sar.read(),
+        )
 
     def close(self) -> None:
         """Let running work end, then free contexts, graphs and memory, newest first."""
@@ -140,86 +169,76 @@ class TrtLane(Lane):
         with self._device.active():
             self._make.settle()
             for graph in self._graphs.values():
-                if graph is not None:
-                    graph.close()
+                graph.close()
             self._contexts.clear()  # before the memory they point to
             self._make.free()
 
-    @contextmanager
-    def _trusted(self) -> Iterator[None]:
-        """Refuse every lane's work after an error that leaves GPU or TensorRT undefined."""
+    def _refuse_if_lost(self) -> None:
+        """Run nothing on any lane after an error that leaves GPU or TensorRT undefined."""
         if self._loaded.lost:
             raise BackendError(
                 f"nothing is run any more, since earlier {self._loaded.lost}",
                 hint="Restart the process",
                 action="restart",
             )
-        try:
-            yield
-        except BackendError as error:
-            if error.action == "restart":
-                self._loaded.lost = error.message
-            raise
 
-    def _run(self, batch: int) -> None:
-        """Launch the graph of this batch size, or enqueue plainly (and capture from the second)."""
-        graph = self._graphs.get(batch)
-        if graph is None and batch in self._graphs:
-            graph = self._capture(batch)
-        if graph is None:
-            self._enqueue(batch)
-            if batch in self._options.graph_batches:
-                self._graphs.setdefault(batch, None)
+    def _note_if_lost(self, error: BackendError) -> None:
+        if error.action == "restart":
+            self._loaded.lost = self._loaded.lost or error.message
+
+    def _await_producers(self) -> None:
+        """Let the batch wait for the streams on which device pixels are made; returns at once."""
+        for number in self._optical.producers | self._sar.producers:
+            self._produced.record(self._device.adopt(number))
+            self.compute.wait(self._produced)
+
+    def _run(self, layout: _Layout) -> None:
+        """Launch the graph of this layout, or enqueue plainly (and capture from the second)."""
+        batch, graph = layout[0], self._graphs.get(layout)
+        if graph is None and layout in self._met_once and len(self._graphs) < _MOST_GRAPHS:
+            graph = self._capture(layout)
+        if graph is not None:
+            graph.launch(self.compute)
             return
-        self.compute.wait(self._optical.uploaded)
-        self.compute.wait(self._sar.uploaded)
-        graph.launch(self.compute)
+        self._enqueue(batch)
+        if batch in self._options.graph_batches:
+            self._met_once.append(layout)
 
     def _enqueue(self, batch: int) -> None:
+        """Enqueue everything; both branches' streams set off from the compute stream."""
         context = self._context(batch)
-        for branch, name in ((self._optical, "optical"), (self._sar, "sar")):
-            stats = self._staged.address + self._results.offsets[name]
-            branch.enqueue(self._preprocess, batch, stats, self._results.bytes_of(name))
+        branches = self._optical, self._sar
+        self._fork.record(self.compute)
+        for branch in branches:
+            branch.stream.wait(self._fork)
+            branch.upload()
+        for branch in branches:
+            branch.preprocess(batch)
             self.compute.wait(branch.ready)
-        self._count_shares.launch(
-            self.compute,
-            (-(-batch // _AVAILABILITY_BLOCK), 1),
-            _AVAILABILITY_BLOCK,
-            availability_parameters(
-                self._staged.address + self._results.offsets["optical"],
-                self._staged.address + self._results.offsets["sar"],
-                self._availability.address,
-                self._pixels,
-                batch,
-            ),
-        )
+        self._shares.struct["batch"] = batch
+        grid = -(-batch // _AVAILABILITY_BLOCK), 1
+        self._count_shares.launch(self.compute, grid, _AVAILABILITY_BLOCK, self._shares)
         if not context.execute_async_v3(self.compute.number):
             raise trt_error("Running the engine", self._errors, running=True)
-        self._staged.download(self.compute)
+        self._results.download(self.compute)
 
-    def _capture(self, batch: int) -> Graph | None:
+    def _capture(self, layout: _Layout) -> Graph | None:
         """Record what `_enqueue` does; if that cannot be, say so once and go on without."""
+        batch = layout[0]
         context = self._context(batch)
         try:
             if not getattr(context, "is_stream_capturable", lambda _: True)(self.compute.number):
                 raise BackendError("TensorRT says that this engine cannot be captured")
-            graph = self.compute.capture(lambda: self._forked(batch))
+            graph = self.compute.capture(lambda: self._enqueue(batch))
         except BackendError as error:
             if error.action == "restart":
                 raise
             _log.warning("No CUDA graph for batches of %d, enqueued plainly: %s", batch, error)
-            self._graphs.pop(batch)
+            self._met_once.clear()
             self._options = _without_graph(self._options, batch)
             return None
-        self._graphs[batch] = graph
+        self._graphs[layout] = graph
         return graph
-
-    def _forked(self, batch: int) -> None:
-        """Bring both branches' streams into the capture of the compute stream."""
-        self._fork.record(self.compute)
-        self._optical.stream.wait(self._fork)
-        self._sar.stream.wait(self._fork)
-        self._enqueue(batch)
 
     def _context(self, batch: int) -> Any:
         """Return the execution context for a batch size; a graph needs one of its own."""
@@ -254,8 +273,8 @@ class TrtLane(Lane):
             "optical": self._optical.input.address,
             "sar": self._sar.input.address,
             "availability": self._availability.address,
-            "logits": self._staged.address + self._results.offsets["logits"],
-            "gate": self._staged.address + self._results.offsets["gate"],
+            "logits": self._results.logits.address,
+            "gate": self._results.gate.address,
         }
 
     def _require(self, accepted: bool, what: str) -> None:

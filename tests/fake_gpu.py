@@ -231,10 +231,10 @@ class FakeDriver:
     def function(self, module, name):
         return getattr(host_kernels(), f"host_{name}")
 
-    def launch(self, function, grid, block, shared_bytes, stream, parameters):
+    def launch(self, function, grid, block, shared_bytes, stream, arguments):
         self._enter("launch")
         assert shared_bytes <= 48 * 1024 and block % 32 == 0
-        kept = parameters.copy()
+        kept = arguments.struct.copy()
         self._enqueue(stream, lambda: function(ctypes.c_void_p(kept.ctypes.data), *grid, block))
 
     # Graphs.

@@ -1,6 +1,7 @@
 // A libcuda.so.1 without a GPU: host memory, streams that run at once, the real kernels on the CPU.
 // It lets the real `cuda.bindings` marshal every argument that this package passes, and fails loudly
 // (CUDA_ERROR_INVALID_VALUE) on handles it did not make. Only the calls used here exist.
+// Compiled with -DIDLE it copies and computes nothing, so that what is left is the cost of calling it.
 #include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -8,10 +9,17 @@
 
 #include "kernel_on_host.cpp"
 
+#ifdef IDLE
+constexpr bool idle = true;
+#else
+constexpr bool idle = false;
+#endif
+
 namespace {
 enum { kOk = 0, kInvalid = 1, kNoFunction = 500 };
 std::set<void *> live;
-int depth = 0;
+int depth = 0, retained = 0;
+void *primary = nullptr;
 
 int make(void **out, std::size_t size) {
     *out = std::aligned_alloc(256, (size + 511) / 256 * 256);
@@ -39,8 +47,13 @@ CALL cuDeviceGetAttribute(int *value, int attribute, int) {
     *value = attribute == 75 ? 8 : attribute == 76 ? 9 : 0;
     return kOk;
 }
-CALL cuDevicePrimaryCtxRetain(void **context, int) { return make(context, 1); }
+CALL cuDevicePrimaryCtxRetain(void **context, int) {
+    if (!retained++) make(&primary, 1);
+    *context = primary;
+    return kOk;
+}
 CALL cuDevicePrimaryCtxRelease_v2(int) {
+    if (--retained) return kOk;
     if (live.size() != 1) return 709;  // CUDA_ERROR_CONTEXT_IS_DESTROYED: something was not freed
     return end(*live.begin());
 }
@@ -60,17 +73,17 @@ CALL cuMemHostGetDevicePointer_v2(Address *address, void *memory, unsigned) {
 }
 CALL cuMemcpyHtoDAsync_v2(Address target, const void *source, std::size_t size, void *stream) {
     if (known(stream)) return kInvalid;
-    std::memcpy(reinterpret_cast<void *>(target), source, size);
+    if (!idle) std::memcpy(reinterpret_cast<void *>(target), source, size);
     return kOk;
 }
 CALL cuMemcpyDtoHAsync_v2(void *target, Address source, std::size_t size, void *stream) {
     if (known(stream)) return kInvalid;
-    std::memcpy(target, reinterpret_cast<void *>(source), size);
+    if (!idle) std::memcpy(target, reinterpret_cast<void *>(source), size);
     return kOk;
 }
 CALL cuMemsetD8Async(Address target, unsigned char value, std::size_t size, void *stream) {
     if (known(stream)) return kInvalid;
-    std::memset(reinterpret_cast<void *>(target), value, size);
+    if (!idle) std::memset(reinterpret_cast<void *>(target), value, size);
     return kOk;
 }
 CALL cuStreamCreate(void **stream, unsigned flags) { return flags == 1 ? make(stream, 1) : kInvalid; }
@@ -106,7 +119,7 @@ CALL cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned
     if (!parameters && (!extra || extra[0] != reinterpret_cast<void *>(1))) return kInvalid;
     // pycuda packs the arguments into one buffer: CU_LAUNCH_PARAM_BUFFER_POINTER, then its address.
     const void *values = parameters ? parameters[0] : extra[1];
-    reinterpret_cast<void (*)(const void *, unsigned, unsigned, unsigned)>(function)(values, x, y, block);
+    if (!idle) reinterpret_cast<void (*)(const void *, unsigned, unsigned, unsigned)>(function)(values, x, y, block);
     return kOk;
 }
 CALL cuStreamBeginCapture_v2(void *stream, int mode) { return mode == 1 ? known(stream) : kInvalid; }

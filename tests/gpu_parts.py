@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -25,26 +26,14 @@ class Span:
     end_ms: float
 
 
-def filled(lane, pairs: list[ScenePair]) -> dict[str, int]:
-    """Copy raw pixels into the lane's pinned buffers; returns the bytes of each modality."""
-    used = {}
+def fill(lane, pairs: list[ScenePair]) -> None:
+    """Gather raw pixels in the lane's pinned buffers."""
     for name, branch in branches(lane).items():
-        images = [getattr(pair, name) for pair in pairs]
-        branch.present = [image is not None for image in images]
-        used[name] = branch.layout.fill(branch.raw.array, images)
-    return used
+        branch.fill([getattr(pair, name) for pair in pairs])
 
 
 def branches(lane) -> dict[str, object]:
     return {"optical": lane._optical, "sar": lane._sar}
-
-
-def preprocess(lane, name: str, count: int) -> None:
-    """Enqueue one modality's kernel on its stream."""
-    stats = lane._staged.address + lane._results.offsets[name]
-    branches(lane)[name].enqueue(
-        lane._preprocess, count, stats, lane._results.bytes_of(name)
-    )  # fmt: skip
 
 
 def execute(lane, count: int) -> None:
@@ -56,13 +45,14 @@ def parts_ms(backend, pairs: list[ScenePair], rounds: int = 50) -> dict[str, flo
     """Median time of upload, preprocessing (both modalities), engine and download, each alone."""
     with backend._device.active():
         lane = backend.open_lane()
-        used, count = filled(lane, pairs), len(pairs)
+        count = len(pairs)
+        fill(lane, pairs)
         steps = {}
         for name, branch in branches(lane).items():
-            steps[f"upload {name}"] = branch.stream, _uploader(branch, used[name])
-            steps[f"preprocess {name}"] = branch.stream, _preprocessor(lane, name, count)
+            steps[f"upload {name}"] = branch.stream, branch.upload
+            steps[f"preprocess {name}"] = branch.stream, partial(branch.preprocess, count)
         steps["engine"] = lane.compute, lambda: execute(lane, count)
-        steps["download"] = lane.compute, lambda: lane._staged.download(lane.compute)
+        steps["download"] = lane.compute, lambda: lane._results.download(lane.compute)
         times = {step: [] for step in steps}
         for _ in range(rounds + 5):
             for step, (stream, enqueue) in steps.items():
@@ -76,16 +66,17 @@ def trace(backend, pairs: list[ScenePair]) -> list[Span]:
     device = backend._device
     with device.active():
         lane = backend.open_lane()
-        used, count = filled(lane, pairs), len(pairs)
+        count = len(pairs)
+        fill(lane, pairs)
         for _ in range(3):  # the last round counts
             marks = {}
             begin = _mark(device, lane.compute)
             for name, branch in branches(lane).items():
                 branch.stream.wait(begin)
                 first = _mark(device, branch.stream)
-                branch.raw.upload(used[name], branch.stream)
+                branch.upload()
                 copied = _mark(device, branch.stream)
-                preprocess(lane, name, count)
+                branch.preprocess(count)
                 marks[name] = first, copied, _mark(device, branch.stream)
                 lane.compute.wait(branch.ready)
             before = _mark(device, lane.compute)
@@ -166,14 +157,6 @@ def copy_gb_per_s(backend, size: int, rounds: int = 10) -> dict[str, float]:
         for owner in [*host, *there, *streams]:
             owner.close()
     return {step: size * (1 + (step == "both")) / ms / 1e6 for step, ms in times.items()}
-
-
-def _uploader(branch, size: int) -> Callable[[], None]:
-    return lambda: branch.raw.upload(size, branch.stream)
-
-
-def _preprocessor(lane, name: str, count: int) -> Callable[[], None]:
-    return lambda: preprocess(lane, name, count)
 
 
 def _mark(device, stream):

@@ -73,7 +73,7 @@ static int __popc(std::uint32_t bits) { return __builtin_popcount(bits); }
 alignas(16) std::uint8_t esccs_shared[48 * 1024];
 
 struct Launch {
-    std::int64_t raw_bytes, out_values, stats, table_values, tiles, batch, block, shared_bytes;
+    std::int64_t raw_bytes, out_values, table_values, tiles, batch, block, shared_bytes;
 };
 
 static void run_block(const Params &parameters) {
@@ -110,13 +110,16 @@ int main() {
     const std::uint8_t *raw = read<std::uint8_t>(launch.raw_bytes);
     const float *table = read<float>(launch.table_values);
     float *out = allocate<float>(launch.out_values);
-    Stats *stats = allocate<Stats>(launch.stats);
+    Stats *stats = allocate<Stats>(2 * launch.batch);  // the other modality saw nothing
     p->raw = raw, p->out = out, p->stats = stats, p->mean = table, p->inv_std = table + p->channels;
     gridDim = {static_cast<unsigned>(launch.tiles), static_cast<unsigned>(launch.batch), 1};
     blockDim = {static_cast<unsigned>(launch.block), 1, 1};
     ASAN_POISON_MEMORY_REGION(esccs_shared + launch.shared_bytes, sizeof esccs_shared - launch.shared_bytes);
     for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
         for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block(*p);
+    const AvailabilityParams counted{stats, stats + launch.batch, allocate<float>(2 * launch.batch), p->pixels,
+                                     static_cast<std::int32_t>(launch.batch)};
+    for (blockIdx.x = 0, threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) esccs_availability(counted);
     std::fwrite(out, sizeof *out, launch.out_values, stdout);
-    std::fwrite(stats, sizeof *stats, launch.stats, stdout);
+    std::fwrite(stats, sizeof *stats, launch.batch, stdout);
 }

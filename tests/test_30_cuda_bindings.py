@@ -5,20 +5,18 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import os
 import subprocess
 import sys
 import types
-from importlib.util import find_spec
 from pathlib import Path
 
+import fake_libcuda
 import numpy as np
 import pytest
-from fake_gpu import ROOT, FakeDriver, host_kernels
+from fake_gpu import ROOT, FakeDriver
 
 from esccs_edge import preprocess_gpu as gpu
-from esccs_edge.cuda.driver import Driver
-from esccs_edge.cuda.probe import probe_driver
+from esccs_edge.cuda.driver import Arguments, Driver
 from esccs_edge.errors import CudaError, InputError
 
 
@@ -188,7 +186,7 @@ def test_pycuda_passes_a_struct_as_its_bytes():
 
     values = np.zeros((), gpu.PARAMS)
     values["channels"] = 13
-    driver.launch(Function(), (8, 64), 128, 1024, None, values)
+    driver.launch(Function(), (8, 64), 128, 1024, None, Arguments(values))
     assert seen == {
         "types": ["80s"],
         "grid": (8, 64),
@@ -256,30 +254,12 @@ backend.close()
 """
 
 
-@pytest.mark.skipif(not probe_driver().problem, reason="this host has the real driver")
-@pytest.mark.skipif(sys.platform != "linux", reason="replaces libcuda.so.1")
-@pytest.mark.parametrize(
-    "provider, package", [("cuda-python", "cuda.bindings"), ("pycuda", "pycuda")]
-)
-def test_real_binding_runs_a_lane_over_a_fake_libcuda(tmp_path, provider, package):
+@pytest.mark.parametrize("provider", fake_libcuda.PACKAGES)
+def test_real_binding_runs_a_lane_over_a_fake_libcuda(tmp_path, provider):
     """Every argument goes through the real binding; only the driver below it is ours."""
-    if not _is_installed(package):
-        pytest.skip(f"{provider} is not installed")
-    host_kernels()  # skips where there is no compiler
-    tests = ROOT / "tests"
-    compiler = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"]
-    folders = [f"-I{ROOT / 'esccs_edge' / 'native'}", f"-I{tests}"]
-    target = tmp_path / "libcuda.so.1"
-    subprocess.run(
-        [*compiler, *folders, tests / "fake_libcuda.cpp", "-o", target, "-ldl"],
-        check=True,
-        capture_output=True,
-    )
-    (tmp_path / "libcuda.so").symlink_to(target)
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "ESCCS_CUDA": provider}
     done = subprocess.run(
-        [sys.executable, "-c", OVER_FAKE_LIBCUDA, tests, tmp_path],
-        env=environment,
+        [sys.executable, "-c", OVER_FAKE_LIBCUDA, ROOT / "tests", tmp_path],
+        env=fake_libcuda.environment(tmp_path, provider),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -287,10 +267,3 @@ def test_real_binding_runs_a_lane_over_a_fake_libcuda(tmp_path, provider, packag
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "Fake GPU"
     assert "WARNING" not in done.stderr  # pycuda only warns when something was freed too late
-
-
-def _is_installed(package):
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esccs_edge import preprocess_gpu as gpu
+from esccs_edge.cuda.driver import Arguments
 from esccs_edge.cuda.owners import Device
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import ClosedError, CudaError, InputError
@@ -166,7 +167,7 @@ def test_kernel_ends_with_its_module(device):
         kernel = module.kernel("esccs_availability")
         module.close()
         with pytest.raises(ClosedError, match="kernel's module"):
-            kernel.launch(stream, (1, 1), 32, np.zeros((), gpu.AVAILABILITY_PARAMS))
+            kernel.launch(stream, (1, 1), 32, Arguments(np.zeros((), gpu.AVAILABILITY_PARAMS)))
     device.close()
 
 

@@ -57,7 +57,7 @@ def run(check, images, spec, *, linear_to_db=False, cut=0):
     )
     launch, table = gpu.launch_of(channels, pixels), gpu.statistics(spec)
     numbers = np.array(
-        [used, batch * channels * pixels, batch, table.size, launch.tiles, batch, launch.block,
+        [used, batch * channels * pixels, table.size, launch.tiles, batch, launch.block,
          launch.shared_bytes], np.int64,
     )  # fmt: skip
     done = subprocess.run(

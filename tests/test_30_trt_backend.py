@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tiny import raw_pair, tiny_bundle
 from trt_machine import Machine, assert_same, awkward_batch, cpu_answer
 
-from esccs_edge import trt_backend
+from esccs_edge import trt_backend, trt_lane
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.engine_cache import EngineCache
 from esccs_edge.scene import ScenePair
@@ -91,8 +91,9 @@ def test_branches_upload_and_preprocess_on_streams_of_their_own(machine):
     lane.start(awkward_batch(machine.manifest))
     queues = [[op[0] for op in s.queue] for s in machine.driver.streams if s.queue]
     compute, *branches = sorted(queues, key=lambda q: q.count("wait"), reverse=True)
-    assert len(branches) == 2 and all("wait" not in queue for queue in branches)
-    assert compute == ["wait", "wait", "do", "do", "do", "record"]
+    statistics, copy, zero, kernel = ["do"] * 4
+    assert branches == [[statistics, "wait", copy, zero, kernel, "record"]] * 2
+    assert compute == ["record", "wait", "wait", "do", "do", "do", "record"]
     lane.finish()
     backend.close()
 
@@ -148,24 +149,38 @@ def test_discrete_gpu_uploads_only_the_bytes_of_the_batch(machine):
     backend = machine.open()
     lane = backend.open_lane()
     lane.start(awkward_batch(machine.manifest, 1))
-    used = lane._optical.layout.header_bytes + 13 * 16 * 16 * 2
-    assert lane._optical.layout.fill(lane._optical.raw.array, [p.optical for p in
-                                     awkward_batch(machine.manifest, 1)]) == used  # fmt: skip
     lane.finish()
+    (pair,) = awkward_batch(machine.manifest, 1)
+    used = lane._optical._layout.header_bytes + 13 * 16 * 16 * 2
+    assert lane._optical.fill([pair.optical]) == used
     backend.close()
 
 
-def test_graph_runs_need_no_launches_of_their_own(machine):
+def test_a_replay_is_one_launch_and_one_event(machine):
     backend = machine.open(graph_batches=(5,))
     lane = backend.open_lane()
-    for _ in range(3):
-        lane.start(awkward_batch(machine.manifest))
-        lane.finish()
-    launches = machine.driver.log.count("launch")
-    lane.start(awkward_batch(machine.manifest))
-    lane.finish()
-    assert machine.driver.log.count("launch") == launches
-    assert machine.driver.log.count("launch_graph") == 3
+    for _ in range(2):  # plain, then captured
+        lane.answer(awkward_batch(machine.manifest))
+    before = len(machine.driver.log)
+    lane.answer(awkward_batch(machine.manifest))
+    assert machine.driver.log[before:] == ["launch_graph", "record_event", "synchronize_event"]
+    backend.close()
+
+
+def test_each_layout_has_its_graph_up_to_a_limit(machine, monkeypatch):
+    """A graph copies the bytes it was captured with: types and absence tell layouts apart."""
+    monkeypatch.setattr(trt_lane, "_MOST_GRAPHS", 2)
+    backend = machine.open(graph_batches=(1,))
+    lane = backend.open_lane()
+    optical, sar = raw_pair(machine.manifest, 0)
+    layouts = [
+        ScenePair(optical, sar),
+        ScenePair(optical.astype(np.float32) * np.float32(1e-4), sar),
+        ScenePair(None, sar),
+    ]
+    for pair in [*layouts, *reversed(layouts), *layouts, *layouts]:
+        assert_same(lane.answer([pair]), cpu_answer(machine.folder / "bundle", [pair]))
+    assert len(lane._graphs) == 2
     backend.close()
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cuda.bindings import driver as cu
 
 from ..errors import CudaError
-from .driver import Driver, Handle, cuda_error, grid_of, stream_number_of
+from .driver import Arguments, Driver, Handle, cuda_error, grid_of, stream_number_of
 
 
 def open_device(ordinal: int) -> Driver:
@@ -21,7 +21,7 @@ def open_device(ordinal: int) -> Driver:
 def check(call: str, answer: tuple[Any, ...]) -> Any:
     """Return what a driver call returned besides its status, or raise `CudaError`."""
     status, *values = answer
-    if status != cu.CUresult.CUDA_SUCCESS:
+    if status:  # CUDA_SUCCESS is 0
         raise _error(call, status)
     return values[0] if len(values) == 1 else tuple(values) or None
 
@@ -187,14 +187,12 @@ class CudaPythonDriver:
         block: int,
         shared_bytes: int,
         stream: Handle,
-        parameters: npt.NDArray[np.void],
+        arguments: Arguments,
     ) -> None:
         """See `Driver`."""
         columns, rows = grid_of(grid)
-        # The driver copies the struct before it returns, so both arrays may go afterwards.
-        pointers = np.array([parameters.ctypes.data], np.uint64)
         answer = cu.cuLaunchKernel(
-            function, columns, rows, 1, block, 1, 1, shared_bytes, stream, pointers.ctypes.data, 0
+            function, columns, rows, 1, block, 1, 1, shared_bytes, stream, arguments.address, 0
         )
         check("cuLaunchKernel", answer)
 

@@ -23,6 +23,20 @@ PROVIDERS = {"cuda-python": "cuda_python_driver", "pycuda": "pycuda_driver"}
 Handle = Any
 
 
+class Arguments:
+    """The one struct that a kernel takes by value, kept where the driver can read it.
+
+    Args:
+        struct: 0-d structured array of the struct's layout; may be changed between launches.
+    """
+
+    def __init__(self, struct: npt.NDArray[np.void]) -> None:
+        self.struct = struct
+        self._pointers = np.array([struct.ctypes.data], np.uint64)
+        #: Where the pointer to the struct lies, as ``cuLaunchKernel`` wants it.
+        self.address = int(self._pointers.ctypes.data)
+
+
 class Driver(Protocol):
     """Calls of the CUDA driver on one device's primary context.
 
@@ -131,9 +145,9 @@ class Driver(Protocol):
         block: int,
         shared_bytes: int,
         stream: Handle,
-        parameters: npt.NDArray[np.void],
+        arguments: Arguments,
     ) -> None:
-        """Enqueue a kernel that takes one struct by value, given as a 0-d structured array."""
+        """Enqueue a kernel; the struct is read before this returns."""
 
     def begin_capture(self, stream: Handle) -> None:
         """Start capturing; other threads are not affected."""

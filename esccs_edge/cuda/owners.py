@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ClosedError, CudaError, ForkedProcessError, InputError
-from .driver import Driver, Handle, open_driver
+from .driver import Arguments, Driver, Handle, open_driver
 
 _INTEGRATED, _MAJOR, _MINOR = 18, 75, 76
 
@@ -214,16 +213,29 @@ class Kernel:
         stream: Stream,
         grid: tuple[int, int],
         block: int,
-        parameters: npt.NDArray[np.void],
+        arguments: Arguments,
         *,
         shared_bytes: int = 0,
     ) -> None:
-        """Enqueue it with one struct, given as a 0-d structured array of the struct's layout."""
+        """Enqueue it with one struct."""
         if self._handle is None:
             raise ClosedError("the kernel's module was closed")
         self._device.driver.launch(
-            self._handle, grid, block, shared_bytes, stream.handle, parameters
+            self._handle, grid, block, shared_bytes, stream.handle, arguments
         )
+
+
+class Active:
+    """What `Device.active` returns; a generator would take as long as a call of the driver."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def __enter__(self) -> None:
+        self._device.push()
+
+    def __exit__(self, *_: object) -> None:
+        self._device.driver.pop()
 
 
 class Device:
@@ -245,14 +257,17 @@ class Device:
         """Open a GPU; see `open_driver` for the errors."""
         return cls(open_driver(ordinal))
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Make the context current on this thread; may be nested.
+    def active(self) -> Active:
+        """Make the context current on this thread while the result is entered; may be nested.
 
-        Raises:
+        Entering it raises:
             ClosedError: The device was closed.
             ForkedProcessError: This is a child of the process that opened it.
         """
+        return Active(self)
+
+    def push(self) -> None:
+        """See `active`."""
         if not self.is_ours:
             raise ForkedProcessError(
                 "CUDA cannot be used in a forked child", hint="Start workers with spawn"
@@ -260,10 +275,6 @@ class Device:
         if self._closed:
             raise ClosedError("the CUDA device was closed")
         self.driver.push()
-        try:
-            yield
-        finally:
-            self.driver.pop()
 
     @property
     def is_ours(self) -> bool:

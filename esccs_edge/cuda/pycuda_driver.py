@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pycuda.driver as pycuda
 
 from ..errors import CudaError, InputError
-from .driver import Driver, Handle, cuda_error, grid_of
+from .driver import Arguments, Driver, Handle, cuda_error, grid_of
 
 
 def open_device(ordinal: int) -> Driver:
@@ -219,17 +219,17 @@ class PycudaDriver:
         block: int,
         shared_bytes: int,
         stream: Handle,
-        parameters: npt.NDArray[np.void],
+        arguments: Arguments,
     ) -> None:
         """See `Driver`."""
         with checked("cuLaunchKernel"):
             # Prepared with the struct's size: pycuda then copies its bytes as they are.
-            function.prepare([f"{parameters.nbytes}s"])
+            function.prepare([f"{arguments.struct.nbytes}s"])
             function.prepared_async_call(
                 grid_of(grid),
                 (block, 1, 1),
                 stream,
-                parameters.tobytes(),
+                arguments.struct.tobytes(),
                 shared_size=shared_bytes,
             )
 

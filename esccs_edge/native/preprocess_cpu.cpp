@@ -13,16 +13,18 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "block.h"
+#include "crew.h"
+#include "gather.h"
+#include "image.h"
 
 namespace nb = nanobind;
 
 namespace {
 
-using esccs::kBlock, esccs::kTile, esccs::Params, esccs::Stats;
+using esccs::kBlock, esccs::kTile, esccs::Image, esccs::Params, esccs::Stats;
 
 constexpr std::int64_t kValuesPerThread = 1 << 20;  // below this a thread costs more than it saves
 
@@ -44,7 +46,7 @@ using BlockFn = void (*)(const void *, Out *, std::int64_t, const Params &, Stat
 
 struct InstructionSet {
     const char *name;
-    // uint8, uint16, int16, float32; then the same from linear to dB
+    // in the order of Dtype; then the same from linear to dB
     BlockFn<float> planes[8];
     BlockFn<std::uint8_t> steps[8];
 };
@@ -88,7 +90,6 @@ void use_set(const std::string &name) {
     throw std::invalid_argument("this processor has no instruction set of that name");
 }
 
-using Image = nb::ndarray<nb::ro, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 // Float32, each channel a plane; or steps, all channels of a pixel side by side.
 using Planes = nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using Steps = nb::ndarray<std::uint8_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
@@ -101,14 +102,9 @@ constexpr bool kPlanar = std::is_same_v<Out, float>;
 template <typename Out>
 BlockFn<Out> block_for(const Image &image, bool to_db) {
     const InstructionSet &set = chosen_set();
-    const nb::dlpack::dtype types[] = {nb::dtype<std::uint8_t>(), nb::dtype<std::uint16_t>(),
-                                       nb::dtype<std::int16_t>(), nb::dtype<float>()};
-    for (int type = 0; type < 4; ++type)
-        if (image.dtype() == types[type]) {
-            if constexpr (kPlanar<Out>) return set.planes[type + (to_db ? 4 : 0)];
-            else return set.steps[type + (to_db ? 4 : 0)];
-        }
-    throw std::invalid_argument("pixels must be uint8, uint16, int16 or float32");
+    const int entry = esccs::dtype_of(image) + (to_db ? 4 : 0);
+    if constexpr (kPlanar<Out>) return set.planes[entry];
+    else return set.steps[entry];
 }
 
 template <typename Out>
@@ -168,10 +164,7 @@ void preprocess(std::vector<std::optional<Image>> images, Output out, Vector mea
                 esccs::Rows<Out>(to, length, p).nothing(length);
         }
     };
-    std::vector<std::thread> crew;
-    for (std::int64_t worker = 1; worker < workers; ++worker) crew.emplace_back(work, worker);
-    work(0);
-    for (auto &thread : crew) thread.join();
+    esccs::crew(workers, work);
 
     for (std::int64_t n = 0; n < count; ++n) {
         Stats total;
@@ -202,6 +195,7 @@ NB_MODULE(_preprocess_cpu, m) {
     m.doc() = "Fused preprocessing kernels; call esccs_edge.preprocess instead.";
     define<Planes>(m, "preprocess");
     define<Steps>(m, "quantize");
+    define_gather(m);
     m.def("instruction_sets", &names_of_sets, "What the kernels can use on this processor, best first.");
     m.def("use", &use_set, nb::arg("instruction_set"), "Use another one from now on; for tests.");
 }

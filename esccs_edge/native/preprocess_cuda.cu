@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "patch.h"
 #include "pixel.h"
 
 #if defined(__CUDACC__)
@@ -16,18 +17,12 @@
 namespace {
 
 constexpr int kWarp = 32;
-constexpr int kVectorBytes = 16;
 
-enum Dtype : std::int32_t { kUint8 = 0, kUint16 = 1, kInt16 = 2, kFloat32 = 3 };
+using esccs::Patch, esccs::kVectorBytes;
 
-// Where one patch starts, counted from `raw`, and how it is stored. Absent patches become 0.
-struct Patch {
-    std::int64_t offset;
-    std::int32_t dtype, present;
-};
-
-// All fields start at 0 and only grow, so that one memset prepares them: `lowest` holds the inverted
-// order of the smallest value, `highest` the order of the largest (see `order`).
+// All fields start at 0 and only grow, so that one memset prepares them: while a patch is preprocessed,
+// `lowest` holds the inverted order of the smallest value, `highest` the order of the largest (see `order`);
+// esccs_availability leaves the bits of the values themselves there.
 struct Stats {
     std::uint32_t valid, nonfinite, below, above, lowest, highest;
     double sum;
@@ -45,7 +40,7 @@ struct Params {
 };
 
 struct AvailabilityParams {
-    const Stats *optical, *sar;
+    Stats *optical, *sar;
     float *availability;  // (batch, 2)
     std::int64_t pixels;  // per patch, the same for both
     std::int32_t batch;
@@ -63,6 +58,11 @@ struct alignas(sizeof(T) * N) Pack {
 __device__ __forceinline__ std::uint32_t order(float value) {
     const std::uint32_t bits = __float_as_uint(value);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// The bits of the float that has this order.
+__device__ __forceinline__ std::uint32_t bits_in_order(std::uint32_t order) {
+    return order & 0x80000000u ? order ^ 0x80000000u : ~order;
 }
 
 // What one thread has seen, in registers.
@@ -222,9 +222,9 @@ __device__ void preprocess(const Params &p, std::uint8_t *shared) {
     const std::uint8_t *raw = p.raw + patch.offset;
     Seen seen;
     switch (patch.dtype) {
-        case kUint8: one_patch<std::uint8_t>(raw, out, p, shared, seen); break;
-        case kUint16: one_patch<std::uint16_t>(raw, out, p, shared, seen); break;
-        case kInt16: one_patch<std::int16_t>(raw, out, p, shared, seen); break;
+        case esccs::kUint8: one_patch<std::uint8_t>(raw, out, p, shared, seen); break;
+        case esccs::kUint16: one_patch<std::uint16_t>(raw, out, p, shared, seen); break;
+        case esccs::kInt16: one_patch<std::int16_t>(raw, out, p, shared, seen); break;
         default: one_patch<float>(raw, out, p, shared, seen);
     }
     add_to(p.stats + blockIdx.y, seen);
@@ -244,11 +244,17 @@ extern "C" __global__ void esccs_preprocess_f16(const Params p) {
 }
 #endif
 
-// Counts -> shares of valid pixels. Divides in double, as the CPU does, so that both round alike.
+// Counts -> share of valid pixels. Divides in double, as the CPU does, so that both round alike.
+__device__ __forceinline__ float settled(Stats &stats, std::int64_t pixels) {
+    stats.lowest = bits_in_order(~stats.lowest);
+    stats.highest = bits_in_order(stats.highest);
+    return static_cast<float>(stats.valid / static_cast<double>(pixels));
+}
+
+// Runs once both modalities of a batch are preprocessed, a thread a pair.
 extern "C" __global__ void esccs_availability(const AvailabilityParams p) {
     const std::int32_t n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= p.batch) return;
-    const double pixels = static_cast<double>(p.pixels);
-    p.availability[2 * n] = static_cast<float>(p.optical[n].valid / pixels);
-    p.availability[2 * n + 1] = static_cast<float>(p.sar[n].valid / pixels);
+    p.availability[2 * n] = settled(p.optical[n], p.pixels);
+    p.availability[2 * n + 1] = settled(p.sar[n], p.pixels);
 }
