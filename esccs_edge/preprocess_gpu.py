@@ -116,14 +116,16 @@ class RawLayout:
                 Pixels on the device are not copied: the table tells how far they lie from ``base``.
             base: Address of the buffer on the device.
         """
-        on_device = [(i, p) for i, p in enumerate(images) if isinstance(p, DevicePixels)]
-        if on_device:
-            images = [None if isinstance(image, DevicePixels) else image for image in images]
-        used = _preprocess_cpu.gather(images, buffer, self.header_bytes, _COPY_THREADS)
-        table = buffer[: self.header_bytes].view(PATCH)
-        for row, pixels in on_device:
-            table[row] = (pixels.address - base, _DTYPE_CODES[pixels.dtype.name], 1)
+        on_host = [None if isinstance(image, DevicePixels) else image for image in images]
+        used = _preprocess_cpu.gather(on_host, buffer, self.header_bytes, _COPY_THREADS)
+        for row, image in enumerate(images):
+            if isinstance(image, DevicePixels):
+                code = _DTYPE_CODES[image.dtype.name]
+                self._table(buffer)[row] = (image.address - base, code, 1)
         return used
+
+    def _table(self, buffer: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
+        return buffer[: self.header_bytes].view(PATCH)
 
 
 @dataclass(frozen=True)
