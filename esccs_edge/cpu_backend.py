@@ -60,7 +60,8 @@ class CpuBackend(Backend):
         self.sar_is_linear = sar_is_linear
         self._content = content
         self._cache = cache
-        self._options: dict[str, Any] = {}
+        # Bound to cores, the threads of two processes would share the first and leave others idle.
+        self._options: dict[str, Any] = {"ENABLE_CPU_PINNING": False}
         if precision is not None:
             self._options["INFERENCE_PRECISION_HINT"] = precision
         self._closed = False

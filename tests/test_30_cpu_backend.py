@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -56,6 +58,41 @@ def test_describe_names_device_version_and_arithmetic(bundle):
     assert described["precision"] == "f32" and described["openvino"] and described["device"]
     made.close()
     assert made.describe()["threads"] == 0
+
+
+ONE_THREAD = """
+import contextlib, os, sys, threading
+from esccs_edge import Bundle
+from esccs_edge.cpu_backend import CpuBackend
+from esccs_edge.random_pairs import random_pairs
+
+bundle = Bundle.open()
+backend = CpuBackend(bundle, bundle.manifest, max_batch=32, threads=1)
+lane, pairs = backend.open_lane(), random_pairs(bundle.manifest, 32)
+done, everywhere, bound = threading.Event(), os.sched_getaffinity(0), set()
+
+def watch():  # OpenVINO binds its threads only while they work
+    while not done.wait(1e-4):
+        for thread in map(int, os.listdir("/proc/self/task")):
+            with contextlib.suppress(ProcessLookupError):  # ended since it was listed
+                if os.sched_getaffinity(thread) != everywhere:
+                    bound.add(thread)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+for count in (1, 32) * 25:
+    lane.answer(pairs[:count])
+done.set()
+watcher.join()
+sys.exit(f"bound to fewer cores: threads {bound}" if bound else 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel about threads")
+def test_threads_are_not_bound_to_cores():
+    """Or two processes of one thread each would share the first core."""
+    done = subprocess.run([sys.executable, "-c", ONE_THREAD], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # ---- refusals -----------------------------------------------------------------------------------
