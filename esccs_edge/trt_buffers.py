@@ -105,6 +105,10 @@ class Staging:
         if self._memory is not None:
             self._memory.download(self.array, stream)
 
+    def clear(self, stream: Stream) -> None:
+        """Enqueue zeroing them on the device."""
+        stream.device.driver.fill_zero(self.address, self.array.nbytes, stream.handle)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -129,7 +133,9 @@ class Results:
         sar: The same for SAR.
     """
 
-    def __init__(self, make: Allocator, manifest: Manifest, max_batch: int, mapped: bool) -> None:
+    def __init__(
+        self, make: Allocator, manifest: Manifest, max_batch: int, mapped: bool, stream: Stream
+    ) -> None:
         classes = len(manifest.classes)
         kinds = [np.dtype((np.float32, classes)), np.dtype((np.float32, 2)), STATS, STATS]
         sizes = [aligned(kind.itemsize * max_batch) for kind in kinds]
@@ -137,6 +143,7 @@ class Results:
         self.logits, self.gate, self.optical, self.sar = (
             self._section(sum(sizes[:i]), kind, max_batch) for i, kind in enumerate(kinds)
         )
+        self._block.clear(stream)  # a small batch leaves rows unwritten, which are copied too
 
     def download(self, stream: Stream) -> None:
         """Enqueue making all of them visible to the host."""

@@ -93,7 +93,7 @@ class TrtLane(Lane):
         self._fork, self._produced = make.event(), make.event()
         self._done = make.event(blocking=options.wait == "block")
         self._aux = [make.stream() for _ in range(loaded.engine.num_aux_streams)]
-        self._results = Results(make, manifest, max_batch, mapped)
+        self._results = Results(make, manifest, max_batch, mapped, self.compute)
         self._optical = Branch(
             make, preprocess, manifest.optical, pixels, self._results.optical,
             max_batch=max_batch, mapped=mapped,

@@ -13,6 +13,7 @@ import pytest
 from fake_gpu import host_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_parts import assert_stats, awkward_patch
 from tiny import tiny_manifest
 
 from esccs_edge import preprocess_gpu as gpu
@@ -27,7 +28,6 @@ from esccs_edge.trt_memory import MemoryBudget
 
 #: One float32 rounding in `physical`, one in each step of `normalize`, against float64.
 ORACLE_ATOL = 2e-5
-MEAN_RTOL = 1e-5
 
 
 def run_kernel(images, spec, *, linear_to_db=False, max_batch=None):
@@ -77,19 +77,6 @@ def _aligned_like(array):
     return made
 
 
-def assert_stats(mine, theirs):
-    assert (mine.pixels, mine.valid, mine.nonfinite) == (
-        theirs.pixels,
-        theirs.valid,
-        theirs.nonfinite,
-    )
-    assert (mine.below, mine.above) == (theirs.below, theirs.above)
-    np.testing.assert_array_equal([mine.minimum, mine.maximum], [theirs.minimum, theirs.maximum])
-    # Values of both signs may cancel; then the order of the sum counts against the largest of them.
-    largest = np.nanmax(np.abs([theirs.minimum, theirs.maximum, 0.0]))
-    np.testing.assert_allclose(mine.mean, theirs.mean, rtol=MEAN_RTOL, atol=1e-6 * largest)
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     dtype=st.sampled_from(["uint8", "uint16", "int16", "float32"]),
@@ -108,19 +95,6 @@ def test_kernel_source_equals_the_cpu_module_on_any_patch(dtype, height, width, 
     np.testing.assert_array_equal(out, wanted)
     for mine, theirs in zip(stats, wanted_stats, strict=True):
         assert_stats(mine, theirs)
-
-
-def awkward_patch(dtype, height, width, seed, channels):
-    rng = np.random.default_rng(seed)
-    shape = (channels, height, width)
-    if dtype == "float32":
-        image = rng.normal(0.3, 0.6, shape).astype(np.float32)
-        image[rng.uniform(size=shape) < 0.01] = rng.choice([np.nan, np.inf, -np.inf, 1e30])
-    else:
-        limits = np.iinfo(dtype)
-        image = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
-    image[:, rng.uniform(size=(height, width)) < 0.1] = 0
-    return image
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])

@@ -91,9 +91,9 @@ def test_branches_upload_and_preprocess_on_streams_of_their_own(machine):
     lane.start(awkward_batch(machine.manifest))
     queues = [[op[0] for op in s.queue] for s in machine.driver.streams if s.queue]
     compute, *branches = sorted(queues, key=lambda q: q.count("wait"), reverse=True)
-    statistics, copy, zero, kernel = ["do"] * 4
+    statistics, copy, zero, kernel, shares, engine, back = ["do"] * 7
     assert branches == [[statistics, "wait", copy, zero, kernel, "record"]] * 2
-    assert compute == ["record", "wait", "wait", "do", "do", "do", "record"]
+    assert compute == [zero, "record", "wait", "wait", shares, engine, back, "record"]
     lane.finish()
     backend.close()
 
