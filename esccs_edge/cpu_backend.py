@@ -5,6 +5,7 @@ Compiles the model for the sizes and cores that its lanes (`cpu_lane`) ask for.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -60,8 +61,11 @@ class CpuBackend(Backend):
         self.sar_is_linear = sar_is_linear
         self._content = content
         self._cache = cache
-        # Bound to cores, the threads of two processes would share the first and leave others idle.
-        self._options: dict[str, Any] = {"ENABLE_CPU_PINNING": False}
+        self._options: dict[str, Any] = {}
+        if threads is not None and threads < (os.cpu_count() or 1):
+            # OpenVINO binds threads to cores, in every process from the first on: two processes of
+            # one thread each would share that core and leave the next one idle.
+            self._options["ENABLE_CPU_PINNING"] = False
         if precision is not None:
             self._options["INFERENCE_PRECISION_HINT"] = precision
         self._closed = False

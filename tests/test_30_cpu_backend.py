@@ -89,7 +89,7 @@ sys.exit(f"bound to fewer cores: threads {bound}" if bound else 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel about threads")
-def test_threads_are_not_bound_to_cores():
+def test_fewer_threads_than_cores_are_not_bound():
     """Or two processes of one thread each would share the first core."""
     done = subprocess.run([sys.executable, "-c", ONE_THREAD], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
