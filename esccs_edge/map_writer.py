@@ -151,6 +151,7 @@ def _working_file(path: Path, grid: Grid, bands: int) -> Any:
         transform=grid.transform if grid.is_georeferenced else None,
         nodata=NODATA,
         compress="deflate",
+        zlevel=1,  # it is read once and thrown away
         interleave="band",
         bigtiff="if_safer",
     )
