@@ -29,8 +29,10 @@ class CpuBackend(Backend):
         max_batch: Most pairs one lane takes at once.
         threads: Threads for inference and for preprocessing; None takes every core.
         sar_is_linear: SAR pixels are linear sigma0 and are converted to dB.
-        precision: ``"f32"`` for exact float arithmetic where parity is measured; None lets OpenVINO
-            choose, which is bfloat16 on CPUs that have it.
+        precision: ``"f32"`` for exact float arithmetic. None: so it is for a quantized model, whose
+            few float layers gain nothing by less; for a float model OpenVINO's choice, which is
+            bfloat16 on CPUs that have it. In f32, the batch around a pair changes its answer by
+            no more than rounding.
         cache: Keep the compiled model in the user's cache folder for the next start.
 
     Raises:
@@ -61,6 +63,8 @@ class CpuBackend(Backend):
         self.sar_is_linear = sar_is_linear
         self._content = content
         self._cache = cache
+        if precision is None and manifest.quantization is not None:
+            precision = "f32"
         self._options: dict[str, Any] = {}
         if threads is not None and threads < (os.cpu_count() or 1):
             # OpenVINO binds threads to cores, in every process from the first on: two processes of

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from esccs_edge import Bundle, Classifier
 from esccs_edge.band_files import read_band_files
 from esccs_edge.cli import main
+from esccs_edge.random_pairs import random_pairs
 from esccs_edge.reader import read_patch
 from esccs_edge.scene import Flag
 
@@ -47,6 +48,22 @@ def tiles(image, size):
         for row in range(0, image.shape[1], size)
         for column in range(0, image.shape[2], size)
     ]
+
+
+@pytest.mark.parametrize("batch", [2, 5, 16, 32])
+def test_the_batch_around_a_pair_does_not_change_its_answer(classifier, batch):
+    pairs = random_pairs(classifier.manifest, 32)
+    opticals, sars = [pair.optical for pair in pairs], [pair.sar for pair in pairs]
+    alone = [classifier.classify(pair.optical, pair.sar) for pair in pairs]
+    for first in range(0, 32, batch):
+        some = slice(first, first + batch)
+        together = classifier.classify_batch(opticals[some], sars[some])
+        for one, same in zip(alone[some], together, strict=True):
+            assert one.label == same.label
+            assert one.gate.optical == pytest.approx(same.gate.optical, abs=1e-5)
+            assert list(one.probabilities.values()) == pytest.approx(
+                list(same.probabilities.values()), abs=1e-5
+            )
 
 
 def test_the_bundle_is_small_whole_int8_and_says_what_was_simulated():
