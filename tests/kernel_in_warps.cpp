@@ -11,15 +11,8 @@
 #include <thread>
 #include <vector>
 
-#define __device__
-#define __global__
-#define __shared__
-#define __forceinline__ inline
-#define __align__(n) __attribute__((aligned(n)))
+#include "cuda_words.h"
 
-struct Index {
-    unsigned x, y, z;
-};
 static thread_local Index threadIdx;
 static Index blockIdx, blockDim{1, 1, 1}, gridDim{1, 1, 1};
 
@@ -54,13 +47,6 @@ template <typename T>
 static void atomicAdd(T *target, T value) { atomically(target, [&](T old) { return old + value; }); }
 template <typename T>
 static void atomicMax(T *target, T value) { atomically(target, [&](T old) { return old > value ? old : value; }); }
-
-static std::uint32_t __float_as_uint(float value) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-static int __popc(std::uint32_t bits) { return __builtin_popcount(bits); }
 
 #include "preprocess_cuda.cu"
 

@@ -5,23 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
-#define __device__
-#define __global__
-#define __shared__
-#define __forceinline__ inline
-#define __align__(n) __attribute__((aligned(n)))
+#include "cuda_words.h"
 
-struct Index {
-    unsigned x, y, z;
-};
 static Index blockIdx, threadIdx, blockDim{1, 1, 1}, gridDim{1, 1, 1};
 
-static inline std::uint32_t __float_as_uint(float value) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-static inline int __popc(std::uint32_t bits) { return __builtin_popcount(bits); }
 // The other lanes of the warp do not exist and have counted nothing.
 template <typename T>
 static inline T __shfl_down_sync(unsigned, T, int) { return T{}; }

@@ -68,7 +68,10 @@ def run(check, images, spec, *, linear_to_db=False, cut=0):
         timeout=120,  # a warp of which a thread is missing would wait for ever
     )
     if done.returncode:
-        raise RuntimeError(done.stderr.decode(errors="replace"))
+        words = done.stderr.decode(errors="replace")
+        if "unexpected memory mapping" in words:
+            pytest.skip("this sanitizer does not know this kernel's layout of memory")
+        raise RuntimeError(words)
     size = 4 * batch * channels * pixels
     out = np.frombuffer(done.stdout[:size], np.float32).reshape(batch, channels, *sides)
     rows = np.frombuffer(done.stdout[size:], gpu.STATS)
