@@ -185,14 +185,17 @@ class Classifier:
         )
 
     def warmup(self) -> None:
-        """Run every batch size once, so that later calls find all prepared.
+        """Run batches of several sizes on every lane, so that later calls find all prepared.
 
-        The queue makes batches of any size, and a backend prepares itself for each when it first
-        meets it, which takes many times as long as to run it.
+        What a lane meets for the first time it has to prepare, which takes many times as long as to
+        run it.
+
+        Raises:
+            BackendError: Inference failed.
+            ClosedError: After `close`.
+            ForkedProcessError: In a forked child of the process that made the classifier.
         """
-        for pairs in range(1, self._backend.max_batch + 1):
-            for answer in self._pipeline.run([self._golden] * pairs):
-                _raised(answer)
+        self._pipeline.warmup(self._golden)
 
     def health(self) -> dict[str, Any]:
         """Ask the fixed test pair again and compare with the answer given at the start.

@@ -19,7 +19,7 @@ from .backend import Backend, Lane
 from .batcher import Batcher, BatchRules
 from .counters import Counters
 from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
-from .lanes import Flight, LanePool
+from .lanes import Flight, LanePool, as_backend_error
 from .manifest import Manifest
 from .postprocess import Answer
 from .scene import Prediction, ScenePair
@@ -102,6 +102,32 @@ class Pipeline:
             self._pool.reclaim()
             raise
         return answers
+
+    def warmup(self, pair: ScenePair) -> None:
+        """Run batches of `warmup_sizes` twice on every lane that is free.
+
+        Lanes prepare themselves for what they first meet, and a GPU's records some batches as a
+        graph the second time.
+
+        Raises:
+            EsccsError: The backend failed, or the pipeline was closed.
+            ForkedProcessError: In a child of the process that made the pipeline.
+        """
+        self._check_usable()
+        lanes: list[Lane] = []
+        try:
+            while (lane := self._pool.acquire(wait=not lanes)) is not None:
+                lanes.append(lane)
+            for lane in lanes:
+                for pairs in warmup_sizes(self._max_batch) * 2:
+                    lane.answer([pair] * pairs)
+        except BaseException as error:
+            self._pool.reclaim()
+            if isinstance(error, Exception):
+                raise as_backend_error(error) from error
+            raise
+        for lane in lanes:
+            self._pool.release(lane)
 
     def admit(self) -> None:
         """Refuse what would find no place in the queue, before anything is paid for it.
@@ -201,6 +227,15 @@ class Pipeline:
             )
         if self._closed:
             raise ClosedError("the classifier was closed", hint="Make a new one")
+
+
+def warmup_sizes(max_batch: int) -> list[int]:
+    """Return the powers of two and those plus one, up to ``max_batch``, and that itself.
+
+    The CPU's lanes, which cut batches into parts, meet every size of a part in them.
+    """
+    powers = [2**n for n in range(max_batch.bit_length())]
+    return sorted({min(size, max_batch) for n in powers for size in (n, n + 1)} | {max_batch})
 
 
 def _shut(

@@ -18,11 +18,18 @@ SELF_CHECK_ATOL = 0.02
 
 
 def golden_pair(manifest: Manifest, *, sar_is_linear: bool = False) -> ScenePair:
-    """Return waves of one standard deviation around each channel's mean, in physical units."""
+    """Return waves of one standard deviation around each channel's mean, as a station sends them.
+
+    Optical pixels are digital numbers where the manifest tells what they mean.
+    """
     sar = _waves(manifest.sar, manifest.patch_size)
     if sar_is_linear:
         sar = np.power(10.0, sar / 10.0, dtype=np.float32)
-    return ScenePair(_waves(manifest.optical, manifest.patch_size), sar)
+    optical, spec = _waves(manifest.optical, manifest.patch_size), manifest.optical
+    if spec.dn_scale is None:
+        return ScenePair(optical, sar)
+    numbers = np.rint(optical / spec.dn_scale - spec.dn_offset)
+    return ScenePair(np.clip(numbers, 0, 2**16 - 1).astype(np.uint16), sar)
 
 
 def is_same_answer(first: Prediction, second: Prediction) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from fake import (
     PATIENCE_S,
     FakeBackend,
+    FakeLane,
     balance,
     labels,
     numbered,
@@ -27,6 +28,40 @@ from esccs_edge.errors import (
 )
 
 MANIFEST = numbered_manifest()
+
+
+# ---- warmup -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_warmup_runs_some_sizes_twice_on_every_lane(make, monkeypatch, lanes):
+    seen = {}
+    start = FakeLane.start
+
+    def noted(lane, batch):
+        seen.setdefault(lane, []).append(len(batch))
+        start(lane, batch)
+
+    monkeypatch.setattr(FakeLane, "start", noted)
+    pipeline = make(FakeBackend(max_batch=11), lanes=lanes)
+    pipeline.warmup(numbered_pair(1))
+    assert list(seen.values()) == [[1, 2, 3, 4, 5, 8, 9, 11] * 2] * lanes
+    assert labels(pipeline.run(numbered([7]))) == ["c7"]
+
+
+def test_warmup_that_fails_says_why_and_leaves_the_pipeline_as_it_was(make):
+    failures = [RuntimeError("no memory")]
+
+    def fail_once(numbers):
+        if failures:
+            raise failures.pop()
+
+    backend = FakeBackend(max_batch=2, script=fail_once)
+    pipeline = make(backend, lanes=2)
+    with pytest.raises(BackendError, match="RuntimeError: no memory"):
+        pipeline.warmup(numbered_pair(1))
+    assert labels(pipeline.run(numbered(range(6)))) == [f"c{n}" for n in range(6)]
+    assert backend.open_lanes == 2
 
 
 # ---- run ----------------------------------------------------------------------------------------
