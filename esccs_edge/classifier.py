@@ -185,10 +185,11 @@ class Classifier:
         )
 
     def warmup(self) -> None:
-        """Run batches of several sizes on every lane, so that later calls find all prepared.
+        """Run batches of several sizes on every free lane, so that later calls find all prepared.
 
         What a lane meets for the first time it has to prepare, which takes many times as long as to
-        run it.
+        run it. Call it before the first request, since others find no lane meanwhile. On a GPU it
+        prepares for pairs like those of the contract: digital numbers if it knows them, and SAR.
 
         Raises:
             BackendError: Inference failed.

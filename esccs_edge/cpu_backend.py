@@ -5,12 +5,12 @@ Compiles the model for the sizes and cores that its lanes (`cpu_lane`) ask for.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any
 
 from .backend import Backend
 from .bundle import Bundle
+from .cores import usable_cores
 from .cpu_lane import CpuLane
 from .errors import BackendError, InputError
 from .manifest import Manifest
@@ -66,7 +66,7 @@ class CpuBackend(Backend):
         if precision is None and manifest.quantization is not None:
             precision = "f32"
         self._options: dict[str, Any] = {}
-        if threads is not None and threads < (os.cpu_count() or 1):
+        if threads is not None and threads < usable_cores():
             # OpenVINO binds threads to cores, in every process from the first on: two processes of
             # one thread each would share that core and leave the next one idle.
             self._options["ENABLE_CPU_PINNING"] = False

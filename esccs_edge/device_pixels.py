@@ -17,6 +17,8 @@ from .scene import DevicePixels
 
 #: ``CU_STREAM_LEGACY``: where libraries put their work unless told otherwise.
 LEGACY_STREAM = 1
+#: ``CU_STREAM_PER_THREAD``: another one in each thread.
+PER_THREAD_STREAM = 2
 #: From this version on, the interface names the stream to wait for (None: nothing to wait for).
 _NAMES_ITS_STREAM = 3
 
@@ -50,6 +52,12 @@ def _by_interface(interface: Mapping[str, Any], owner: Any, name: str) -> Device
     if interface.get("mask") is not None:
         raise InputError(f"{name} on the GPU has a mask, expected nodata values in its place")
     stream = interface.get("stream") if interface["version"] >= _NAMES_ITS_STREAM else LEGACY_STREAM
+    if stream == PER_THREAD_STREAM:
+        raise InputError(
+            f"{name} on the GPU is made on the default stream of a thread, "
+            "which no other thread can wait for",
+            hint="Make it on a stream of its own, or synchronize and export stream=None",
+        )
     return DevicePixels(
         int(interface["data"][0]),
         tuple(int(size) for size in interface["shape"]),

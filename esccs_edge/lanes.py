@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .backend import Backend, Lane
@@ -99,7 +100,8 @@ class LanePool:
     def discard(self, lane: Lane) -> None:
         """Give back a lane whose state is unknown; a new one takes its place when needed."""
         try:
-            lane.close()
+            with suppress(EsccsError):  # what failed before is what counts
+                lane.close()
         finally:
             with self._changed:
                 self._lent.pop(lane, None)

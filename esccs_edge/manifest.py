@@ -63,6 +63,8 @@ class ModalitySpec:
             _require(len(values) == count and all(map(math.isfinite, values)), name, values,
                      f"{count} finite numbers, one per channel")  # fmt: skip
         _require(all(s > 0 for s in self.std), "std", self.std, "positive numbers")
+        _require(self.dn_scale is None or self.dn_scale > 0, "dn_scale", self.dn_scale,
+                 "a positive number or null")  # fmt: skip
         _require(len(self.clip) == 2 and self.clip[0] < self.clip[1], "clip", self.clip,
                  "[low, high] with low < high")  # fmt: skip
         _require(self.unit in ("reflectance", "dB", "dn"), "unit", self.unit,

@@ -21,7 +21,7 @@ from .counters import Counters
 from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
 from .lanes import Flight, LanePool, as_backend_error
 from .manifest import Manifest
-from .postprocess import Answer
+from .postprocess import Answer, predictions
 from .scene import Prediction, ScenePair
 
 #: A pair, or the error that already stands in its place.
@@ -104,30 +104,39 @@ class Pipeline:
         return answers
 
     def warmup(self, pair: ScenePair) -> None:
-        """Run batches of `warmup_sizes` twice on every lane that is free.
+        """Run batches of `warmup_sizes` twice on every lane that is free, and keep these meanwhile.
 
         Lanes prepare themselves for what they first meet, and a GPU's records some batches as a
         graph the second time.
 
         Raises:
-            EsccsError: The backend failed, or the pipeline was closed.
+            EsccsError: The backend failed, the pair cannot be judged, or the pipeline was closed.
             ForkedProcessError: In a child of the process that made the pipeline.
         """
         self._check_usable()
         lanes: list[Lane] = []
+        failed: Exception | None = None
         try:
-            while (lane := self._pool.acquire(wait=not lanes)) is not None:
-                lanes.append(lane)
+            try:
+                while (lane := self._pool.acquire(wait=not lanes)) is not None:
+                    lanes.append(lane)
+                for lane in lanes:
+                    for pairs in warmup_sizes(self._max_batch) * 2:
+                        self._require_answers(lane, [pair] * pairs)
+            except Exception as error:  # after which a lane can be used again
+                failed = as_backend_error(error)
             for lane in lanes:
-                for pairs in warmup_sizes(self._max_batch) * 2:
-                    lane.answer([pair] * pairs)
-        except BaseException as error:
+                self._pool.release(lane)
+        except BaseException:
             self._pool.reclaim()
-            if isinstance(error, Exception):
-                raise as_backend_error(error) from error
             raise
-        for lane in lanes:
-            self._pool.release(lane)
+        if failed is not None:
+            raise failed
+
+    def _require_answers(self, lane: Lane, batch: Sequence[ScenePair]) -> None:
+        for answer in predictions(lane.answer(batch), batch, self._manifest):
+            if isinstance(answer, EsccsError):
+                raise answer
 
     def admit(self) -> None:
         """Refuse what would find no place in the queue, before anything is paid for it.

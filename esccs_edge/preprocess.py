@@ -6,7 +6,6 @@ the same arithmetic (`native/pixel.h`). The formula stands in `ModalitySpec`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _preprocess_cpu
+from .cores import usable_cores
 from .errors import InputError
 from .manifest import ModalitySpec
 from .scene import ABSENT, DevicePixels, Pixels, PixelStats
@@ -23,7 +23,7 @@ from .scene import ABSENT, DevicePixels, Pixels, PixelStats
 KERNEL_DTYPES = (np.uint8, np.uint16, np.int16, np.float32)
 
 #: Asked once: the answer takes as long as a small patch.
-_CORES = os.cpu_count() or 1
+_CORES = usable_cores()
 
 #: Mean of each channel and what to multiply the difference by.
 _Scaling = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]

@@ -6,7 +6,6 @@ launch geometry and reading back the statistics are tested without a GPU.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _preprocess_cpu
+from .cores import usable_cores
 from .errors import BackendError, InputError
 from .manifest import ModalitySpec
 from .scene import ABSENT, DevicePixels, Pixels, PixelStats
@@ -43,7 +43,7 @@ AVAILABILITY_PARAMS = np.dtype(
 
 _DTYPE_CODES = {"uint8": 0, "uint16": 1, "int16": 2, "float32": 3}
 #: Most threads that copy a large batch together.
-_COPY_THREADS = min(8, os.cpu_count() or 1)
+_COPY_THREADS = min(8, usable_cores())
 #: A patch starts where the widest load may start.
 _PATCH_ALIGNMENT = 16
 #: TensorRT wants tensors to start on such a boundary, and so does the pixel area.

@@ -20,16 +20,26 @@ SELF_CHECK_ATOL = 0.02
 def golden_pair(manifest: Manifest, *, sar_is_linear: bool = False) -> ScenePair:
     """Return waves of one standard deviation around each channel's mean, as a station sends them.
 
-    Optical pixels are digital numbers where the manifest tells what they mean.
+    Optical pixels are digital numbers where the manifest tells what they mean and they can hold the
+    waves.
     """
-    sar = _waves(manifest.sar, manifest.patch_size)
+    optical, sar = (_waves(spec, manifest.patch_size) for spec in (manifest.optical, manifest.sar))
     if sar_is_linear:
         sar = np.power(10.0, sar / 10.0, dtype=np.float32)
-    optical, spec = _waves(manifest.optical, manifest.patch_size), manifest.optical
-    if spec.dn_scale is None:
-        return ScenePair(optical, sar)
-    numbers = np.rint(optical / spec.dn_scale - spec.dn_offset)
-    return ScenePair(np.clip(numbers, 0, 2**16 - 1).astype(np.uint16), sar)
+    numbers = _digital_numbers(optical, manifest.optical)
+    return ScenePair(optical if numbers is None else numbers, sar)
+
+
+def _digital_numbers(
+    waves: npt.NDArray[np.float32], spec: ModalitySpec
+) -> npt.NDArray[np.uint16] | None:
+    """Return waves as 16-bit digital numbers; None where too little would be left of them."""
+    if spec.dn_scale is None or spec.dn_scale > min(spec.std):
+        return None
+    numbers = np.rint(waves / spec.dn_scale - spec.dn_offset)
+    if numbers.min() < 0 or numbers.max() >= 2**16 or (numbers == spec.nodata).all(axis=0).any():
+        return None
+    return np.asarray(numbers, np.uint16)
 
 
 def is_same_answer(first: Prediction, second: Prediction) -> bool:

@@ -226,15 +226,21 @@ class LoadedEngine:
         """Device memory that a context works in; contexts that never run at once may share it."""
         return int(self.engine.device_memory_size_v2)
 
-    def new_context(self) -> Any:
+    def new_context(self, *, for_graph: bool = False) -> Any:
         """Make an execution context; None if TensorRT could not, which `errors` explains.
 
         It must be given `activation_bytes` of memory by ``set_device_memory`` before it runs.
+        TensorRT for RTX compiles kernels for each batch size: in the background, while a slower one
+        runs, or at once where a graph is to keep them.
         """
         strategy = self.flavor.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self.config is None:
             return self.engine.create_execution_context(strategy)
         self.config.set_execution_context_allocation_strategy(strategy)
+        when = getattr(self.flavor.trt, "DynamicShapesKernelSpecializationStrategy", None)
+        if when is not None:
+            kind = when.EAGER if for_graph else when.LAZY
+            self.config.dynamic_shapes_kernel_specialization_strategy = kind
         return self.engine.create_execution_context(self.config)
 
     def release(self) -> None:

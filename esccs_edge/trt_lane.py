@@ -29,7 +29,7 @@ from .trt_memory import MemoryBudget
 _AVAILABILITY_BLOCK = 128
 #: A graph copies so many bytes and no others: mixtures of types and absent patches each need their
 #: own. Once there are so many of them, all other layouts are enqueued plainly.
-_MOST_GRAPHS = 32
+_MOST_GRAPHS = 8
 
 #: Pairs, bytes of optical and bytes of SAR to upload.
 _Layout = tuple[int, int, int]
@@ -71,9 +71,10 @@ class TrtLane(Lane):
         self._device, self._loaded, self._options = device, loaded, options
         self._errors = error_log(loaded.flavor)
         self._shapes = {name: shape[1:] for name, shape in manifest.inputs.items()}
-        self._contexts: dict[int, Any] = {}
-        self._bound: dict[int, int] = {}
+        self._plain: Any = None
+        self._bound = 0  # batch size of the plain context
         self._graphs: dict[_Layout, Graph] = {}
+        self._contexts: list[Any] = []  # of the graphs, as long as these
         self._met_once = deque[_Layout](maxlen=_MOST_GRAPHS)
         self._batch = 0
         self._closed = False
@@ -171,6 +172,7 @@ class TrtLane(Lane):
             for graph in self._graphs.values():
                 graph.close()
             self._contexts.clear()  # before the memory they point to
+            self._plain = None
             self._make.free()
 
     def _refuse_if_lost(self) -> None:
@@ -193,20 +195,19 @@ class TrtLane(Lane):
             self.compute.wait(self._produced)
 
     def _run(self, layout: _Layout) -> None:
-        """Launch the graph of this layout, or enqueue plainly (and capture from the second)."""
-        batch, graph = layout[0], self._graphs.get(layout)
-        if graph is None and layout in self._met_once and len(self._graphs) < _MOST_GRAPHS:
-            graph = self._capture(layout)
-        if graph is not None:
+        """Launch the graph of this layout, or enqueue plainly (and capture the second time)."""
+        batch = layout[0]
+        if (graph := self._graphs.get(layout)) is not None:
             graph.launch(self.compute)
-            return
-        self._enqueue(batch)
-        if batch in self._options.graph_batches:
-            self._met_once.append(layout)
+        elif layout in self._met_once and len(self._graphs) < _MOST_GRAPHS:
+            self._run_and_capture(layout)
+        else:
+            self._enqueue(batch, self._plain_context(batch))
+            if batch in self._options.graph_batches:
+                self._met_once.append(layout)
 
-    def _enqueue(self, batch: int) -> None:
+    def _enqueue(self, batch: int, context: Any) -> None:
         """Enqueue everything; both branches' streams set off from the compute stream."""
-        context = self._context(batch)
         branches = self._optical, self._sar
         self._fork.record(self.compute)
         for branch in branches:
@@ -222,38 +223,47 @@ class TrtLane(Lane):
             raise trt_error("Running the engine", self._errors, running=True)
         self._results.download(self.compute)
 
-    def _capture(self, layout: _Layout) -> Graph | None:
-        """Record what `_enqueue` does; if that cannot be, say so once and go on without."""
+    def _run_and_capture(self, layout: _Layout) -> None:
+        """Enqueue plainly on a context of the graph's own, as TensorRT asks; then record it."""
         batch = layout[0]
-        context = self._context(batch)
+        try:
+            context = self._new_context(batch, for_graph=True)
+        except BackendError as error:
+            self._do_without_graphs(batch, error)
+            self._enqueue(batch, self._plain_context(batch))
+            return
+        self._contexts.append(context)
+        self._enqueue(batch, context)
         try:
             if not getattr(context, "is_stream_capturable", lambda _: True)(self.compute.number):
                 raise BackendError("TensorRT says that this engine cannot be captured")
-            graph = self.compute.capture(lambda: self._enqueue(batch))
+            self._graphs[layout] = self.compute.capture(lambda: self._enqueue(batch, context))
         except BackendError as error:
-            if error.action == "restart":
-                raise
-            _log.warning("No CUDA graph for batches of %d, enqueued plainly: %s", batch, error)
-            self._met_once.clear()
-            self._options = _without_graph(self._options, batch)
-            return None
-        self._graphs[layout] = graph
-        return graph
+            self._do_without_graphs(batch, error)
 
-    def _context(self, batch: int) -> Any:
-        """Return the execution context for a batch size; a graph needs one of its own."""
-        slot = batch if batch in self._options.graph_batches else 0
-        if slot not in self._contexts:
-            self._contexts[slot] = self._new_context()
-        context = self._contexts[slot]
-        if self._bound.get(slot) != batch:
-            for name, shape in self._shapes.items():
-                self._require(context.set_input_shape(name, (batch, *shape)), f"shape of {name}")
-            self._bound[slot] = batch
-        return context
+    def _do_without_graphs(self, batch: int, error: BackendError) -> None:
+        """Say once why batches of this size are enqueued plainly from now on."""
+        if error.action == "restart":
+            raise error
+        _log.warning("No CUDA graph for batches of %d, enqueued plainly: %s", batch, error)
+        self._met_once.clear()
+        self._options = _without_graph(self._options, batch)
 
-    def _new_context(self) -> Any:
-        context = self._loaded.new_context()
+    def _plain_context(self, batch: int) -> Any:
+        if self._plain is None:
+            self._plain = self._new_context(batch)
+        elif self._bound != batch:
+            self._bound = 0  # should it fail half-way
+            self._bind(self._plain, batch)
+        self._bound = batch
+        return self._plain
+
+    def _bind(self, context: Any, batch: int) -> None:
+        for name, shape in self._shapes.items():
+            self._require(context.set_input_shape(name, (batch, *shape)), f"shape of {name}")
+
+    def _new_context(self, batch: int, *, for_graph: bool = False) -> Any:
+        context = self._loaded.new_context(for_graph=for_graph)
         if context is None:
             error = trt_error("Making an execution context", self._loaded.errors, running=True)
             raise BackendError(
@@ -266,6 +276,7 @@ class TrtLane(Lane):
             self._require(context.set_tensor_address(name, address), f"address of {name}")
         if self._aux:
             context.set_aux_streams([stream.number for stream in self._aux])
+        self._bind(context, batch)
         return context
 
     def _addresses(self) -> dict[str, int]:

@@ -38,7 +38,7 @@ def branches(lane) -> dict[str, object]:
 
 def execute(lane, count: int) -> None:
     """Enqueue the engine on the compute stream, over what lies in its inputs."""
-    assert lane._context(count).execute_async_v3(lane.compute.number)
+    assert lane._plain_context(count).execute_async_v3(lane.compute.number)
 
 
 def parts_ms(backend, pairs: list[ScenePair], rounds: int = 50) -> dict[str, float]:

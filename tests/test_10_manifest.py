@@ -141,6 +141,8 @@ def test_a_field_out_of_its_range_is_named(field, value):
         ("channels", ["B01"] * 13),
         ("mean", [0.1]),
         ("std", [0.0] * 13),
+        ("dn_scale", 0.0),
+        ("dn_scale", -1e-4),
         ("clip", [1.0, 1.0]),
         ("unit", "kelvin"),
         ("nodata", "0"),

@@ -78,7 +78,7 @@ def watch():  # OpenVINO binds its threads only while they work
                 if os.sched_getaffinity(thread) != everywhere:
                     bound.add(thread)
 
-watcher = threading.Thread(target=watch)
+watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
 for count in (1, 32) * 25:
     lane.answer(pairs[:count])

@@ -92,6 +92,12 @@ def test_stream_is_taken_from_the_interface_or_is_the_default_one():
     assert device_pixels_of(array, "SAR") is None
 
 
+def test_a_threads_own_default_stream_is_refused():
+    """Whoever waits for it does so in another thread, where it is another stream."""
+    with pytest.raises(InputError, match="default stream of a thread"):
+        device_pixels_of(OnGpu(np.zeros((2, 4, 4), np.float32), stream=2), "SAR")
+
+
 def test_owner_is_kept_alive():
     held = OnGpu(np.zeros((2, 4, 4), np.float32))
     assert device_pixels_of(held, "SAR").owner is held

@@ -46,9 +46,18 @@ def test_table_tells_where_each_patch_lies(count, side, threads):
         (1000, 64, np.uint16, "too small"),
         (10_000, 16, np.uint16, "table"),
         (10_000, 64, np.float64, "uint8, uint16, int16 or float32"),
+        (10_000, 20_000, np.uint16, "table"),
     ],
 )
 def test_what_does_not_fit_is_refused(size, start, dtype, words):
     images = [np.zeros((3, 8, 8), dtype)] * 3
     with pytest.raises(ValueError, match=words):
         _preprocess_cpu.gather(images, np.zeros(size, np.uint8), start, 1)
+
+
+def test_a_buffer_in_pieces_is_refused():
+    """The binding would fill a copy, and the pixels would be lost with it."""
+    with pytest.raises(TypeError):
+        _preprocess_cpu.gather(
+            [np.zeros((3, 8, 8), np.uint16)], np.zeros(9000, np.uint8)[::2], 64, 1
+        )

@@ -26,8 +26,8 @@ SANITIZERS = {"bounds": "address,undefined", "races": "thread"}
 
 
 @functools.cache
-def program(check: str) -> Path:
-    """The kernel compiled for the CPU with one kind of checks."""
+def program(check: str, racy: bool = False) -> Path:
+    """The kernel compiled for the CPU with one kind of checks; ``racy``: with a fault to find."""
     compiler = shutil.which("g++")
     source = ROOT / "esccs_edge" / "native"
     if compiler is None or not source.is_dir():
@@ -35,17 +35,18 @@ def program(check: str) -> Path:
     target = Path(tempfile.mkdtemp()) / "kernel"
     options = ["-std=c++17", "-g", "-O1", "-ffp-contract=off", "-pthread", f"-I{source}"]
     sanitizer = [f"-fsanitize={SANITIZERS[check]}", "-fno-sanitize-recover=all"]
+    sanitizer += ["-DRACY"] * racy
     text = Path(__file__).parent / "kernel_in_warps.cpp"
     done = subprocess.run(
         [compiler, *options, *sanitizer, text, "-o", target], capture_output=True, text=True
     )
-    if "cannot find" in done.stderr:
+    if "cannot find -l" in done.stderr or "cannot find /" in done.stderr:
         pytest.skip("this g++ comes without the sanitizer's library")
     assert done.returncode == 0, done.stderr
     return target
 
 
-def run(check, images, spec, *, linear_to_db=False, cut=0):
+def run(check, images, spec, *, linear_to_db=False, cut=0, racy=False):
     """Run the kernel over a batch; ``cut`` bytes are missing at the end of the raw pixels."""
     channels, *sides = next(image.shape for image in images if image is not None)
     pixels, batch = sides[0] * sides[1], len(images)
@@ -61,7 +62,7 @@ def run(check, images, spec, *, linear_to_db=False, cut=0):
          launch.shared_bytes], np.int64,
     )  # fmt: skip
     done = subprocess.run(
-        [program(check)],
+        [program(check, racy)],
         input=values.tobytes() + numbers.tobytes() + raw[:used].tobytes() + table.tobytes(),
         env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
         capture_output=True,
@@ -97,3 +98,9 @@ def test_a_read_beyond_the_pixels_would_be_seen():
     images = [awkward_patch("uint16", 16, 16, 5, 13)]
     with pytest.raises(RuntimeError, match="heap-buffer-overflow"):
         run("bounds", images, tiny_manifest().optical, cut=2)
+
+
+def test_a_race_would_be_seen():
+    images = [awkward_patch("uint16", 64, 64, 5, 13)]
+    with pytest.raises(RuntimeError, match="data race"):
+        run("races", images, tiny_manifest().optical, racy=True)

@@ -198,6 +198,7 @@ def on_gpu(images, spec):
         branch.upload()
         branch.preprocess(len(images))
         shares = device.memory(8 * len(images))
+        device.driver.fill_zero(other.address, size, branch.stream.handle)
         values = gpu.availability_parameters(
             stats.address, other.address, shares.address, side * side, len(images)
         )

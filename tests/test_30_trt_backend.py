@@ -167,17 +167,21 @@ def test_a_replay_is_one_launch_and_one_event(machine):
     backend.close()
 
 
+def pairs_of_three_layouts(manifest):
+    optical, sar = raw_pair(manifest, 0)
+    return [
+        ScenePair(optical, sar),
+        ScenePair(optical.astype(np.float32) * np.float32(1e-4), sar),
+        ScenePair(None, sar),
+    ]
+
+
 def test_each_layout_has_its_graph_up_to_a_limit(machine, monkeypatch):
     """A graph copies the bytes it was captured with: types and absence tell layouts apart."""
     monkeypatch.setattr(trt_lane, "_MOST_GRAPHS", 2)
     backend = machine.open(graph_batches=(1,))
     lane = backend.open_lane()
-    optical, sar = raw_pair(machine.manifest, 0)
-    layouts = [
-        ScenePair(optical, sar),
-        ScenePair(optical.astype(np.float32) * np.float32(1e-4), sar),
-        ScenePair(None, sar),
-    ]
+    layouts = pairs_of_three_layouts(machine.manifest)
     for pair in [*layouts, *reversed(layouts), *layouts, *layouts]:
         assert_same(lane.answer([pair]), cpu_answer(machine.folder / "bundle", [pair]))
     assert len(lane._graphs) == 2
@@ -223,8 +227,7 @@ def test_aux_streams_are_our_own(machine):
     lane = backend.open_lane()
     lane.start(awkward_batch(machine.manifest, 1))
     lane.finish()
-    context = next(iter(lane._contexts.values()))
-    assert context.aux == [lane._aux[0].number] != [lane.compute.number]
+    assert lane._plain.aux == [lane._aux[0].number] != [lane.compute.number]
     backend.close()
 
 
@@ -250,6 +253,8 @@ def test_real_gpu_answers_as_the_cpu_backend(monkeypatch, tmp_path, provider):
             lane.start(pairs)
         for lane in lanes:
             assert_same(lane.finish(), cpu_answer(tmp_path / "bundle", pairs))
+    for pair in pairs_of_three_layouts(bundle.manifest) * 4:  # graphs of one size, in turns
+        assert_same(lanes[0].answer([pair]), cpu_answer(tmp_path / "bundle", [pair]))
     for lane in lanes:
         lane.close()
     backend.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from trt_machine import Machine, awkward_batch
 
@@ -108,6 +110,24 @@ def test_kernels_that_the_library_refuses_are_replaced(rtx_machine, monkeypatch)
         run_once(again)
         run_once(again)
     assert [run.used.content for run in rtx_machine.runs] == [b"", b"", b"rtx 1.7, compiled"]
+
+
+def test_kernels_of_a_graph_are_compiled_at_once_and_others_in_the_background(rtx_machine):
+    trt = rtx_machine.flavor.trt
+    trt.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager", LAZY="lazy")
+    asked, create = [], trt.engine.create_execution_context
+
+    def noted(config):
+        asked.append(config.dynamic_shapes_kernel_specialization_strategy)
+        return create(config)
+
+    trt.engine.create_execution_context = noted
+    backend = rtx_machine.open(graph_batches=(5,))
+    lane = backend.open_lane()
+    for _ in range(3):
+        lane.answer(awkward_batch(rtx_machine.manifest))
+    backend.close()
+    assert asked == ["lazy", "eager"]
 
 
 def test_library_without_such_a_cache_makes_contexts_its_own_way(machine):

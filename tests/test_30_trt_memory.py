@@ -92,11 +92,11 @@ def test_contexts_of_a_lane_share_their_memory_and_lanes_do_not(machine):
     backend = machine.open(graph_batches=(1, 5))
     lanes = backend.open_lane(), backend.open_lane()
     for lane in lanes:
-        for count in (1, 5, 3):
-            lane.start(awkward_batch(machine.manifest, count))
-            lane.finish()
-    used = [{context.memory for context in lane._contexts.values()} for lane in lanes]
-    assert [len(lane._contexts) for lane in lanes] == [3, 3]
+        for count in (1, 5, 3, 1, 5):  # one context for all, and one for each graph
+            lane.answer(awkward_batch(machine.manifest, count))
+    contexts = [[lane._plain, *lane._contexts] for lane in lanes]
+    used = [{context.memory for context in made} for made in contexts]
+    assert [len(made) for made in contexts] == [3, 3]
     assert [len(each) for each in used] == [1, 1] and used[0] != used[1]
     backend.close()
 

@@ -50,7 +50,7 @@ def test_warmup_runs_some_sizes_twice_on_every_lane(make, monkeypatch, lanes):
 
 
 def test_warmup_that_fails_says_why_and_leaves_the_pipeline_as_it_was(make):
-    failures = [RuntimeError("no memory")]
+    failures = [BackendError("no driver"), RuntimeError("no memory")]
 
     def fail_once(numbers):
         if failures:
@@ -60,6 +60,9 @@ def test_warmup_that_fails_says_why_and_leaves_the_pipeline_as_it_was(make):
     pipeline = make(backend, lanes=2)
     with pytest.raises(BackendError, match="RuntimeError: no memory"):
         pipeline.warmup(numbered_pair(1))
+    with pytest.raises(BackendError, match="no driver") as caught:
+        pipeline.warmup(numbered_pair(1))
+    assert caught.value.__cause__ is None
     assert labels(pipeline.run(numbered(range(6)))) == [f"c{n}" for n in range(6)]
     assert backend.open_lanes == 2
 

@@ -15,6 +15,7 @@ from fake import (
     CLASSES,
     PATIENCE_S,
     FakeBackend,
+    FakeLane,
     balance,
     labels,
     numbered,
@@ -139,6 +140,28 @@ def test_an_interrupt_discards_the_lane_and_the_next_run_works(make):
         pipeline.run(numbered(range(9)))
     assert labels(pipeline.run(numbered(range(9)))) == [f"c{n}" for n in range(9)]
     assert backend.open_lanes == 1 and balance(pipeline) == 0
+
+
+def test_lanes_that_fail_to_close_are_replaced_and_what_failed_before_is_what_counts(
+    make, monkeypatch
+):
+    def interrupt(numbers):
+        raise KeyboardInterrupt
+
+    def refuse(lane):
+        close(lane)
+        raise BackendError("the context is lost")
+
+    backend = FakeBackend(max_batch=2, script=interrupt)
+    pipeline = make(backend, lanes=2)
+    close = FakeLane.close
+    monkeypatch.setattr(FakeLane, "close", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.warmup(numbered_pair(1))
+    monkeypatch.undo()
+    backend.script = lambda numbers: None
+    assert labels(pipeline.run(numbered(range(8)))) == [f"c{n}" for n in range(8)]
+    assert backend.open_lanes == 2
 
 
 def test_an_interrupt_between_start_and_the_first_wait_gives_all_lanes_back(make, monkeypatch):

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from esccs_edge import Bundle, Classifier
 from esccs_edge.band_files import read_band_files
 from esccs_edge.cli import main
+from esccs_edge.openvino_runtime import ov
 from esccs_edge.random_pairs import random_pairs
 from esccs_edge.reader import read_patch
 from esccs_edge.scene import Flag
@@ -50,6 +51,10 @@ def tiles(image, size):
     ]
 
 
+@pytest.mark.skipif(
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    reason="this CPU has no bfloat16 to be kept from",
+)
 @pytest.mark.parametrize("batch", [2, 5, 16, 32])
 def test_the_batch_around_a_pair_does_not_change_its_answer(classifier, batch):
     pairs = random_pairs(classifier.manifest, 32)

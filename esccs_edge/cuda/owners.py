@@ -6,6 +6,7 @@ Views (`address`, `array`) borrow and die with their owner. Nothing here waits f
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
@@ -114,13 +115,17 @@ class Stream(Owner):
         Raises:
             CudaError: Something that cannot be captured was called, or the provider has no graphs.
         """
-        driver = self.device.driver
-        driver.begin_capture(self.handle)
+        driver, collects = self.device.driver, gc.isenabled()
+        gc.disable()  # it may free memory of another library, which would end the capture
         try:
+            driver.begin_capture(self.handle)
             enqueue()
         except BaseException:
             self._abandon_capture()
             raise
+        finally:
+            if collects:
+                gc.enable()
         return self.device.own(Graph, driver.end_capture(self.handle), driver.destroy_graph)
 
     def _abandon_capture(self) -> None:

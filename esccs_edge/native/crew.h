@@ -2,17 +2,24 @@
 #pragma once
 
 #include <cstdint>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 namespace esccs {
 
-// Runs work(0) ... work(workers - 1) at once, the first in the calling thread.
+// Runs work(0) ... work(workers - 1) at once, the first in the calling thread, which also does what no
+// thread could be had for.
 template <typename Work>
 void crew(std::int64_t workers, const Work &work) {
     std::vector<std::thread> others;
-    for (std::int64_t worker = 1; worker < workers; ++worker) others.emplace_back(work, worker);
+    std::int64_t next = 1;
+    try {
+        for (; next < workers; ++next) others.emplace_back(work, next);
+    } catch (const std::system_error &) {
+    }
     work(0);
+    for (; next < workers; ++next) work(next);
     for (auto &thread : others) thread.join();
 }
 

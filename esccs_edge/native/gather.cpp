@@ -29,7 +29,8 @@ std::int64_t aligned(std::int64_t size) { return (size + kVectorBytes - 1) / kVe
 
 std::int64_t gather(const std::vector<std::optional<Image>> &images, Buffer buffer, std::int64_t start, int threads) {
     const std::int64_t count = images.size(), room = buffer.size();
-    if (start < count * static_cast<std::int64_t>(sizeof(Patch)) || reinterpret_cast<std::uintptr_t>(buffer.data()) % 8)
+    if (start < count * static_cast<std::int64_t>(sizeof(Patch)) || start > room ||
+        reinterpret_cast<std::uintptr_t>(buffer.data()) % 8)
         throw std::invalid_argument("the table of patches does not fit before the pixels");
     Patch *table = reinterpret_cast<Patch *>(buffer.data());
     std::int64_t end = start;
@@ -50,15 +51,15 @@ std::int64_t gather(const std::vector<std::optional<Image>> &images, Buffer buff
     const std::int64_t workers = std::min<std::int64_t>({threads, count, (end - start) / kBytesPerThread});
     if (workers < 1) {
         copy(0, count);
-        return end;
+        return std::min(end, room);
     }
     nb::gil_scoped_release release;
     esccs::crew(workers, [&](std::int64_t worker) { copy(count * worker / workers, count * (worker + 1) / workers); });
-    return end;
+    return std::min(end, room);
 }
 
 }  // namespace
 
 void define_gather(nb::module_ &m) {
-    m.def("gather", &gather, nb::arg("images"), nb::arg("buffer"), nb::arg("start"), nb::arg("threads"));
+    m.def("gather", &gather, nb::arg("images"), nb::arg("buffer").noconvert(), nb::arg("start"), nb::arg("threads"));
 }
