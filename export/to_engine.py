@@ -20,7 +20,7 @@ from esccs_edge import __version__
 from esccs_edge.atomic import write_atomic
 from esccs_edge.bundle import Bundle
 from esccs_edge.cuda.probe import driver_present, probe_driver
-from esccs_edge.errors import ArtifactError, InputError, MissingDependencyError
+from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
 from esccs_edge.manifest import BatchProfile
 from esccs_edge.trt_api import (
     MODEL_FILES,
@@ -30,7 +30,8 @@ from esccs_edge.trt_api import (
     load_engine,
     load_flavor,
 )
-from esccs_edge.trt_build import WORKSPACE_BYTES, BuildOptions, Progress, build_plan
+from esccs_edge.trt_build import WORKSPACE_BYTES, BuildOptions, BuiltPlan, Progress, build_plan
+from esccs_edge.trt_layers import layers_of_inspector, layers_of_table
 
 _MISSING_FILE_HINTS = {
     "fp32": "Run: esccs-edge export BUNDLE",
@@ -56,7 +57,9 @@ class EngineReport:
         profile: Batch sizes it accepts.
         bundle: Name and digests of what it was built from.
         options: Builder options and driver version.
-        layers: What the engine inspector says; empty where no GPU can load the engine.
+        layers: Each layer with its part and number types (`esccs_edge.trt_layers.EngineLayer`), as
+            the engine inspector tells on its GPU, or TensorRT for RTX while it builds elsewhere;
+            empty where they do not.
     """
 
     path: Path
@@ -123,7 +126,8 @@ def build_engine(
         workspace_bytes=workspace_bytes,
     )
     started = time.perf_counter()
-    plan = build_plan(library, onnx, bundle.manifest, options, progress=progress).plan
+    built = build_plan(library, onnx, bundle.manifest, options, progress=progress)
+    plan = built.plan
     seconds = time.perf_counter() - started
     folder = bundle.folder if out is None else Path(out)
     name = _target_name(options.target)
@@ -145,7 +149,7 @@ def build_engine(
             "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
         },
         options={**asdict(options), "driver": probe_driver().version},
-        layers=_layers(library, plan, options.target),
+        layers=_layers(library, built, options.target),
     )
     _write(report, plan)
     return report
@@ -194,10 +198,13 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _layers(flavor: Flavor, plan: bytes, target: str) -> tuple[dict[str, Any], ...]:
-    if target != "current":
+def _layers(flavor: Flavor, built: BuiltPlan, target: str) -> tuple[dict[str, Any], ...]:
+    told = load_engine(flavor, built.plan).layers() if target == "current" else None
+    try:
+        found = layers_of_table(built.layers) if told is None else layers_of_inspector(told)
+    except BackendError:  # a version that tells less; the engine is good all the same
         return ()
-    return tuple(load_engine(flavor, plan).layers())
+    return tuple(asdict(layer) for layer in found)
 
 
 def _write(report: EngineReport, plan: bytes) -> None:

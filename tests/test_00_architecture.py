@@ -91,8 +91,8 @@ RUNTIME_SEEN_BY_SIBLINGS = {
     "validate", "reader", "pairs", "channels", "classifier", "postprocess",
 }  # fmt: skip
 EXTRA_OF_EXPORT = {
-    "trt_api", "trt_build", "trt_backend", "engine_cache", "cuda.probe", "cpu_backend", "energy",
-    "random_pairs",
+    "trt_api", "trt_build", "trt_layers", "trt_backend", "engine_cache", "cuda.probe",
+    "cpu_backend", "energy", "random_pairs",
 }  # fmt: skip
 
 
