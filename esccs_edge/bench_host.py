@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .cores import usable_cores
+
 _LIBRARIES = ("numpy", "openvino", "esccs-edge", "onnxruntime", "torch", "opencv-python-headless")
 
 
@@ -15,9 +17,7 @@ def host() -> dict[str, Any]:
     """Return processor, usable cores, load, system and the version of each library that is here."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": usable_cores(),
         "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "machine": platform.machine(),
         "system": platform.platform(),

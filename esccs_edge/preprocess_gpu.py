@@ -118,14 +118,11 @@ class RawLayout:
         """
         on_host = [None if isinstance(image, DevicePixels) else image for image in images]
         used = _preprocess_cpu.gather(on_host, buffer, self.header_bytes, _COPY_THREADS)
+        table = buffer[: self.header_bytes].view(PATCH)
         for row, image in enumerate(images):
             if isinstance(image, DevicePixels):
-                code = _DTYPE_CODES[image.dtype.name]
-                self._table(buffer)[row] = (image.address - base, code, 1)
+                table[row] = (image.address - base, _DTYPE_CODES[image.dtype.name], 1)
         return used
-
-    def _table(self, buffer: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
-        return buffer[: self.header_bytes].view(PATCH)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from .atomic import write_atomic
 from .bundle import Bundle
+from .cores import usable_cores
 from .errors import InputError
 from .overload import Overload, overload
 from .scaling import (
@@ -80,7 +81,7 @@ def measure_scaling(
     if soak_calls:
         resident_bytes()  # refuse before the timing, not after
     with step("callers") as progress:
-        threads = thread_counts(_cores())
+        threads = thread_counts(usable_cores())
         callers = scale_callers(bundle, threads, seconds=seconds, progress=progress)
     with step("batches") as progress:
         batches = scale_batches(bundle, seconds=seconds, progress=progress)
@@ -228,9 +229,3 @@ def _2(value: float | None) -> str:
 
 def _3(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

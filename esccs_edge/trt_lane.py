@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from .backend import Lane, LaneOutput
@@ -73,6 +73,7 @@ class TrtLane(Lane):
         self._shapes = {name: shape[1:] for name, shape in manifest.inputs.items()}
         self._plain: Any = None
         self._bound = 0  # batch size of the plain context
+        self._graph_batches = set(options.graph_batches)
         self._graphs: dict[_Layout, Graph] = {}
         self._contexts: list[Any] = []  # of the graphs, as long as these
         self._met_once = deque[_Layout](maxlen=_MOST_GRAPHS)
@@ -203,7 +204,7 @@ class TrtLane(Lane):
             self._run_and_capture(layout)
         else:
             self._enqueue(batch, self._plain_context(batch))
-            if batch in self._options.graph_batches:
+            if batch in self._graph_batches:
                 self._met_once.append(layout)
 
     def _enqueue(self, batch: int, context: Any) -> None:
@@ -247,7 +248,7 @@ class TrtLane(Lane):
             raise error
         _log.warning("No CUDA graph for batches of %d, enqueued plainly: %s", batch, error)
         self._met_once.clear()
-        self._options = _without_graph(self._options, batch)
+        self._graph_batches.discard(batch)
 
     def _plain_context(self, batch: int) -> Any:
         if self._plain is None:
@@ -291,7 +292,3 @@ class TrtLane(Lane):
     def _require(self, accepted: bool, what: str) -> None:
         if not accepted:
             raise trt_error(f"Setting the {what}", self._errors, running=True)
-
-
-def _without_graph(options: LaneOptions, batch: int) -> LaneOptions:
-    return replace(options, graph_batches=options.graph_batches - {batch})

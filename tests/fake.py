@@ -14,6 +14,7 @@ import numpy as np
 from tiny import tiny_manifest
 
 from esccs_edge.backend import Backend, Lane, LaneOutput
+from esccs_edge.errors import BackendError
 from esccs_edge.manifest import Manifest
 from esccs_edge.pipeline import Pipeline
 from esccs_edge.scene import PixelStats, ScenePair
@@ -169,3 +170,13 @@ def with_a_batch_under_way(make, gate, backend, max_delay_ms=1e3 * PATIENCE_S):
     pipeline.submit(numbered_pair(0))
     gate.await_entry()
     return pipeline
+
+
+def poison(*bad: int) -> Script:
+    """A script that fails for batches with one of these numbers."""
+
+    def script(numbers):
+        if set(bad) & set(numbers):
+            raise BackendError(f"choked on {numbers}")
+
+    return script

@@ -11,32 +11,22 @@ import ctypes
 import functools
 import itertools
 import random
-import shutil
-import subprocess
 import tempfile
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
+from host_compiler import compiled
 
 from esccs_edge.cuda.driver import cuda_error, stream_number_of
-
-ROOT = Path(__file__).parent.parent
 
 
 @functools.cache
 def host_kernels() -> ctypes.CDLL:
     """The CUDA source compiled by g++ (`kernel_on_host.cpp`)."""
-    compiler = shutil.which("g++")
-    source = ROOT / "esccs_edge" / "native"
-    if compiler is None or not source.is_dir():
-        pytest.skip("needs g++ and the source tree to compile the kernels for the CPU")
-    target = Path(tempfile.mkdtemp()) / "kernels.so"
-    options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", f"-I{source}"]
-    program = Path(__file__).parent / "kernel_on_host.cpp"
-    subprocess.run([compiler, *options, program, "-o", target], check=True, capture_output=True)
+    folder = Path(tempfile.mkdtemp())
+    target = compiled("kernel_on_host.cpp", folder / "kernels.so", "-shared", "-fPIC")
     return ctypes.CDLL(str(target))
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from fake_gpu import ROOT, host_kernels
+from host_compiler import compiled
 
 from esccs_edge.cuda.probe import probe_driver
 
@@ -28,16 +27,8 @@ def environment(folder: Path, provider: str, *, idle: bool = False) -> dict[str,
         pytest.skip("replaces libcuda.so.1")
     if not _is_installed(PACKAGES[provider]):
         pytest.skip(f"{provider} is not installed")
-    host_kernels()  # skips where there is no compiler
-    tests = ROOT / "tests"
-    options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", *["-DIDLE"] * idle]
-    folders = [f"-I{ROOT / 'esccs_edge' / 'native'}", f"-I{tests}"]
-    target = folder / "libcuda.so.1"
-    subprocess.run(
-        ["g++", *options, *folders, tests / "fake_libcuda.cpp", "-o", target, "-ldl"],
-        check=True,
-        capture_output=True,
-    )
+    options = ["-shared", "-fPIC", "-ldl", *["-DIDLE"] * idle]
+    target = compiled("fake_libcuda.cpp", folder / "libcuda.so.1", *options)
     (folder / "libcuda.so").symlink_to(target)
     return {**os.environ, "LD_LIBRARY_PATH": str(folder), "ESCCS_CUDA": provider}
 

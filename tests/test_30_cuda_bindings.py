@@ -13,7 +13,8 @@ from pathlib import Path
 import fake_libcuda
 import numpy as np
 import pytest
-from fake_gpu import ROOT, FakeDriver
+from fake_gpu import FakeDriver
+from host_compiler import ROOT
 
 from esccs_edge import preprocess_gpu as gpu
 from esccs_edge.cuda.driver import Arguments, Driver

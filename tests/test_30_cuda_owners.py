@@ -8,7 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from fake_gpu import ROOT, FakeDriver, host_kernels
+from fake_gpu import FakeDriver, host_kernels
+from host_compiler import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,42 +8,33 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from host_compiler import compiled
 from kernel_parts import assert_stats, awkward_patch
 from tiny import tiny_manifest
 
 from esccs_edge import preprocess_gpu as gpu
 from esccs_edge.preprocess import preprocess
 
-ROOT = Path(__file__).parent.parent
 SANITIZERS = {"bounds": "address,undefined", "races": "thread"}
 
 
 @functools.cache
 def program(check: str, racy: bool = False) -> Path:
     """The kernel compiled for the CPU with one kind of checks; ``racy``: with a fault to find."""
-    compiler = shutil.which("g++")
-    source = ROOT / "esccs_edge" / "native"
-    if compiler is None or not source.is_dir():
-        pytest.skip("needs g++ and the source tree to compile the kernel for the CPU")
-    target = Path(tempfile.mkdtemp()) / "kernel"
-    options = ["-std=c++17", "-g", "-O1", "-ffp-contract=off", "-pthread", f"-I{source}"]
     sanitizer = [f"-fsanitize={SANITIZERS[check]}", "-fno-sanitize-recover=all"]
-    sanitizer += ["-DRACY"] * racy
-    text = Path(__file__).parent / "kernel_in_warps.cpp"
-    done = subprocess.run(
-        [compiler, *options, *sanitizer, text, "-o", target], capture_output=True, text=True
-    )
-    if "cannot find -l" in done.stderr or "cannot find /" in done.stderr:
-        pytest.skip("this g++ comes without the sanitizer's library")
-    assert done.returncode == 0, done.stderr
-    return target
+    options = ["-g", "-pthread", *sanitizer, *["-DRACY"] * racy]
+    try:
+        return compiled("kernel_in_warps.cpp", Path(tempfile.mkdtemp()) / "kernel", *options)
+    except AssertionError as error:
+        if "cannot find -l" in str(error) or "cannot find /" in str(error):
+            pytest.skip("this g++ comes without the sanitizer's library")
+        raise
 
 
 def run(check, images, spec, *, linear_to_db=False, cut=0, racy=False):

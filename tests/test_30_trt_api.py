@@ -61,7 +61,7 @@ def test_failing_and_good_builds_in_turn_do_not_crash_the_process():
         "        gc.collect()\n"
         "assert built == 3, built\n"
     )
-    from fake_gpu import ROOT
+    from host_compiler import ROOT
 
     command = [sys.executable, "-X", "faulthandler", "-c", program, ROOT / "tests"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent)

@@ -20,7 +20,7 @@ from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDe
 from esccs_edge.export import to_engine
 from esccs_edge.export.to_engine import build_engine
 from esccs_edge.export.to_fp16 import add_float16, float16_model
-from esccs_edge.trt_api import pick_flavor
+from esccs_edge.trt_api import load_engine, pick_flavor
 
 #: Logits of a few units in float16, through about six convolutions of half an ulp each.
 FLOAT16_ATOL = 0.05
@@ -297,3 +297,6 @@ def test_engine_for_this_gpu_holds_both_branches_and_the_gate(student, tmp_path,
     assert report.target == probe_driver().gpus[0].name
     assert report.options["target"] == "current" and report.options["driver"]
     assert_one_engine(report.layers)
+    layers = json.dumps(load_engine(pick_flavor(), report.path.read_bytes()).layers())
+    for tensor in ("optical", "sar", "availability", "logits", "gate"):
+        assert f'"{tensor}"' in layers, f"{tensor} is not in the engine"
