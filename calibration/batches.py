@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esccs_edge.manifest import Manifest, ModalitySpec
-from esccs_edge.pairs import PairIndex
-from esccs_edge.preprocess import preprocess
-from esccs_edge.reader import read_pair
-from esccs_edge.scene import ScenePair
-from esccs_edge.validate import checked_pair
+from esccs_edge.contracts.manifest import Manifest, ModalitySpec
+from esccs_edge.contracts.values import PatchPair
+from esccs_edge.pixels.checks import checked_pair
+from esccs_edge.pixels.preprocess import preprocess
+from esccs_edge.rasters.pair_index import PairIndex
+from esccs_edge.rasters.reader import read_pair
 
 from .sampler import ChosenPair
 
@@ -52,7 +52,7 @@ def load_batches(
         yield Batch(_inputs(scenes, manifest), labels, part)
 
 
-def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> ScenePair:
+def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> PatchPair:
     row = index.rows[pair.row]
     optical, sar = read_pair(
         row.optical if pair.use_optical else None,
@@ -63,7 +63,7 @@ def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> ScenePair:
     return checked_pair(optical, sar, manifest)
 
 
-def _inputs(scenes: Sequence[ScenePair], manifest: Manifest) -> dict[str, npt.NDArray[np.float32]]:
+def _inputs(scenes: Sequence[PatchPair], manifest: Manifest) -> dict[str, npt.NDArray[np.float32]]:
     optical, seen = _normalized([s.optical for s in scenes], manifest.optical, manifest.patch_size)
     sar, heard = _normalized([s.sar for s in scenes], manifest.sar, manifest.patch_size)
     return {"optical": optical, "sar": sar, "availability": np.stack([seen, heard], axis=1)}

@@ -11,9 +11,9 @@ from importlib import import_module
 
 import onnx
 
-from esccs_edge.bundle import Bundle, PathLike
+from esccs_edge.contracts.bundle import Bundle, PathLike
 from esccs_edge.errors import ArtifactError, InputError
-from esccs_edge.pairs import PairIndex, read_index
+from esccs_edge.rasters.pair_index import PairIndex, read_index
 
 from .batches import Batch, load_batches
 from .budget import CALIBRATION_BUDGET, Budget

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from esccs_edge.errors import InputError
-from esccs_edge.pairs import PairIndex, PairRow
+from esccs_edge.rasters.pair_index import PairIndex, PairRow
 
 #: Lower edges of the cloud bins, as shares; the last bin includes 1.
 CLOUD_BIN_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from esccs_edge import Classifier
-from esccs_edge.reader import read_patch
+from esccs_edge.rasters.reader import read_patch
 
 
 def main(folder: Path, bundle: str) -> None:

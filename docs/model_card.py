@@ -18,8 +18,8 @@ import numpy as np
 
 from esccs_edge import Bundle, Classifier
 from esccs_edge.training.datasets import open_source
-from esccs_edge.training.evaluate import evaluate
-from esccs_edge.training.metrics import CLOUD_BINS
+from esccs_edge.training.judging.evaluate import evaluate
+from esccs_edge.training.judging.metrics import CLOUD_BINS
 
 FOLDER = Path(__file__).parent
 #: Accuracy is that under the first; calibration errors need more pairs to mean something.

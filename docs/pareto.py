@@ -25,9 +25,9 @@ from esccs_edge.calibration.budget import Budget
 from esccs_edge.calibration.quantize import quantize_student
 from esccs_edge.cli.training_options import training_options
 from esccs_edge.export.to_onnx import export_student
-from esccs_edge.random_pairs import random_pairs
+from esccs_edge.pixels.synthetic import random_pairs
 from esccs_edge.training.datasets import open_source
-from esccs_edge.training.evaluate import evaluate
+from esccs_edge.training.judging.evaluate import evaluate
 from esccs_edge.training.options import Branch, TrainOptions
 from esccs_edge.training.run import train
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .bundle import Bundle
+from .contracts.bundle import Bundle
+from .contracts.manifest import Manifest
+from .contracts.values import Flag, Gate, PatchPair, Prediction
 from .errors import EsccsError
-from .manifest import Manifest
-from .scene import Flag, Gate, Prediction, ScenePair
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -22,7 +22,7 @@ __all__ = [
     "Gate",
     "Manifest",
     "Prediction",
-    "ScenePair",
+    "PatchPair",
 ]
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .energy import EnergyLog, RailMeter
+from .power import EnergyLog, RailMeter
 
 
 @dataclass

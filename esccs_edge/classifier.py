@@ -14,19 +14,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .backend_choice import open_backend
-from .bundle import Bundle
+from .backends.choice import open_backend
+from .contracts.bundle import Bundle
+from .contracts.manifest import Manifest
+from .contracts.values import Prediction
 from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
-from .manifest import Manifest
-from .pipeline import Item, Pipeline
-from .pixel_memory import PixelMemory
-from .postprocess import Answer
-from .scene import Prediction
-from .selfcheck import golden_pair, is_same_answer
-from .validate import checked_pair
+from .pixels.checks import checked_pair
+from .pixels.pixel_memory import PixelMemory
+from .runtime.pipeline import Item, Pipeline
+from .runtime.postprocess import Answer
+from .runtime.selfcheck import golden_pair, is_same_answer
 
 if TYPE_CHECKING:
-    from .scene_summary import SceneSummary
+    from .scenes.summary import SceneSummary
 
 #: How long `Classifier.health` waits for its test pair.
 HEALTH_TIMEOUT_S = 10.0
@@ -45,7 +45,7 @@ class Classifier:
         queue_size: Most requests of `submit` that wait before `Overloaded`.
         threads: CPU threads; None for all.
         dn_offset: Added to optical digital numbers instead of the manifest's offset; see
-            `esccs_edge.sensors.sentinel2_dn_offset`.
+            `esccs_edge.contracts.sensors.sentinel2_dn_offset`.
         sar_unit: ``"dB"``, or ``"linear"`` when SAR pixels are linear sigma0.
 
     Raises:
@@ -177,8 +177,8 @@ class Classifier:
         stride: int | None = None,
         overwrite: bool = False,
     ) -> SceneSummary:
-        """Classify a whole raster into a class map; see `esccs_edge.mapping.classify_scene`."""
-        from .mapping import classify_scene
+        """Classify a whole raster into a map; see `esccs_edge.scenes.mapping.classify_scene`."""
+        from .scenes.mapping import classify_scene
 
         return classify_scene(
             self, optical_path, sar_path, out_path, stride=stride, overwrite=overwrite

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .backends.trt.library import FlavorName, load_flavor
+from .backends.trt.pixel_kernels import load_fatbin
 from .cuda.probe import DriverInfo, probe_driver
-from .energy import RailMeter, find_meter
 from .errors import EsccsError
-from .preprocess_gpu import load_fatbin
-from .trt_api import FlavorName, load_flavor
+from .power import RailMeter, find_meter
 
 #: Oldest and newest Python this package is tested on.
 PYTHONS = ((3, 10), (3, 13))

@@ -16,16 +16,16 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from esccs_edge.backend import Backend
-from esccs_edge.bundle import Bundle
+from esccs_edge.backends.base import Backend
+from esccs_edge.backends.trt.library import MODEL_FILES, FlavorName, Precision
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.values import PatchPair
 from esccs_edge.cuda.probe import probe_driver
-from esccs_edge.energy import PowerMeter, find_meter
-from esccs_edge.engine_cache import EngineCache
 from esccs_edge.errors import BackendError, InputError
-from esccs_edge.pairs import read_index
-from esccs_edge.scene import ScenePair
-from esccs_edge.trt_api import MODEL_FILES, FlavorName, Precision
-from esccs_edge.validate import checked_pair
+from esccs_edge.pixels.checks import checked_pair
+from esccs_edge.power import PowerMeter, find_meter
+from esccs_edge.rasters.pair_index import read_index
+from esccs_edge.system.sealed_cache import EngineCache
 
 from .choice import Candidate, Choice, Prefer, pick
 from .measure import measure_speed
@@ -124,7 +124,7 @@ def _with_float16(bundle: Bundle, folder: Path) -> Bundle:
     return add_float16(copy)
 
 
-def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple[ScenePair, str]]:
+def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple[PatchPair, str]]:
     manifest = bundle.manifest
     pairs = read_index(index, manifest.classes)
     chosen = [
@@ -140,7 +140,7 @@ def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple
 def _open(
     bundle: Bundle, precision: Precision, flavor: FlavorName | None, cache: EngineCache | None
 ) -> Backend:
-    from esccs_edge.trt_backend import TrtBackend
+    from esccs_edge.backends.trt.backend import TrtBackend
 
     manifest = bundle.manifest
     return TrtBackend(
@@ -157,7 +157,7 @@ def _try(
     load: Callable[[], Backend],
     bundle: Bundle,
     precision: Precision,
-    labelled: Sequence[tuple[ScenePair, str]],
+    labelled: Sequence[tuple[PatchPair, str]],
     seconds: float,
     meter: PowerMeter | None,
     machine: dict[str, Any],
@@ -186,7 +186,7 @@ def _measured(
     backend: Backend,
     bundle: Bundle,
     precision: Precision,
-    labelled: Sequence[tuple[ScenePair, str]],
+    labelled: Sequence[tuple[PatchPair, str]],
     seconds: float,
     meter: PowerMeter | None,
 ) -> Candidate:
@@ -206,7 +206,7 @@ def _measured(
 
 
 def _accuracy(
-    backend: Backend, labelled: Sequence[tuple[ScenePair, str]], classes: Sequence[str]
+    backend: Backend, labelled: Sequence[tuple[PatchPair, str]], classes: Sequence[str]
 ) -> float | None:
     if not labelled:
         return None

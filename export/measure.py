@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from esccs_edge.backend import Backend
-from esccs_edge.energy import EnergyLog, PowerMeter
-from esccs_edge.manifest import Manifest
-from esccs_edge.random_pairs import random_pairs
-from esccs_edge.scene import ScenePair
+from esccs_edge.backends.base import Backend
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.values import PatchPair
+from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.power import EnergyLog, PowerMeter
 
 #: More than enough for lazy loading, clocks that rise, and CUDA graphs, captured at the second run.
 WARMUP_ROUNDS = 20
@@ -77,7 +77,7 @@ def measure_speed(
     )  # fmt: skip
 
 
-def _latencies_ms(backend: Backend, batch: list[ScenePair], seconds: float) -> list[float]:
+def _latencies_ms(backend: Backend, batch: list[PatchPair], seconds: float) -> list[float]:
     lane = backend.open_lane()
     try:
         times: list[float] = []
@@ -92,7 +92,7 @@ def _latencies_ms(backend: Backend, batch: list[ScenePair], seconds: float) -> l
         lane.close()
 
 
-def _throughput(backend: Backend, batch: list[ScenePair], seconds: float) -> float:
+def _throughput(backend: Backend, batch: list[PatchPair], seconds: float) -> float:
     """Pairs per second; while one lane computes, the next one is filled."""
     lanes = [backend.open_lane() for _ in range(LANES)]
     try:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esccs_edge.backend import Backend
-from esccs_edge.bundle import Bundle
+from esccs_edge.backends.base import Backend
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.manifest import Manifest, ModalitySpec
+from esccs_edge.contracts.values import PatchPair
 from esccs_edge.errors import ArtifactError, MissingDependencyError
-from esccs_edge.manifest import Manifest, ModalitySpec
-from esccs_edge.scene import ScenePair
 
 from .reference import Arrays, read_reference
 
@@ -179,13 +179,13 @@ def run_backend(backend: Backend, inputs: Arrays, manifest: Manifest) -> Arrays:
     }
 
 
-def _raw_pairs(inputs: Arrays, manifest: Manifest) -> list[ScenePair]:
+def _raw_pairs(inputs: Arrays, manifest: Manifest) -> list[PatchPair]:
     """Undo the normalisation; pixels that are 0 in all channels were invalid and become NaN."""
     optical = _raw(inputs["optical"], manifest.optical)
     sar = _raw(inputs["sar"], manifest.sar)
     present = inputs["availability"] > 0
     return [
-        ScenePair(o if has_optical else None, s if has_sar else None)
+        PatchPair(o if has_optical else None, s if has_sar else None)
         for o, s, (has_optical, has_sar) in zip(optical, sar, present, strict=True)
     ]
 

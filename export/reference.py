@@ -12,9 +12,9 @@ import zipfile
 import numpy as np
 import numpy.typing as npt
 
-from esccs_edge.bundle import Bundle
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.manifest import Manifest, ModalitySpec
 from esccs_edge.errors import ArtifactError
-from esccs_edge.manifest import Manifest, ModalitySpec
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from esccs_edge import __version__
-from esccs_edge.atomic import write_atomic
-from esccs_edge.bundle import Bundle
-from esccs_edge.cuda.probe import driver_present, probe_driver
-from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
-from esccs_edge.manifest import BatchProfile
-from esccs_edge.trt_api import (
+from esccs_edge.backends.trt.build import (
+    WORKSPACE_BYTES,
+    BuildOptions,
+    BuiltPlan,
+    Progress,
+    build_plan,
+)
+from esccs_edge.backends.trt.layers import layers_of_inspector, layers_of_table
+from esccs_edge.backends.trt.library import (
     MODEL_FILES,
     Flavor,
     FlavorName,
@@ -30,8 +33,11 @@ from esccs_edge.trt_api import (
     load_engine,
     load_flavor,
 )
-from esccs_edge.trt_build import WORKSPACE_BYTES, BuildOptions, BuiltPlan, Progress, build_plan
-from esccs_edge.trt_layers import layers_of_inspector, layers_of_table
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.manifest import BatchProfile
+from esccs_edge.cuda.probe import driver_present, probe_driver
+from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
+from esccs_edge.system.atomic import write_atomic
 
 _MISSING_FILE_HINTS = {
     "fp32": "Run: esccs-edge export BUNDLE",
@@ -57,8 +63,8 @@ class EngineReport:
         profile: Batch sizes it accepts.
         bundle: Name and digests of what it was built from.
         options: Builder options and driver version.
-        layers: Each layer with its part and number types (`esccs_edge.trt_layers.EngineLayer`), as
-            the engine inspector tells on its GPU, or TensorRT for RTX while it builds elsewhere;
+        layers: Each layer with its part and number types (`backends.trt.layers.EngineLayer`),
+            as the engine inspector tells on its GPU, or TensorRT for RTX while it builds elsewhere;
             empty where they do not.
     """
 

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from esccs_edge.bundle import Bundle
+from esccs_edge.backends.trt.library import MODEL_FILES
+from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import ArtifactError
-from esccs_edge.trt_api import MODEL_FILES
 
 #: Operations that may follow a convolution and stay in float16 with it.
 _BETWEEN = frozenset({"Relu", "Clip", "Add", "MaxPool", "AveragePool", "Identity"})

@@ -23,10 +23,10 @@ from safetensors.torch import load
 from torch import nn
 
 from esccs_edge import __version__
-from esccs_edge.bundle import Bundle
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.manifest import GATE_ORDER, Manifest
 from esccs_edge.errors import ArtifactError, InputError, ManifestError
-from esccs_edge.manifest import GATE_ORDER, Manifest
-from esccs_edge.training.networks import StudentNet
+from esccs_edge.training.learning.networks import StudentNet
 from esccs_edge.training.options import Branch
 
 from .graph_names import with_stable_names

@@ -37,7 +37,7 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 def bundle(tmp_path: Path):
     """A bundle of the hand-checkable model, 16 x 16 pixels."""
-    from tiny import tiny_bundle
+    from support.tiny import tiny_bundle
 
     return tiny_bundle(tmp_path / "bundle")
 
@@ -72,9 +72,9 @@ def bigearthnet(sample_data: Path, tmp_path_factory) -> dict[str, dict[str, dict
 @pytest.fixture
 def make():
     """Make pipelines that are closed, without waiting for what hangs, when the test ends."""
-    from fake import numbered_manifest
+    from support.fake import numbered_manifest
 
-    from esccs_edge.pipeline import Pipeline
+    from esccs_edge.runtime.pipeline import Pipeline
 
     made = []
 
@@ -91,7 +91,7 @@ def make():
 @pytest.fixture
 def gate():
     """Hold a fake backend back until the test opens it, at the latest when it ends."""
-    from fake import Gate
+    from support.fake import Gate
 
     gate = Gate()
     yield gate
@@ -102,7 +102,7 @@ def gate():
 def hold(gate, monkeypatch):
     """Let a classifier's lanes answer nothing until ``gate`` is opened; one pair holds a lane."""
 
-    from esccs_edge.cpu_lane import CpuLane
+    from esccs_edge.backends.cpu.lane import CpuLane
 
     finish = CpuLane.finish
 

@@ -1,7 +1,7 @@
 """Who may know whom, read from the source by AST, and what an import really loads.
 
-The rules are those of the design's import table. A file that no rule names may still not import
-anything heavy: a new room has to be entered here first.
+The rules are those of the design: `LAYERS` orders all files, `LIBRARIES` says where third-party
+packages belong. A file that no rule names fails: a new room has to be entered here first.
 """
 
 from __future__ import annotations
@@ -10,218 +10,181 @@ import ast
 import subprocess
 import sys
 from fnmatch import fnmatch
-from functools import cache
-from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from support.import_graph import SIBLINGS, ImportGraph, circle
 
 import esccs_edge
 
-ROOMS = ("esccs_edge", "training", "export", "calibration")
-SIBLINGS = frozenset(ROOMS[1:])
+GRAPH = ImportGraph()
+
+#: From the top down. A file may import files of lower layers and of its own room.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("esccs_edge/cli/*", "esccs_edge/__main__.py"),
+    ("esccs_edge/bench/*", "export/*"),
+    ("esccs_edge/archive/*", "training/*"),
+    ("esccs_edge/classifier.py", "esccs_edge/__init__.py"),
+    ("esccs_edge/doctor.py", "esccs_edge/view/*", "esccs_edge/backends/choice.py"),
+    ("esccs_edge/runtime/*", "esccs_edge/scenes/*", "esccs_edge/backends/cpu/*",
+     "esccs_edge/backends/trt/*", "calibration/*"),
+    ("esccs_edge/pixels/*", "esccs_edge/rasters/*", "esccs_edge/backends/*"),
+    ("esccs_edge/contracts/*", "esccs_edge/power.py"),
+    ("esccs_edge/system/*", "esccs_edge/cuda/*"),
+    ("esccs_edge/errors.py", "esccs_edge/_preprocess_cpu.pyi"),
+)  # fmt: skip
 
 GPU = {"tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda", "pycuda"}
 LEARN = {"torch", "lightning", "torchmetrics", "safetensors", "tqdm", "tensorboard"}
-#: `tomli` is the standard library's `tomllib` for Python 3.10.
-STANDARD = set(sys.stdlib_module_names) | {"tomli"}
 ONNX = {"onnx", "onnxscript", "onnxsim", "onnxruntime"}
 
 #: First matching pattern -> third-party packages that the file may import, anywhere in it.
-MAY_IMPORT: tuple[tuple[str, set[str]], ...] = (
-    ("esccs_edge/openvino_runtime.py", {"openvino"}),
-    ("esccs_edge/trt_*.py", {"numpy"} | GPU),
-    ("esccs_edge/cuda/*.py", {"numpy"} | GPU),
-    ("esccs_edge/raster_file.py", {"numpy", "rasterio"}),
-    ("esccs_edge/map_reader.py", {"numpy", "rasterio"}),
-    ("esccs_edge/map_writer.py", {"numpy", "rasterio"}),
-    ("esccs_edge/quicklook.py", {"numpy", "cv2", "matplotlib"}),
-    ("esccs_edge/sheet.py", {"numpy", "matplotlib"}),
-    ("esccs_edge/scaling_figure.py", {"matplotlib"}),
-    ("esccs_edge/pictures.py", {"numpy", "cv2", "matplotlib"}),
-    ("esccs_edge/*_figure.py", {"matplotlib"}),
-    ("esccs_edge/peers/onnxruntime_peer.py", {"onnxruntime"}),
-    ("esccs_edge/peers/opencv_peer.py", {"numpy", "cv2"}),
-    ("esccs_edge/peers/torch_peer.py", {"torch"}),
-    ("esccs_edge/peers/onnx_to_torch.py", {"numpy", "onnx", "torch"}),
-    ("esccs_edge/peers/resized.py", {"onnx"}),
+LIBRARIES: tuple[tuple[str, set[str]], ...] = (
+    ("esccs_edge/_preprocess_cpu.pyi", {"numpy"}),
+    ("esccs_edge/backends/cpu/openvino.py", {"openvino"}),
+    ("esccs_edge/backends/trt/*", {"numpy"} | GPU),
+    ("esccs_edge/cuda/*", {"numpy"} | GPU),
+    ("esccs_edge/rasters/raster_file.py", {"numpy", "rasterio"}),
+    ("esccs_edge/scenes/map_*.py", {"numpy", "rasterio"}),
+    ("esccs_edge/view/*", {"numpy", "cv2", "matplotlib"}),
+    ("esccs_edge/bench/figure.py", {"matplotlib"}),
     ("esccs_edge/cli/demo_rasters.py", {"numpy", "click", "rasterio", "affine"}),
     ("esccs_edge/cli/inspect.py", {"numpy", "click", "onnx"}),
-    ("esccs_edge/cli/*.py", {"numpy", "click"}),
+    ("esccs_edge/cli/*", {"numpy", "click"}),
     ("esccs_edge/archive/footprint.py", {"rasterio"}),
     ("esccs_edge/archive/path_table.py", {"pyarrow"}),
     ("esccs_edge/archive/statistics.py", {"pyarrow", "rasterio"}),
     ("esccs_edge/archive/ray_engine.py", {"ray"}),
-    ("esccs_edge/*.py", {"numpy"}),
-    ("training/cloud_cover.py", {"numpy"}),
+    ("esccs_edge/*", {"numpy"}),
+    ("training/samples/cloud_cover.py", {"numpy"}),
     ("training/simulate/textures.py", {"numpy", "rasterio"}),
-    ("training/simulate/*.py", {"numpy"}),
-    ("training/comparison_figures.py", {"numpy", "matplotlib"}),
-    ("training/*.py", {"numpy", "rasterio"} | LEARN),
+    ("training/simulate/*", {"numpy"}),
+    ("training/comparison/figures.py", {"numpy", "matplotlib"}),
+    ("training/*", {"numpy", "rasterio"} | LEARN),
     ("export/to_onnx.py", {"numpy", "torch", "safetensors"} | ONNX),
     ("export/to_engine.py", {"numpy", "onnx"} | GPU),
-    ("export/*.py", {"numpy"} | ONNX),
+    ("export/*", {"numpy"} | ONNX),
     ("calibration/finetune.py", {"numpy", "onnx", "onnxruntime", "torch"}),
     ("calibration/torch_graph.py", {"onnx", "torch"}),
-    ("calibration/*.py", {"numpy", "onnx", "onnxruntime"}),
+    ("calibration/*", {"numpy", "onnx", "onnxruntime"}),
 )
 
-#: The road a pair takes through the runtime: a module may know only those named before it.
-DOWNWARD = (
-    "errors", "sensors", "scene", "atomic", "manifest", "mlm", "bundle", "backend", "preprocess",
-    "pixel_memory", "validate", "onnx_file", "postprocess", "counters", "lanes", "batcher",
-    "pipeline", "selfcheck", "engine_cache", "openvino_runtime", "quantized_inputs",
-    "openvino_model", "cpu_lane", "cpu_backend", "cuda.probe", "backend_choice", "classifier",
-)  # fmt: skip
-#: Only these may be known by the pipeline and its parts: contracts, no backend.
-CONTRACTS = {
-    "errors",
-    "scene",
-    "manifest",
-    "backend",
-    "postprocess",
-    "counters",
-    "lanes",
-    "batcher",
-}
 
-#: Folder -> what it may import of the package by absolute name, besides itself.
-RUNTIME_SEEN_BY_SIBLINGS = {
-    "errors", "sensors", "scene", "manifest", "bundle", "atomic", "backend", "preprocess",
-    "validate", "reader", "pairs", "channels", "classifier", "postprocess",
-}  # fmt: skip
-EXTRA_OF_EXPORT = {
-    "trt_api", "trt_build", "trt_layers", "trt_backend", "engine_cache", "cuda.probe",
-    "cpu_backend", "energy", "random_pairs",
-}  # fmt: skip
+def layer_of(file: str) -> int:
+    """Index of a file's layer, counted from the top; the longest pattern decides."""
+    found = [
+        (len(pattern), index)
+        for index, patterns in enumerate(LAYERS)
+        for pattern in patterns
+        if fnmatch(file, pattern)
+    ]
+    return max(found)[1]
 
 
-def sources() -> list[str]:
-    found = [p.relative_to(REPOSITORY) for room in ROOMS for p in (REPOSITORY / room).rglob("*.py")]
-    return sorted(str(path) for path in found)
-
-
-@cache
-def tree(source: str) -> ast.Module:
-    return ast.parse((REPOSITORY / source).read_text(), source)
-
-
-def imports(source: str, *, at_run_time: bool = True) -> set[str]:
-    """Full names of imported modules; the three folders count as parts of the package."""
-    package = ["esccs_edge"] * (source.split("/")[0] != "esccs_edge")
-    package += Path(source).parent.parts
-    names: set[str] = set()
-    for node in _nodes(tree(source), at_run_time):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            is_package = module.split(".")[-1] in ("esccs_edge", "cuda", "cli") or not node.module
-            names |= {f"{module}.{a.name}" for a in node.names} if is_package else {module}
-    return names
-
-
-def _nodes(node: ast.AST, at_run_time: bool):
-    """Walk the tree, leaving out what stands under ``if TYPE_CHECKING``."""
-    for child in ast.iter_child_nodes(node):
-        if at_run_time and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            continue
-        yield child
-        yield from _nodes(child, at_run_time)
-
-
-def third_party(source: str) -> set[str]:
-    tops = {name.split(".")[0] for name in imports(source, at_run_time=False)}
-    return tops - STANDARD - {"esccs_edge"}
-
-
-def inside(source: str) -> set[str]:
-    """Names below ``esccs_edge`` that a file imports at run time."""
-    return {n.removeprefix("esccs_edge.") for n in imports(source) if n.startswith("esccs_edge.")}
-
-
-def runtime() -> list[str]:
-    return [source for source in sources() if source.startswith("esccs_edge/")]
-
-
-def siblings() -> list[str]:
-    return [source for source in sources() if source.split("/")[0] in SIBLINGS]
-
-
-def violations(files, forbidden) -> dict[str, set[str]]:
+def violations(forbidden, files=GRAPH.files) -> dict[str, set[str]]:
     """File -> what it imports against the rule."""
-    return {source: found for source in files if (found := forbidden(source))}
+    return {file: found for file in files if (found := forbidden(file))}
+
+
+def test_every_file_imports_only_lower_layers_and_its_own_room():
+    def upward(file: str) -> set[str]:
+        room = GRAPH.room_of(file)
+        own_tree = file.split("/")[0] if file.split("/")[0] in SIBLINGS else None
+        return {
+            target
+            for target in GRAPH.imported_files(file)
+            if layer_of(target) <= layer_of(file)
+            and GRAPH.room_of(target) != room
+            and target.split("/")[0] != own_tree
+            and (file, target) not in ALLOWED_ARROWS
+        }
+
+    assert violations(upward) == {}
+
+
+#: Arrows that the layers would refuse: the exporter rebuilds the network that training defines.
+ALLOWED_ARROWS: set[tuple[str, str]] = set()
+
+
+def test_files_and_rooms_form_no_circle():
+    assert circle({file: GRAPH.imported_files(file) for file in GRAPH.files}) == []
+    assert circle(GRAPH.rooms()) == []
 
 
 def test_a_file_imports_only_the_libraries_of_its_room():
-    def forbidden(source: str) -> set[str]:
-        return third_party(source) - next(
-            a for pattern, a in MAY_IMPORT if fnmatch(source, pattern)
+    def forbidden(file: str) -> set[str]:
+        return GRAPH.third_party(file) - next(
+            allowed for pattern, allowed in LIBRARIES if fnmatch(file, pattern)
         )
 
-    assert violations(sources(), forbidden) == {}
+    assert violations(forbidden) == {}
 
 
 def test_no_file_imports_the_folders_by_their_bare_names():
-    def forbidden(source: str) -> set[str]:
-        tops = {name.split(".")[0] for name in imports(source, at_run_time=False)}
-        return tops & (SIBLINGS | {"tests"})
+    def forbidden(file: str) -> set[str]:
+        return GRAPH.third_party(file) & (SIBLINGS | {"tests", "support"})
 
-    assert violations(sources(), forbidden) == {}
-
-
-def test_the_runtime_looks_only_downward():
-    def forbidden(module: str) -> set[str]:
-        below = DOWNWARD[: DOWNWARD.index(module)]
-        return inside(f"esccs_edge/{module.replace('.', '/')}.py") & set(DOWNWARD) - set(below)
-
-    assert violations(DOWNWARD, forbidden) == {}
-
-
-def test_the_pipeline_knows_contracts_only():
-    parts = [f"esccs_edge/{name}.py" for name in ("pipeline", "batcher", "lanes", "counters")]
-    assert violations(parts, lambda source: inside(source) - CONTRACTS) == {}
-
-
-def test_the_runtime_does_not_know_the_siblings_except_in_commands():
-    files = [source for source in runtime() if not source.startswith("esccs_edge/cli/")]
-
-    def forbidden(source: str) -> set[str]:
-        return {name for name in inside(source) if name.split(".")[0] in SIBLINGS}
-
-    assert violations(files, forbidden) == {}
+    assert violations(forbidden) == {}
 
 
 def test_siblings_pass_files_and_do_not_import_each_other():
-    def forbidden(source: str) -> set[str]:
-        others = SIBLINGS - {source.split("/")[0]}
-        foreign = {name for name in inside(source) if name.split(".")[0] in others}
-        network = {"training.networks", "training.options"}
-        return foreign - (network if source == "export/to_onnx.py" else set())
+    def forbidden(file: str) -> set[str]:
+        here = file.split("/")[0]
+        tops = {t: t.split("/")[0] for t in GRAPH.imported_files(file)}
+        others = {target for target, top in tops.items() if top in SIBLINGS - {here}}
+        return set() if file == "export/to_onnx.py" else others
 
-    assert violations(siblings(), forbidden) == {}
+    assert violations(forbidden, [f for f in GRAPH.files if f.split("/")[0] in SIBLINGS]) == {}
 
 
-def test_siblings_know_contracts_and_no_backend():
-    def forbidden(source: str) -> set[str]:
-        extra = EXTRA_OF_EXPORT if source.startswith("export/") else set()
-        seen = {name for name in inside(source) if name.split(".")[0] not in SIBLINGS}
-        return seen - RUNTIME_SEEN_BY_SIBLINGS - extra - {"__version__"}
+def test_the_exporter_knows_the_network_and_nothing_else_of_training():
+    known = {t for t in GRAPH.imported_files("export/to_onnx.py") if t.startswith("training/")}
+    assert known and all(
+        fnmatch(t, "training/learning/*") or t == "training/options.py" for t in known
+    )
 
-    assert violations(siblings(), forbidden) == {}
+
+def test_the_runtime_does_not_know_the_siblings_except_in_commands():
+    files = [f for f in GRAPH.files if f.startswith("esccs_edge/") and "/cli/" not in f]
+
+    def forbidden(file: str) -> set[str]:
+        return {t for t in GRAPH.imported_files(file) if t.split("/")[0] in SIBLINGS}
+
+    assert violations(forbidden, files) == {}
+
+
+def test_the_runtime_knows_no_backend():
+    files = [file for file in GRAPH.files if file.startswith("esccs_edge/runtime/")]
+
+    def forbidden(file: str) -> set[str]:
+        targets = GRAPH.imported_files(file)
+        return {t for t in targets if fnmatch(t, "esccs_edge/backends/*/*") or "/cuda/" in t}
+
+    assert violations(forbidden, files) == {}
 
 
 def test_backends_are_loaded_late():
-    def forbidden(source: str) -> set[str]:
-        top = {
-            node.module or ""
-            for node in tree(source).body
-            if isinstance(node, ast.ImportFrom) and node.level
-        }
-        return top & {"cpu_backend", "trt_backend"}
+    """What runs the network is imported inside the branch that picks it."""
 
-    assert violations(runtime(), forbidden) == {}
+    def forbidden(file: str) -> set[str]:
+        if fnmatch(file, "esccs_edge/backends/*/*"):
+            return set()
+        top = [node for node in GRAPH.tree(file).body if isinstance(node, ast.ImportFrom)]
+        modules = {node.module or "" for node in top}
+        return {m for m in modules if m.endswith(("cpu.backend", "trt.backend", "cpu.openvino"))}
+
+    assert violations(forbidden, [f for f in GRAPH.files if f.startswith("esccs_edge/")]) == {}
+
+
+def test_the_rules_can_fail():
+    """The walker sees imports at any depth, relative ones, and those under TYPE_CHECKING."""
+    assert "openvino" in GRAPH.third_party("esccs_edge/backends/cpu/openvino.py")
+    seen = GRAPH.imported_files
+    assert "esccs_edge/backends/cpu/backend.py" in seen("esccs_edge/backends/choice.py")
+    assert "esccs_edge/_preprocess_cpu.pyi" in seen("esccs_edge/pixels/preprocess.py")
+    assert "esccs_edge/scenes/mapping.py" in seen("esccs_edge/classifier.py")
+    assert "esccs_edge/classifier.py" in seen("esccs_edge/__init__.py")
+    assert circle({"a": ["b"], "b": ["c"], "c": ["a"]})
+    assert layer_of("esccs_edge/backends/cpu/lane.py") < layer_of("esccs_edge/backends/base.py")
 
 
 # ---- what really happens ------------------------------------------------------------------------
@@ -265,13 +228,3 @@ def test_all_names_are_sorted_and_exist():
     assert all(getattr(esccs_edge, name).__name__ == name for name in names)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = esccs_edge.nonsense
-
-
-def test_the_rules_can_fail():
-    """The walker sees imports at any depth, relative ones, and those of a package's members."""
-    assert "openvino" in third_party("esccs_edge/openvino_runtime.py")
-    assert "cpu_backend" in inside("esccs_edge/backend_choice.py")
-    assert "_preprocess_cpu" in inside("esccs_edge/preprocess.py")
-    assert "mapping" in inside("esccs_edge/classifier.py")
-    assert "scene_summary" not in inside("esccs_edge/classifier.py")
-    assert "training.networks" in inside("export/to_onnx.py")

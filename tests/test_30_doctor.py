@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_30_energy import lay_out
+from support.power_meters import lay_out
 
 from esccs_edge import doctor
+from esccs_edge.backends.trt.library import Flavor
 from esccs_edge.cuda.probe import DriverInfo, GpuInfo
 from esccs_edge.doctor import diagnose
 from esccs_edge.errors import BackendError, MissingDependencyError
-from esccs_edge.trt_api import Flavor
 
 NO_DRIVER = DriverInfo("", (), "no CUDA driver library (libcuda.so.1) on this host")
 ORIN = DriverInfo("12.6", (GpuInfo("Orin", (8, 7), True, 64 << 30),), "")

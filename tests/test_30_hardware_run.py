@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from test_30_trt_layers import LAYERS
-from tiny import tiny_bundle
-from trt_machine import ENGINE_ATOL, Machine
+from support.tiny import tiny_bundle
+from support.trt_layer_list import LAYERS
+from support.trt_machine import ENGINE_ATOL, Machine
 
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import BackendError

@@ -6,18 +6,17 @@ import asyncio
 import threading
 
 import numpy as np
-import oracle
 import pytest
-import tiny
+from support import oracle, tiny
 
 from esccs_edge import Classifier
+from esccs_edge.contracts.sensors import sentinel2_dn_offset
+from esccs_edge.contracts.values import NODATA_LABEL, Flag, Gate
 from esccs_edge.errors import (
     EsccsError,
     InputError,
     Overloaded,
 )
-from esccs_edge.scene import NODATA_LABEL, Flag, Gate
-from esccs_edge.sensors import sentinel2_dn_offset
 
 #: OpenVINO may run the one linear layer in bfloat16, whose step is 2**-8 of a value.
 DEFAULT_PRECISION_ATOL = 0.03

@@ -13,9 +13,10 @@ import textwrap
 
 import numpy as np
 import pytest
-import tiny
+from support import tiny
 
-from esccs_edge import Classifier, Prediction, cpu_backend
+from esccs_edge import Classifier, Prediction
+from esccs_edge.backends.cpu import backend as cpu_backend
 from esccs_edge.errors import (
     ArtifactError,
     BackendError,
@@ -176,7 +177,7 @@ def test_a_forked_child_is_refused_and_can_make_its_own(classifier):
 PROGRAM = """
     import sys
     sys.path.insert(0, {tests!r})
-    import tiny
+    from support import tiny
     from esccs_edge import Classifier
     made = Classifier({folder!r}, "cpu", max_delay_ms=1.0)
     pair = tiny.raw_pair(made.manifest)

@@ -153,7 +153,7 @@ class AuxiliaryOptions:
 
 @dataclass(frozen=True)
 class IrmOptions:
-    """Information regulation mechanism; see `esccs_edge.training.irm`.
+    """Information regulation mechanism; see `esccs_edge.training.learning.irm`.
 
     Attributes:
         variant: Form of the weights.

@@ -13,8 +13,8 @@ from typing import Any
 
 from esccs_edge import __version__
 
-from .chain import Chain
 from .options import Branch, TrainOptions
+from .stages.chain import Chain
 
 PACKAGES = ("torch", "lightning", "numpy", "safetensors")
 

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from esccs_edge.atomic import write_atomic
-from esccs_edge.bundle import MANIFEST_NAME, Bundle
+from esccs_edge.contracts.bundle import MANIFEST_NAME, Bundle
+from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError
-from esccs_edge.manifest import Manifest
+from esccs_edge.system.atomic import write_atomic
 
-from .chain import Chain
 from .datasets import open_source
-from .heldout import write_heldout
-from .judge import bimodal, has_labels, held_out, judge, unimodal
+from .judging.heldout import write_heldout
+from .judging.judge import bimodal, has_labels, held_out, judge, unimodal
 from .options import TrainOptions
 from .provenance import provenance
+from .stages.chain import Chain
 
 OPTIONS_NAME = "options.json"
 METRICS_NAME = "metrics.json"

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from esccs_edge.bundle import Bundle
-from esccs_edge.cpu_backend import CpuBackend
-from esccs_edge.engine_cache import EngineCache
+from esccs_edge.backends.cpu.backend import CpuBackend
+from esccs_edge.backends.trt.backend import TrtBackend
+from esccs_edge.backends.trt.layers import layers_of_inspector
+from esccs_edge.backends.trt.library import MODEL_FILES
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import EsccsError
-from esccs_edge.manifest import Manifest
-from esccs_edge.random_pairs import random_pairs
-from esccs_edge.trt_api import MODEL_FILES
-from esccs_edge.trt_backend import TrtBackend
-from esccs_edge.trt_layers import layers_of_inspector
+from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.system.sealed_cache import EngineCache
 
 PAIRS = 8
 

@@ -22,8 +22,8 @@ if problem=$(cd /; python -c 'from esccs_edge.cuda.probe import probe_driver; pr
     exit 1
 fi
 failed=0
-gpu_tests=(tests/test_30_cuda_owners.py tests/test_30_preprocess_gpu.py tests/test_30_trt_backend.py
-    tests/test_30_device_pixels.py tests/test_30_dlpack.py)
+gpu_tests=(tests/cuda/test_30_owners.py tests/backends/trt/test_30_pixel_kernels.py tests/backends/trt/test_30_backend.py
+    tests/pixels/test_20_device_pixels.py tests/pixels/test_20_dlpack.py)
 
 step() { # step NAME SECONDS COMMAND...
     local name=$1 seconds=$2 code

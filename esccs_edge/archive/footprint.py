@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import MissingDependencyError, RasterError
-from ..grid import Grid
+from ..rasters.grid import Grid
 
 try:
     from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError, MissingDependencyError
-from ..working_folder import working_folder
+from ..system.working_folder import working_folder
 from .record import SceneRecord, failed, scene_folder
 from .scene_list import ArchiveScene
 from .statistics import PARQUET_NAME

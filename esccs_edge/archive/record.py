@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..atomic import write_atomic
-from ..map_writer import scores_path_of
+from ..scenes.map_writer import scores_path_of
+from ..system.atomic import write_atomic
 from .content import file_sha256
 from .scene_list import ArchiveScene
 

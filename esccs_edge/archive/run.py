@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Bundle
+from ..contracts.bundle import Bundle
 from ..errors import BackendError, InputError
 from .record import SceneRecord
 from .scene_list import ArchiveScene

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..atomic import atomic_path, write_atomic
+from ..system.atomic import atomic_path, write_atomic
 from .footprint import LONGITUDE_LATITUDE, polygons_of
 from .record import SceneRecord
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from ..classifier import Classifier
 from ..errors import BackendError, EsccsError, InputError
-from ..map_writer import scores_path_of
-from ..mapping import classify_scene
-from ..raster_file import regular_file
-from ..reader import open_scene
-from ..scene_summary import SceneSummary
+from ..rasters.raster_file import regular_file
+from ..rasters.reader import open_scene
+from ..scenes.map_writer import scores_path_of
+from ..scenes.mapping import classify_scene
+from ..scenes.summary import SceneSummary
 from .content import content_sha256, file_sha256
 from .footprint import footprint_of
 from .record import (
@@ -42,7 +42,7 @@ class ArchiveOptions:
         folder: The archive's folder, absolute.
         bundle: Bundle folder, or ``"default"``.
         backend: As for `Classifier`.
-        stride: As for `esccs_edge.mapping.classify_scene`.
+        stride: As for `esccs_edge.scenes.mapping.classify_scene`.
         dn_offset: As for `Classifier`.
         sar_unit: As for `Classifier`.
     """

@@ -9,9 +9,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from .bench_load import scaling_answer
 from .options import backend_option, bundle_option
 from .progress import Progress
-from .scaling import scaling_answer
 from .shell import Answer, command, json_text
 
 #: What ``--out`` writes into its folder.
@@ -120,13 +120,13 @@ def run(
         _refuse_given(context, set(context.params) - OF_SCALING, "does not go with --scaling")
         return scaling_answer(bundle, seconds=seconds, soak_calls=soak, out=out)
     _refuse_given(context, {"soak"}, "goes with --scaling only")
-    from ..bench import BATCHES, Plan, bench
-    from ..bundle import Bundle
-    from ..peers import OURS, PEERS
+    from ..bench.compare import BATCHES, Plan, bench
+    from ..bench.peers import OURS, PEERS
+    from ..contracts.bundle import Bundle
 
     pictures = [path for path in (out and out / FIGURE_NAME, figure) if path]
     if pictures:
-        from ..bench_figure import draw_figure  # refuse before the timing, not after
+        from ..bench.figure import draw_figure  # refuse before the timing, not after
 
     opened = Bundle.open(bundle)
     plan = Plan(
@@ -160,8 +160,8 @@ def _refuse_given(context: click.Context, names: set[str], reason: str) -> None:
 
 
 def _told(document: dict[str, Any], out: Path | None) -> str:
-    from ..atomic import write_atomic
-    from ..bench_report import markdown, table
+    from ..bench.report import markdown, table
+    from ..system.atomic import write_atomic
 
     if out is not None:
         write_atomic(out / PAGE_NAME, markdown(document))

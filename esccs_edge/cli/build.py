@@ -11,7 +11,7 @@ from .progress import Progress
 from .shell import Answer, command
 
 if TYPE_CHECKING:
-    from ..export.to_engine import EngineReport
+    from esccs_edge.export.to_engine import EngineReport
 
 
 @command(
@@ -89,8 +89,9 @@ def run(
     """
     if choose:
         return _choose(bundle, flavor, out, prefer, budget, data)
-    from ..bundle import Bundle
-    from ..export.to_engine import build_engine
+    from esccs_edge.export.to_engine import build_engine
+
+    from ..contracts.bundle import Bundle
 
     with Progress("build") as progress:
         report = build_engine(
@@ -110,8 +111,9 @@ def _choose(
 ) -> Answer:
     if out is None:
         raise click.UsageError("--choose writes a bundle; name its folder by --out")
-    from ..bundle import Bundle
-    from ..export.choose import choose_precision
+    from esccs_edge.export.choose import choose_precision
+
+    from ..contracts.bundle import Bundle
 
     with Progress("measure") as progress:
         made, choice = choose_precision(

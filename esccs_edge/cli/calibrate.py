@@ -71,11 +71,12 @@ def run(
     calibration.json and the list of pairs, and makes the INT8 file the bundle's model.
     student.onnx stays as it is, also with --finetune.
     """
-    from ..bundle import Bundle
-    from ..calibration.budget import CALIBRATION_BUDGET, FINETUNE_BUDGET, Budget
-    from ..calibration.observers import AMAX_METHODS
-    from ..calibration.quantize import REPORT_JSON, quantize_student
-    from ..calibration.report import report_as_table
+    from esccs_edge.calibration.budget import CALIBRATION_BUDGET, FINETUNE_BUDGET, Budget
+    from esccs_edge.calibration.observers import AMAX_METHODS
+    from esccs_edge.calibration.quantize import REPORT_JSON, quantize_student
+    from esccs_edge.calibration.report import report_as_table
+
+    from ..contracts.bundle import Bundle
 
     usual = FINETUNE_BUDGET if finetune else CALIBRATION_BUDGET
     budget = Budget(

@@ -18,8 +18,8 @@ from .options import (
 from .shell import Answer, command
 
 if TYPE_CHECKING:
-    from ..manifest import Manifest
-    from ..scene import Prediction
+    from ..contracts.manifest import Manifest
+    from ..contracts.values import Prediction
 
 #: Classes printed for people; JSON holds all.
 SHOWN_CLASSES = 3
@@ -50,8 +50,8 @@ def run(
     optical_path, sar_path = raster_pair(optical, sar)
     dn_offset = dn_offset_of(baseline)
 
-    from ..bundle import Bundle
     from ..classifier import Classifier
+    from ..contracts.bundle import Bundle
 
     opened = Bundle.open(bundle)
     pixels = _read(optical_path, sar_path, opened.manifest)
@@ -65,7 +65,7 @@ def run(
 def _read(optical_path: Path | None, sar_path: Path | None, manifest: Manifest) -> tuple[Any, Any]:
     """Read one pair; rasters of another size are sent to the command that takes them."""
     from ..errors import InputError
-    from ..reader import read_pair
+    from ..rasters.reader import read_pair
 
     pair = read_pair(optical_path, sar_path, manifest.optical, manifest.sar)
     height, width = next(pixels for pixels in pair if pixels is not None).shape[1:]

@@ -57,7 +57,7 @@ def run(
     summary.json, runs.json, three pictures and the answers of every run; finished runs are kept as
     they come, and --resume goes on with the rest.
     """
-    from ..training.compare import compare
+    from esccs_edge.training.comparison.run import compare
 
     comparison = compare(
         train_index,

@@ -14,7 +14,7 @@ from .progress import Progress
 from .shell import Answer, command, json_text
 
 if TYPE_CHECKING:
-    from ..training.simulate.scene import SimulatedScene
+    from esccs_edge.training.simulate.scene import SimulatedScene
 
 DEFAULT_SIZE = 1024
 ORIGIN = "simulated scene, clouds and SAR; nothing here was measured"
@@ -45,12 +45,13 @@ def run(out: Path, size: int, seed: int, bundle: str, backend: str) -> Answer:
     are the real ones. Writes optical.tif, sar.tif, map.tif, map.scores.tif, quicklook.png and
     summary.json.
     """
-    from ..atomic import write_atomic
-    from ..bundle import Bundle
+    from esccs_edge.training.simulate.scene import simulate_scene
+
     from ..classifier import Classifier
-    from ..mapping import classify_scene
-    from ..quicklook import draw_quicklook
-    from ..training.simulate.scene import simulate_scene
+    from ..contracts.bundle import Bundle
+    from ..scenes.mapping import classify_scene
+    from ..system.atomic import write_atomic
+    from ..view.quicklook import draw_quicklook
     from .demo_rasters import read_classes, write_rasters
 
     started = time.perf_counter()

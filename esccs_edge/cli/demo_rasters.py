@@ -9,11 +9,11 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 
-from ..atomic import atomic_path
-from ..sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_NODATA
+from ..contracts.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_NODATA
+from ..system.atomic import atomic_path
 
 if TYPE_CHECKING:
-    from ..training.simulate.scene import SimulatedScene
+    from esccs_edge.training.simulate.scene import SimulatedScene
 
 #: Where the simulated ground is said to lie: UTM zone 32 N, upper left corner in metres.
 CRS = "EPSG:32632"

@@ -77,7 +77,7 @@ def _kernels() -> str:
 
 
 def _default_bundle() -> str:
-    from ..bundle import Bundle
+    from ..contracts.bundle import Bundle
 
     bundle = Bundle.open("default")
     return f"{bundle.manifest.name}, {len(bundle.verify())} files match their SHA-256"
@@ -85,7 +85,7 @@ def _default_bundle() -> str:
 
 def _cpu_answer() -> str:
     from ..classifier import Classifier
-    from ..random_pairs import random_pairs
+    from ..pixels.synthetic import random_pairs
 
     with Classifier("default", backend="cpu", max_batch=1, lanes=1) as classifier:
         (pair,) = random_pairs(classifier.manifest, 1)

@@ -12,7 +12,7 @@ from .progress import Progress
 from .shell import Answer, command
 
 if TYPE_CHECKING:
-    from ..training.datasets import PairSource
+    from esccs_edge.training.datasets import PairSource
 
 COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 
@@ -51,11 +51,12 @@ def run(
     in total and per 20 % of cloud cover. What is simulated is named below the table: clouds on
     request; SAR where the data set has none and the model was trained on simulated SAR.
     """
-    from ..bundle import Bundle
+    from esccs_edge.training.datasets import open_source
+    from esccs_edge.training.judging.evaluate import evaluate
+    from esccs_edge.training.judging.metrics import CLOUD_BINS
+
     from ..classifier import Classifier
-    from ..training.datasets import open_source
-    from ..training.evaluate import evaluate
-    from ..training.metrics import CLOUD_BINS
+    from ..contracts.bundle import Bundle
 
     opened = Bundle.open(bundle)
     source = open_source(index, manifest=opened.manifest)

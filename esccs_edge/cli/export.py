@@ -16,9 +16,10 @@ def run(bundle: str) -> Answer:
     Adds student.onnx and reference.npz, then holds the graph against the trained network; a
     difference past the tolerance is an error.
     """
-    from ..bundle import Bundle
-    from ..export.parity import check_parity
-    from ..export.to_onnx import export_student
+    from esccs_edge.export.parity import check_parity
+    from esccs_edge.export.to_onnx import export_student
+
+    from ..contracts.bundle import Bundle
 
     with Progress("export"):
         exported = export_student(Bundle.open(bundle))

@@ -13,9 +13,9 @@ import click
 from .shell import Answer, command
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
-    from ..manifest import Manifest, ModalitySpec
-    from ..trt_layers import EngineListing
+    from ..backends.trt.layers import EngineListing
+    from ..contracts.bundle import Bundle
+    from ..contracts.manifest import Manifest, ModalitySpec
 
 
 @command(
@@ -34,7 +34,7 @@ def run(bundle: str, layers: bool) -> Answer:
     and which number types it reads and writes. Where there is a GPU this is the engine that runs
     on it; elsewhere TensorRT for RTX compiles one, which is loaded on no GPU.
     """
-    from ..bundle import Bundle
+    from ..contracts.bundle import Bundle
 
     opened = Bundle.open(bundle)
     engine = _engine(opened) if layers else None
@@ -52,7 +52,7 @@ def run(bundle: str, layers: bool) -> Answer:
 
 
 def _engine(bundle: Bundle) -> EngineListing:
-    from ..trt_layers import list_engine
+    from ..backends.trt.layers import list_engine
 
     return list_engine(bundle)
 

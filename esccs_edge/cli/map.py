@@ -21,7 +21,7 @@ from .progress import Progress
 from .shell import Answer, command
 
 if TYPE_CHECKING:
-    from ..scene_summary import SceneSummary
+    from ..scenes.summary import SceneSummary
 
 
 @command(
@@ -129,7 +129,7 @@ def run(
     draw = None if quicklook is None else _drawing(quicklook)
 
     from ..classifier import Classifier
-    from ..mapping import classify_scene
+    from ..scenes.mapping import classify_scene
 
     with (
         Classifier(bundle, backend=backend, dn_offset=dn_offset, sar_unit=sar_unit) as classifier,
@@ -171,7 +171,7 @@ def _missing_argument() -> click.MissingParameter:
 
 def _drawing(quicklook: Path) -> Callable[..., object]:
     """Return what draws the picture; refuses before the scene is classified, not after."""
-    from ..quicklook import draw_quicklook
+    from ..view.quicklook import draw_quicklook
 
     if quicklook.suffix.lower() != ".png":
         raise click.BadParameter(f"{quicklook} does not end in .png", param_hint="--quicklook")

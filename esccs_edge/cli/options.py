@@ -54,6 +54,6 @@ def raster_pair(optical: str, sar: str) -> tuple[Path | None, Path | None]:
 
 def dn_offset_of(baseline: str | None) -> int | None:
     """Return the offset to add to digital numbers, or None to follow the manifest."""
-    from ..sensors import sentinel2_dn_offset
+    from ..contracts.sensors import sentinel2_dn_offset
 
     return None if baseline is None else sentinel2_dn_offset(baseline)

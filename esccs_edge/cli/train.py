@@ -48,7 +48,7 @@ def run(
         if not getattr(options, key):
             raise click.UsageError(f"{flag} is missing, and the configuration does not name it")
 
-    from ..training.run import train
+    from esccs_edge.training.run import train
 
     bundle = train(options, resume=resume)
     document = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ..training.options import TrainOptions
+    from esccs_edge.training.options import TrainOptions
 
 config_option = click.option(
     "--config",
@@ -32,8 +32,8 @@ def training_options(
     config: Path | None, changes: Mapping[str, Any], settings: tuple[str, ...]
 ) -> TrainOptions:
     """Build the options of a run; of one option the last given wins: file, settings, changes."""
-    from ..training.options import TrainOptions
-    from ..training.options_file import options_from, read_options
+    from esccs_edge.training.options import TrainOptions
+    from esccs_edge.training.options_file import options_from, read_options
 
     options = TrainOptions() if config is None else read_options(config)
     document = options.as_dict()

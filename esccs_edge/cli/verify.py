@@ -9,8 +9,9 @@ import click
 from .shell import Answer, command
 
 if TYPE_CHECKING:
-    from ..bundle import Bundle
-    from ..export.parity import ParityReport
+    from esccs_edge.export.parity import ParityReport
+
+    from ..contracts.bundle import Bundle
 
 REFERENCE_NAME = "reference.npz"
 BATCH = 8
@@ -24,7 +25,7 @@ def run(bundle: str) -> Answer:
     The comparison of answers runs where the bundle holds reference.npz; it fails past the
     stated tolerance.
     """
-    from ..bundle import Bundle
+    from ..contracts.bundle import Bundle
 
     opened = Bundle.open(bundle)
     files = opened.verify()
@@ -43,8 +44,9 @@ def run(bundle: str) -> Answer:
 def _parity(bundle: Bundle) -> ParityReport | None:
     if REFERENCE_NAME not in bundle.manifest.files:
         return None
-    from ..cpu_backend import CpuBackend
-    from ..export.parity import check_parity
+    from esccs_edge.export.parity import check_parity
+
+    from ..backends.cpu.backend import CpuBackend
 
     backend = CpuBackend(bundle, bundle.manifest, max_batch=BATCH, precision="f32")
     try:

@@ -192,7 +192,7 @@ void define(nb::module_ &m, const char *name) {
 }  // namespace
 
 NB_MODULE(_preprocess_cpu, m) {
-    m.doc() = "Fused preprocessing kernels; call esccs_edge.preprocess instead.";
+    m.doc() = "Fused preprocessing kernels; call esccs_edge.pixels.preprocess instead.";
     define<Planes>(m, "preprocess");
     define<Steps>(m, "quantize");
     define_gather(m);

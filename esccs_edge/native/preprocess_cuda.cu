@@ -3,7 +3,7 @@
 // One pass: a thread reads 16 bytes of neighbouring pixels per channel, keeps them in shared memory
 // until every channel has said whether its pixels are usable, then writes them normalised. What the
 // CPU reports about each patch is reduced on the way. No kernel synchronises or allocates; the caller
-// gives the stream and zeroes `stats`. Loaded by esccs_edge.preprocess_gpu, which mirrors the structs.
+// gives the stream and zeroes `stats`. Loaded by esccs_edge.backends.trt.pixel_kernels, which mirrors the structs.
 
 #include <cstdint>
 

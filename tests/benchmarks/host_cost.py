@@ -11,13 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-import fake_trt
+from support import fake_trt
 
-from esccs_edge import trt_backend
-from esccs_edge.bundle import Bundle
-from esccs_edge.engine_cache import EngineCache
-from esccs_edge.random_pairs import random_pairs
-from esccs_edge.trt_api import LoadedEngine, error_log
+from esccs_edge.backends.trt import backend as trt_backend
+from esccs_edge.backends.trt.library import LoadedEngine, error_log
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.system.sealed_cache import EngineCache
 
 BATCHES = (1, 8, 32)
 ROUNDS = 400

@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import gpu_parts
 import numpy as np
 import pytest
-from tiny import raw_pair
+from support import gpu_parts
+from support.tiny import raw_pair
 
-from esccs_edge.bundle import Bundle
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.manifest import BatchProfile
+from esccs_edge.contracts.values import PatchPair
 from esccs_edge.cuda.probe import probe_driver
-from esccs_edge.engine_cache import EngineCache
-from esccs_edge.manifest import BatchProfile
-from esccs_edge.scene import ScenePair
+from esccs_edge.system.sealed_cache import EngineCache
 
 pytestmark = [
     pytest.mark.gpu,
@@ -53,7 +53,7 @@ UPLOAD_TARGET = 0.8
 def student(tmp_path_factory) -> Bundle:
     """A student of the default size with random but fitted weights, in all three precisions."""
     pytest.importorskip("torch", reason="making a student needs torch")
-    from small_student import small_bundle, small_index
+    from support.small_student import small_bundle, small_index
 
     from esccs_edge.calibration.quantize import quantize_student
     from esccs_edge.export.to_fp16 import add_float16
@@ -68,7 +68,7 @@ def student(tmp_path_factory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def open_backend(student, tmp_path_factory):
-    from esccs_edge.trt_backend import TrtBackend
+    from esccs_edge.backends.trt.backend import TrtBackend
 
     cache = EngineCache(tmp_path_factory.mktemp("engines"))
     cache.folder.chmod(0o700)
@@ -104,8 +104,8 @@ def tell(capsys, request):
     return write
 
 
-def pairs_of(student: Bundle, count: int) -> list[ScenePair]:
-    return [ScenePair(*raw_pair(student.manifest, seed)) for seed in range(count)]
+def pairs_of(student: Bundle, count: int) -> list[PatchPair]:
+    return [PatchPair(*raw_pair(student.manifest, seed)) for seed in range(count)]
 
 
 def switches(backend) -> dict:
@@ -132,7 +132,7 @@ def latencies_ms(call: Callable[[], object], rounds: int = ROUNDS) -> list[float
     return times
 
 
-def pairs_per_s(backend, batch: list[ScenePair], seconds: float = 1.0) -> float:
+def pairs_per_s(backend, batch: list[PatchPair], seconds: float = 1.0) -> float:
     """Raw pixels in, logits out, two lanes in turn."""
     lanes = [backend.open_lane() for _ in range(2)]
     for lane in lanes * 3:
@@ -291,7 +291,7 @@ def torch_cuda():
 class TorchPeer:
     """Raw pixels in, label out, through torch: pinned upload, normalising on the GPU, network."""
 
-    def __init__(self, torch, student: Bundle, dtype, batch: list[ScenePair]):
+    def __init__(self, torch, student: Bundle, dtype, batch: list[PatchPair]):
         from esccs_edge.export.to_onnx import load_student
 
         self.torch, self.dtype = torch, dtype

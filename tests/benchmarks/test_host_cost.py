@@ -12,9 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fake_libcuda
+from support import fake_libcuda
 
-TESTS = Path(fake_libcuda.__file__).parent
+TESTS = Path(__file__).parents[1]
 #: The plain way makes some twenty calls more.
 SLACK = 1.2
 

@@ -13,10 +13,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tiny import tiny_manifest
+from support.tiny import tiny_manifest
 
 from esccs_edge import _preprocess_cpu
-from esccs_edge.preprocess import preprocess, quantize
+from esccs_edge.pixels.preprocess import preprocess, quantize
 
 PATCH = 256
 ROUNDS = 25

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import raw_pair, tiny_bundle
+from support.tiny import raw_pair, tiny_bundle
 
 from esccs_edge import Bundle, Classifier
-from esccs_edge.bench import Plan, bench
-from esccs_edge.bench_pixels import write_pixels
+from esccs_edge.bench.compare import Plan, bench
+from esccs_edge.bench.peers import PEERS
+from esccs_edge.bench.peers.numpy_preprocess import NumpyPreprocess
+from esccs_edge.bench.peers.opening import opener
+from esccs_edge.bench.pixels import write_pixels
 from esccs_edge.errors import EsccsError
-from esccs_edge.peers import PEERS
-from esccs_edge.peers.numpy_preprocess import NumpyPreprocess
-from esccs_edge.peers.opening import opener
-from esccs_edge.preprocess import preprocess
+from esccs_edge.pixels.preprocess import preprocess
 
 PATCH = 64
 BATCH = 32

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError
-from esccs_edge.manifest import Manifest
 
 from .source import SPLITS, MemorySource, PairSource, indices_of
 

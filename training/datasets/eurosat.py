@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.sensors import EUROSAT_BANDS, SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError, MissingDependencyError, RasterError
-from esccs_edge.sensors import EUROSAT_BANDS, SENTINEL2_L1C_BANDS
 
 from .source import MemorySource
 from .splits import split_by_group

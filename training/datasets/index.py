@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from esccs_edge.contracts.manifest import Manifest, ModalitySpec
+from esccs_edge.contracts.sensors import (
+    SENTINEL1_POLARISATIONS,
+    SENTINEL2_L1C_BANDS,
+    SENTINEL2_L2A_BANDS,
+)
 from esccs_edge.errors import InputError
-from esccs_edge.manifest import Manifest, ModalitySpec
-from esccs_edge.pairs import PairIndex, read_index
-from esccs_edge.reader import described_channels
-from esccs_edge.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_L2A_BANDS
+from esccs_edge.rasters.pair_index import PairIndex, read_index
+from esccs_edge.rasters.reader import described_channels
 
 from .source import RawPair
 

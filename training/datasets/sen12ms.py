@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError
-from esccs_edge.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS
 
 from .index import reading_spec
 from .sen12ms_labels import IGBP_SIMPLE, read_labels
@@ -55,7 +55,7 @@ class Sen12msSource:
         Raises:
             RasterError: A file cannot be read or the partner does not match.
         """
-        from esccs_edge.reader import read_pair
+        from esccs_edge.rasters.reader import read_pair
 
         optical = self.paths[index]
         return read_pair(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..chain import Chain
-from ..judge import Predictor
+from ..judging.judge import Predictor
+from ..stages.chain import Chain
 from .cloud_estimate import CloudAwareChain
 from .method import Method
 

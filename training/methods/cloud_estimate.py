@@ -7,7 +7,7 @@ schedule stay those of the method.
 
 from __future__ import annotations
 
-from ..chain import Chain
+from ..stages.chain import Chain
 
 
 class CloudAwareChain(Chain):

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..chain import Chain
-from ..judge import Predictor, unimodal
-from ..losses import label_loss
-from ..networks import UnimodalNet
-from ..steps.step import Batch, masked_mean
+from ..judging.judge import Predictor, unimodal
+from ..learning.losses import label_loss
+from ..learning.networks import UnimodalNet
+from ..stages.chain import Chain
+from ..stages.stage import Batch, masked_mean
 from .fusion import scaled_gradient
 from .joint_samples import joint_samples
 from .method import Method, MethodStep, confidence_filter, trained, unimodal_net

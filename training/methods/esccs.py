@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..chain import Chain
+from ..stages.chain import Chain
 from .method import gated
 
 

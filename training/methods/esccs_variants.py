@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..chain import Chain
+from ..stages.chain import Chain
 from .method import Method, gated
 
 #: Clear shares below any real one: the source model is believed everywhere.

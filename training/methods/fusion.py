@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..chain import Chain
-from ..judge import Predictor
-from ..networks import Encoder
-from ..steps.step import Batch
+from ..judging.judge import Predictor
+from ..learning.networks import Encoder
+from ..stages.chain import Chain
+from ..stages.stage import Batch
 from .method import MethodStep, confidence_filter, trained
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..chain import Chain
-from ..judge import Predictor
-from ..losses import distillation_loss, soften
-from ..steps.step import Batch, masked_mean
+from ..judging.judge import Predictor
+from ..learning.losses import distillation_loss, soften
+from ..stages.chain import Chain
+from ..stages.stage import Batch, masked_mean
 from .fusion import FusionStep, fusion_predictor, scaled_gradient
 from .method import Method
 from .ogm_ge import kept_score

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..chain import Chain
-from ..judge import Predictor
-from ..steps.step import Batch
+from ..judging.judge import Predictor
+from ..stages.chain import Chain
+from ..stages.stage import Batch
 from .fusion import Fused, FusionNet, FusionStep, fusion_predictor
 from .method import Method, Taught
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..chain import Chain
-from ..samples import CloudySamples, Degradation
+from ..samples.samples import CloudySamples, Degradation
+from ..stages.chain import Chain
 
 
 class JointSamples(CloudySamples):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..chain import Chain
-from ..judge import Predictor, unimodal
-from ..losses import distillation_loss, soften
-from ..steps.step import Batch, masked_mean
+from ..judging.judge import Predictor, unimodal
+from ..learning.losses import distillation_loss, soften
+from ..stages.chain import Chain
+from ..stages.stage import Batch, masked_mean
 from .method import Method, MethodStep, trained, unimodal_net
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..chain import Chain
-from ..judge import Predictor
-from ..losses import soften
-from ..steps.step import Batch
+from ..judging.judge import Predictor
+from ..learning.losses import soften
+from ..stages.chain import Chain
+from ..stages.stage import Batch
 from .fusion import FusionStep, fusion_predictor
 from .method import Method, Taught
 

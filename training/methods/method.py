@@ -12,18 +12,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..augment import augmented
-from ..chain import Chain
-from ..fit import fit
-from ..judge import Predictor, bimodal
-from ..losses import distillation_loss, label_loss, soften
-from ..networks import UnimodalNet
+from ..judging.judge import Predictor, bimodal
+from ..learning.augment import augmented
+from ..learning.losses import distillation_loss, label_loss, soften
+from ..learning.networks import UnimodalNet
+from ..learning.pseudo_labels import PseudoLabelFilter
+from ..learning.reliability import source_reliability
 from ..options import Schedule
-from ..pseudo_labels import PseudoLabelFilter
-from ..reliability import source_reliability
-from ..samples import CloudySamples
-from ..steps.source_view import SourceAnswer
-from ..steps.step import Batch, Step, masked_mean
+from ..samples.samples import CloudySamples
+from ..stages.chain import Chain
+from ..stages.fit import fit
+from ..stages.stage import Batch, Step, masked_mean
+from ..stages.teacher_answers import SourceAnswer
 from .cloud_estimate import CloudAwareChain
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..chain import Chain
-from ..judge import Predictor
-from ..steps.step import Batch
+from ..judging.judge import Predictor
+from ..stages.chain import Chain
+from ..stages.stage import Batch
 from .fusion import FusionStep, fusion_predictor, scaled_gradient
 from .method import Method, Taught
 

@@ -5,8 +5,8 @@ First half of ESCCS (sub-task F1); reliability-mixed labels are our choice.
 
 from __future__ import annotations
 
-from ..chain import Chain
-from ..judge import Predictor, unimodal
+from ..judging.judge import Predictor, unimodal
+from ..stages.chain import Chain
 from .method import Method
 
 

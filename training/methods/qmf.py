@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..chain import Chain
-from ..judge import Predictor
-from ..losses import label_loss
-from ..steps.step import Batch
+from ..judging.judge import Predictor
+from ..learning.losses import label_loss
+from ..stages.chain import Chain
+from ..stages.stage import Batch
 from .fusion import Fused, FusionStep
 from .method import Method, trained
 

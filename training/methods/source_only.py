@@ -6,8 +6,8 @@ it learns is our choice (`training.steps.teacher`).
 
 from __future__ import annotations
 
-from ..chain import Chain
-from ..judge import Predictor, unimodal
+from ..judging.judge import Predictor, unimodal
+from ..stages.chain import Chain
 from .method import Method
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..chain import Chain
-from ..judge import Predictor
-from ..steps.step import Batch
+from ..judging.judge import Predictor
+from ..stages.chain import Chain
+from ..stages.stage import Batch
 from .method import Method, MethodStep, trained
 
 SSIM_WEIGHT = 0.2

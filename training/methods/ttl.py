@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..chain import Chain
-from ..judge import Predictor, unimodal
-from ..pseudo_labels import PseudoLabelFilter
-from ..samples import Degradation
-from ..steps.step import Batch
+from ..judging.judge import Predictor, unimodal
+from ..learning.pseudo_labels import PseudoLabelFilter
+from ..samples.samples import Degradation
+from ..stages.chain import Chain
+from ..stages.stage import Batch
 from .method import Method, MethodStep, trained, unimodal_net
 
 LOOKS = 3.0

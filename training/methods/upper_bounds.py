@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..chain import Chain
-from ..judge import Predictor, unimodal
-from ..losses import label_loss
-from ..steps.step import Batch, masked_mean
+from ..judging.judge import Predictor, unimodal
+from ..learning.losses import label_loss
+from ..stages.chain import Chain
+from ..stages.stage import Batch, masked_mean
 from .fusion import FusionStep
 from .method import Method, trained
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esccs_edge.sensors import SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
 
 from .land import Axes, Ids, chosen, parcels
 from .noise import Field, box_mean, power_law_field

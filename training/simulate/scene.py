@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError
-from esccs_edge.sensors import SENTINEL2_L1C_BANDS
 
 from .clouds import draw_sky, simulate_clouds
 from .land import coordinates, local_axes, path_distance, regions, winding

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError, MissingDependencyError
-from esccs_edge.sensors import SENTINEL2_L1C_BANDS
 
 from .noise import Field
 

@@ -1,0 +1,1 @@
+"""The portable backend: OpenVINO on the CPU."""

@@ -1,0 +1,276 @@
+"""The GPU backend: a bundle's model as one TensorRT engine that several lanes share.
+
+The engine comes from this user's cache, or is built from the verified ONNX and kept there. Optical
+branch, SAR branch, gate and head are one network; each lane runs it with buffers of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import weakref
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ...contracts.bundle import Bundle
+from ...contracts.manifest import Manifest
+from ...cuda.owners import Device
+from ...cuda.probe import probe_driver
+from ...errors import BackendError, ClosedError, InputError
+from ...system.sealed_cache import EngineCache
+from ..base import Backend, Lane
+from .build import BuildOptions, Progress, build_plan
+from .kernel_cache import JitCache
+from .lane import LaneOptions, TrtLane
+from .library import (
+    MODEL_FILES,
+    Flavor,
+    FlavorName,
+    LoadedEngine,
+    Precision,
+    load_engine,
+    load_flavor,
+    pick_flavor,
+)
+from .memory_budget import MemoryBudget, limit_of
+from .pixel_kernels import load_fatbin
+
+
+class TrtBackend(Backend):
+    """The model of a bundle on one NVIDIA GPU.
+
+    Args:
+        bundle: Where the model is read from, through its recorded digest.
+        manifest: Contract to obey; usually ``bundle.manifest``, perhaps with another ``dn_offset``.
+        max_batch: Most pairs one lane takes at once; no more than the manifest's batch profile.
+        sar_is_linear: SAR pixels are linear sigma0 and are converted to dB.
+        precision: Which file of the bundle to run; None is the manifest's model.
+        flavor: TensorRT library; None is ``tensorrt`` where installed, else ``rtx``.
+        graph_batches: Batch sizes to run as CUDA graphs; None is 1 and ``max_batch``.
+        ordinal: Which GPU.
+        cache: Where engines are kept; None is the user's cache folder.
+        memory: Most device memory that all lanes may take, as a share of what is free now (up to 1)
+            or in bytes; None is what ``ESCCS_GPU_MEMORY`` says, or no limit.
+        wait: How a thread waits for a batch. ``"block"`` sleeps; ``"spin"`` keeps a core busy and
+            may answer a little earlier (where cores are scarce, and on Jetson, the driver may sleep
+            all the same). None is what ``ESCCS_GPU_WAIT`` says, or ``"block"``.
+        progress: Told ``(phase, steps_done, steps)`` when an engine has to be built.
+
+    Raises:
+        InputError: ``memory`` is no positive number, or ``wait`` no known way.
+        ArtifactError: The model is missing, altered or does not fit the manifest.
+        MissingDependencyError: TensorRT or a CUDA binding is not installed.
+        BackendError: There is no GPU, or TensorRT cannot build or load the engine.
+        CudaError: The driver refused; perhaps there is too little memory.
+    """
+
+    name = "tensorrt"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        manifest: Manifest,
+        *,
+        max_batch: int,
+        sar_is_linear: bool = False,
+        precision: Precision | None = None,
+        flavor: FlavorName | None = None,
+        graph_batches: Sequence[int] | None = None,
+        ordinal: int = 0,
+        cache: EngineCache | None = None,
+        memory: float | None = None,
+        wait: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        wait = _way_of_waiting(wait)
+        self.max_batch = min(max_batch, manifest.batch.max)
+        self._manifest = manifest
+        self._model = manifest.model if precision is None else MODEL_FILES[precision]
+        onnx = bundle.read(self._model)
+        self._flavor = load_flavor(flavor) if flavor else pick_flavor()
+        self._lanes: list[TrtLane] = []
+        self._loaded: LoadedEngine | None = None
+        self._jit: JitCache | None = None
+        self._device = Device.open(ordinal)
+        try:
+            with self._device.active():
+                budget = MemoryBudget(limit_of(memory, self._device.free_bytes()))
+                self._options = LaneOptions(
+                    max_batch=self.max_batch,
+                    sar_is_linear=sar_is_linear,
+                    graph_batches=self._graph_batches(graph_batches),
+                    mapped=self._device.integrated,
+                    budget=budget,
+                    wait=wait,
+                )
+                source = EngineSource(bundle, onnx, manifest, self._flavor, self._device, progress)
+                engines = cache or EngineCache()
+                self._loaded = source.load(engines)
+                self._jit = JitCache.attach(self._loaded, engines, source.key)
+                module = self._device.module(load_fatbin())
+                self._kernels = (
+                    module.kernel("esccs_preprocess_f32"),
+                    module.kernel("esccs_availability"),
+                )
+        except BaseException:
+            self.close()
+            raise
+        _close_at_exit(self)
+
+    def open_lane(self) -> Lane:
+        """Allocate streams, buffers and the engine's activations.
+
+        Raises:
+            BackendError: It would exceed the memory budget.
+            CudaError: The driver refused; perhaps there is too little memory.
+        """
+        if self._loaded is None:
+            raise ClosedError("the TensorRT backend was closed")
+        with self._device.active():
+            lane = TrtLane(self._device, self._loaded, self._kernels, self._manifest, self._options)
+        self._lanes = [*(known for known in self._lanes if not known.closed), lane]
+        return lane
+
+    def describe(self) -> dict[str, Any]:
+        """Return GPU, libraries, model and how lanes work."""
+        described: dict[str, Any] = {
+            "backend": self.name,
+            "flavor": self._flavor.name,
+            "tensorrt": self._flavor.version,
+            "model": self._model,
+            "max_batch": self.max_batch,
+        }
+        if self._loaded is None:
+            return described
+        with self._device.active():
+            return {
+                **described,
+                "device": self._device.name,
+                "compute_capability": self._device.compute_capability,
+                "integrated": self._device.integrated,
+                "driver": probe_driver().version,
+                "cuda_provider": self._device.driver.name,
+                "aux_streams": self._loaded.engine.num_aux_streams,
+                "copies": not self._options.mapped,
+                "graph_batches": sorted(self._options.graph_batches),
+                "wait": self._options.wait,
+                "free_device_bytes": self._device.free_bytes(),
+                "lane_device_bytes": self._options.budget.used,
+                "lane_device_bytes_limit": self._options.budget.limit,
+            }
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Return what the engine inspector tells about each layer of the engine that runs here."""
+        if self._loaded is None:
+            raise ClosedError("the TensorRT backend was closed")
+        with self._device.active():
+            return self._loaded.layers()
+
+    def close(self) -> None:
+        """Free lanes that are still open, then the engine, then the device.
+
+        Idempotent; a forked child frees nothing, since all of it is the parent's.
+        """
+        if not self._device.is_ours:
+            return
+        for lane in self._lanes:
+            lane.close()
+        if self._loaded is not None:
+            with self._device.active():  # TensorRT frees device memory here
+                if self._jit is not None and not self._loaded.lost:
+                    self._jit.keep()
+                self._loaded.release()
+            self._loaded = self._jit = None
+        self._device.close()
+
+    def __del__(self) -> None:
+        """Free the GPU also where nobody closes: when the second of two lanes was refused, say."""
+        if hasattr(self, "_device"):
+            self.close()
+
+    def _graph_batches(self, wanted: Sequence[int] | None) -> frozenset[int]:
+        if wanted is None:
+            wanted = (1, self.max_batch) if self._device.driver.has_graphs else ()
+        elif wanted and not self._device.driver.has_graphs:
+            raise BackendError(
+                f"CUDA graphs were asked for, but {self._device.driver.name} has none",
+                hint="Set ESCCS_CUDA=cuda-python, or graph_batches=()",
+            )
+        return frozenset(wanted)
+
+
+class EngineSource:
+    """Where an engine comes from: the cache, or a build from the ONNX."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        onnx: bytes,
+        manifest: Manifest,
+        flavor: Flavor,
+        device: Device,
+        progress: Progress | None,
+    ) -> None:
+        self._onnx, self._manifest, self._flavor = onnx, manifest, flavor
+        self._progress = progress
+        self._build_options = BuildOptions(batch=manifest.batch)
+        self._machine = {
+            "flavor": flavor.name,
+            "version": flavor.version,
+            "gpu": device.name,
+            "compute_capability": device.compute_capability,
+            "driver": probe_driver().version,
+        }
+        self.key = {
+            **self._machine,
+            "kind": "engine",
+            "bundle": bundle.digest,
+            "onnx": hashlib.sha256(onnx).hexdigest(),
+            "options": asdict(self._build_options),
+        }
+
+    def load(self, cache: EngineCache) -> LoadedEngine:
+        """Return the loaded engine; one that this GPU or library refuses is built again, once."""
+        plan = cache.get(self.key, lambda: self._build(cache))
+        try:
+            return load_engine(self._flavor, plan)
+        except BackendError as error:
+            if error.action != "rebuild":
+                raise
+            cache.reject(self.key, error.message)
+        return load_engine(self._flavor, cache.get(self.key, lambda: self._build(cache)))
+
+    def _build(self, cache: EngineCache) -> bytes:
+        timings = {**self._machine, "kind": "timing cache"}
+        built = build_plan(
+            self._flavor,
+            self._onnx,
+            self._manifest,
+            self._build_options,
+            progress=self._progress,
+            timing_cache=cache.load(timings),
+        )
+        if built.timing_cache is not None:
+            cache.store(timings, built.timing_cache)
+        return built.plan
+
+
+def _way_of_waiting(wait: str | None) -> str:
+    chosen = wait or os.environ.get("ESCCS_GPU_WAIT") or "block"
+    if chosen not in ("block", "spin"):
+        raise InputError(f"way of waiting for the GPU is {chosen!r}, expected 'block' or 'spin'")
+    return chosen
+
+
+def _close_at_exit(backend: TrtBackend) -> None:
+    """TensorRT objects must go before the interpreter takes the CUDA binding apart."""
+    alive = weakref.ref(backend)
+
+    def close() -> None:
+        if (found := alive()) is not None:
+            found.close()
+
+    atexit.register(close)
+    weakref.finalize(backend, atexit.unregister, close)

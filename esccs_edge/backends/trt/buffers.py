@@ -1,0 +1,155 @@
+"""Memory of one lane: what it owns, bytes that host and device both see, and where results lie.
+
+Everything comes from one `Allocator`, so that a lane which fails half-way, or closes, frees all.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ...contracts.manifest import Manifest
+from ...cuda.owners import Device, DeviceMemory, Event, HostMemory, Owner, Stream
+from ...errors import CudaError
+from .memory_budget import MemoryBudget
+from .pixel_kernels import STATS, aligned
+
+Kept = TypeVar("Kept", bound=Owner)
+_log = logging.getLogger("esccs_edge.tensorrt")
+
+
+class Allocator:
+    """Makes what a lane needs and frees all of it at once, newest first.
+
+    Args:
+        device: Where.
+        budget: Counts the device memory; it may refuse some.
+    """
+
+    def __init__(self, device: Device, budget: MemoryBudget) -> None:
+        self.device = device
+        self._budget, self._taken = budget, 0
+        self._owned: list[Owner] = []
+
+    def stream(self) -> Stream:
+        """Make a stream."""
+        return self._keep(self.device.stream())
+
+    def event(self, *, blocking: bool = True) -> Event:
+        """Make an event."""
+        return self._keep(self.device.event(blocking=blocking))
+
+    def memory(self, size: int) -> DeviceMemory:
+        """Allocate device memory."""
+        self._take(size)
+        return self._keep(self.device.memory(size))
+
+    def pinned(self, size: int, mapped: bool) -> HostMemory:
+        """Allocate pinned host memory; mapped, it is the device's too."""
+        if mapped:
+            self._take(size)
+        return self._keep(self.device.pinned(size, mapped=mapped))
+
+    def settle(self) -> None:
+        """Wait for what is enqueued; the caller already has the error that counts."""
+        for owner in self._owned:
+            if isinstance(owner, Stream):
+                try:
+                    owner.synchronize()
+                except CudaError as error:
+                    _log.debug("while settling: %s", error)
+
+    def free(self) -> None:
+        """Free everything; nothing may be enqueued."""
+        while self._owned:
+            self._owned.pop().close()
+        self._budget.give(self._taken)
+        self._taken = 0
+
+    def _take(self, size: int) -> None:
+        self._budget.take(size)
+        self._taken += size
+
+    def _keep(self, owner: Kept) -> Kept:
+        self._owned.append(owner)
+        return owner
+
+
+class Staging:
+    """Bytes that host and device both see: pinned plus a device twin, or the same when mapped.
+
+    Attributes:
+        array: The bytes, for the host.
+        address: Where they start, for the device.
+        is_copied: False if they are the same memory.
+    """
+
+    def __init__(self, make: Allocator, size: int, mapped: bool) -> None:
+        host = make.pinned(size, mapped)
+        self._memory = None if mapped else make.memory(size)
+        self.array = host.array
+        self.address = host.address if self._memory is None else self._memory.address
+        self.is_copied = not mapped
+
+    def upload(self, size: int, stream: Stream) -> None:
+        """Enqueue making the first ``size`` bytes visible to the device."""
+        if self._memory is not None:
+            self._memory.upload(self.array[:size], stream)
+
+    def download(self, stream: Stream) -> None:
+        """Enqueue making all bytes visible to the host."""
+        if self._memory is not None:
+            self._memory.download(self.array, stream)
+
+    def clear(self, stream: Stream) -> None:
+        """Enqueue zeroing them on the device."""
+        stream.device.driver.fill_zero(self.address, self.array.nbytes, stream.handle)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table that the device writes and the host reads.
+
+    Attributes:
+        address: Where it starts, for the device.
+        rows: The host's view, one row per pair.
+    """
+
+    address: int
+    rows: npt.NDArray[Any]
+
+
+class Results:
+    """Outputs and counts of a batch in one block, so that one copy brings them back.
+
+    Attributes:
+        logits: ``(max_batch, K)`` float32.
+        gate: ``(max_batch, 2)`` float32.
+        optical: `STATS` of each pair's optical patch.
+        sar: The same for SAR.
+    """
+
+    def __init__(
+        self, make: Allocator, manifest: Manifest, max_batch: int, mapped: bool, stream: Stream
+    ) -> None:
+        classes = len(manifest.classes)
+        kinds = [np.dtype((np.float32, classes)), np.dtype((np.float32, 2)), STATS, STATS]
+        sizes = [aligned(kind.itemsize * max_batch) for kind in kinds]
+        self._block = Staging(make, sum(sizes), mapped)
+        self.logits, self.gate, self.optical, self.sar = (
+            self._section(sum(sizes[:i]), kind, max_batch) for i, kind in enumerate(kinds)
+        )
+        self._block.clear(stream)  # a small batch leaves rows unwritten, which are copied too
+
+    def download(self, stream: Stream) -> None:
+        """Enqueue making all of them visible to the host."""
+        self._block.download(stream)
+
+    def _section(self, start: int, kind: np.dtype[Any], rows: int) -> Section:
+        content = self._block.array[start : start + kind.itemsize * rows]
+        view = content.view(kind.base).reshape(rows, *kind.shape)
+        return Section(self._block.address + start, view)

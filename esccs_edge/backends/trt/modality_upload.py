@@ -1,0 +1,99 @@
+"""One modality's way to the network: raw pixels -> copy -> preprocessing kernel, on its own stream.
+
+Optical and SAR each have a `Branch`, so that their copies and kernels can overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...contracts.manifest import ModalitySpec
+from ...contracts.values import DevicePixels, Pixels, PixelStats
+from ...cuda.driver import Arguments
+from ...cuda.owners import Kernel
+from .buffers import Allocator, Section, Staging
+from .pixel_kernels import RawLayout, aligned, launch_of, parameters, read_stats, statistics
+
+
+class Branch:
+    """The way of one modality through a lane: `fill`, `upload`, `preprocess`, later `read`.
+
+    Args:
+        make: Allocates what it needs.
+        kernel: ``esccs_preprocess_f32``.
+        spec: The modality.
+        pixels: Pixels per channel.
+        counts: Where the kernel counts what it sees.
+        max_batch: Most patches at once.
+        mapped: Host memory is device memory, so nothing is copied.
+        linear_to_db: Pixels are linear sigma0.
+    """
+
+    def __init__(
+        self,
+        make: Allocator,
+        kernel: Kernel,
+        spec: ModalitySpec,
+        pixels: int,
+        counts: Section,
+        *,
+        max_batch: int,
+        mapped: bool,
+        linear_to_db: bool = False,
+    ) -> None:
+        self._channels, self._pixels = len(spec.channels), pixels
+        self._layout = RawLayout(max_batch, self._channels, pixels)
+        self._present: list[bool] = []
+        self.producers: set[int] = set()
+        self.stream, self.ready = make.stream(), make.event()
+        self._raw = Staging(make, self._layout.capacity, mapped)
+        self._used = 0
+        self.input = make.memory(aligned(max_batch * self._channels * pixels * 4))
+        self._kernel, self._launch, self._counts = kernel, launch_of(self._channels, pixels), counts
+        table = statistics(spec)
+        staged = Staging(make, table.nbytes, mapped)
+        staged.array[:] = table.reshape(-1).view(np.uint8)
+        staged.upload(table.nbytes, self.stream)
+        self._arguments = Arguments(
+            parameters(
+                spec,
+                pixels,
+                raw=self._raw.address,
+                out=self.input.address,
+                stats=counts.address,
+                statistics=staged.address,
+                linear_to_db=linear_to_db,
+            )
+        )
+
+    def fill(self, images: Sequence[Pixels | None]) -> int:
+        """Gather a batch in the pinned buffer; returns the bytes that `upload` will copy.
+
+        Pixels on the device stay where they are; ``producers`` are the streams they are made on.
+        """
+        self._present = [image is not None for image in images]
+        on_device = [image.stream for image in images if isinstance(image, DevicePixels)]
+        self.producers = {stream for stream in on_device if stream is not None}
+        self._used = self._layout.fill(self._raw.array, images, self._raw.address)
+        return self._used if self._raw.is_copied else 0
+
+    def upload(self) -> None:
+        """Enqueue the copy of what `fill` gathered."""
+        self._raw.upload(self._used, self.stream)
+
+    def preprocess(self, batch: int) -> None:
+        """Enqueue zeroing the counts and the kernel, then the event that the input is ready."""
+        driver, rows = self.stream.device.driver, self._counts.rows
+        driver.fill_zero(self._counts.address, rows.nbytes, self.stream.handle)
+        grid, launch = (self._launch.tiles, batch), self._launch
+        self._kernel.launch(
+            self.stream, grid, launch.block, self._arguments, shared_bytes=launch.shared_bytes
+        )
+        self.ready.record(self.stream)
+
+    def read(self) -> list[PixelStats]:
+        """Return what the kernel saw in the batch that was filled in last."""
+        rows = self._counts.rows[: len(self._present)]
+        return read_stats(rows, self._present, self._channels, self._pixels)

@@ -1,0 +1,45 @@
+"""What measured times depend on: processor, cores, system, library versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..system.cores import usable_cores
+
+_LIBRARIES = ("numpy", "openvino", "esccs-edge", "onnxruntime", "torch", "opencv-python-headless")
+
+
+def host() -> dict[str, Any]:
+    """Return processor, usable cores, load, system and the version of each library that is here."""
+    return {
+        "processor": _processor(),
+        "cores": usable_cores(),
+        "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name.replace("-", "_"): _version(name) for name in _LIBRARIES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """Linux tells the model name in /proc/cpuinfo; elsewhere the platform module knows it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.lower().startswith(("model name", "model\t")) and ":" in line:
+                name = line.split(":", 1)[1].strip()
+                if not name.isdigit():
+                    return name
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""What happens when many callers ask at once."""

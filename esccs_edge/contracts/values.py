@@ -1,0 +1,137 @@
+"""The values that travel through the SDK: a pair goes in, a prediction comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: Label of a pair in which neither modality holds a usable pixel.
+NODATA_LABEL = "NODATA"
+
+
+class Flag(str, Enum):
+    """What a user should know about the pixels behind a prediction."""
+
+    PARTIAL_NODATA = "PARTIAL_NODATA"  #: some pixels of a modality were absent
+    ALL_NODATA = "ALL_NODATA"  #: no modality held a usable pixel; no class is given
+    NONFINITE_MASKED = "NONFINITE_MASKED"  #: NaN or infinite pixels were treated as absent
+    RADIOMETRY_SUSPECT = "RADIOMETRY_SUSPECT"  #: the scale of the values looks wrong
+    MODALITY_MISSING = "MODALITY_MISSING"  #: judged from one modality alone
+    CLIPPED = "CLIPPED"  #: many values lay outside the range the model was trained on
+    RETRIED = "RETRIED"  #: the backend failed once and answered on the second try
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class DevicePixels:
+    """Contiguous pixels that lie on the GPU already; only the TensorRT backend reads them.
+
+    Attributes:
+        address: Where they start, for the device.
+        shape: ``(C, H, W)``.
+        dtype: Of the elements, in native byte order.
+        stream: ``CUstream`` number on which they are made, to be waited for; None: they are ready.
+        owner: Keeps the memory; it must not be written to until the answer is there.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    stream: int | None
+    owner: Any
+
+
+#: One modality of a pair as the lanes take it: an array, or `DevicePixels`. Not a union, since all
+#: but the first and the last step of a pair's way see arrays only, or do not look.
+Pixels = Any
+
+
+@dataclass(frozen=True)
+class PatchPair:
+    """One co-registered patch; either modality may be absent, not both unless nothing is known.
+
+    Attributes:
+        optical: ``(C, H, W)`` digital numbers (integer) or reflectance (float32), or None.
+        sar: ``(P, H, W)`` backscatter, float32 dB, or None.
+
+    Arrays here are in native byte order, C-contiguous and of a dtype the kernels take;
+    `esccs_edge.pixels.checks.checked_pair` makes them so.
+    """
+
+    optical: Pixels | None
+    sar: Pixels | None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How much each modality counted for one prediction; the two sum to 1 (or are both 0)."""
+
+    optical: float
+    sar: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one pair.
+
+    Attributes:
+        label: Class name, or `NODATA_LABEL`.
+        confidence: Temperature-scaled probability of ``label``, in [0, 1].
+        probabilities: Class name -> probability, summing to 1 (all 0 for `NODATA_LABEL`).
+        gate: Share of each modality in the decision.
+        flags: What to know about the pixels; empty when nothing was unusual.
+    """
+
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float]
+    gate: Gate
+    flags: frozenset[Flag] = field(default_factory=frozenset)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form ``{label, confidence, probabilities, gate, flags}``."""
+        return {
+            "label": self.label,
+            "confidence": self.confidence,
+            "probabilities": dict(self.probabilities),
+            "gate": {"optical": self.gate.optical, "sar": self.gate.sar},
+            "flags": sorted(flag.value for flag in self.flags),
+        }
+
+
+class PixelStats(NamedTuple):
+    """What preprocessing saw in one modality of one pair.
+
+    Attributes:
+        pixels: Number of pixels ``H * W``; 0 when the modality is absent.
+        valid: Pixels used, with all channels finite and not all channels nodata.
+        nonfinite: Pixels dropped because a channel was NaN or infinite.
+        below: Values (channel x pixel, valid pixels only) below the clip range.
+        above: Values above the clip range.
+        minimum: Smallest valid value in physical units (reflectance or dB); NaN if none.
+        maximum: Largest valid value in physical units; NaN if none.
+        mean: Mean of the valid values in physical units; NaN if none.
+    """
+
+    pixels: int
+    valid: int
+    nonfinite: int
+    below: int
+    above: int
+    minimum: float
+    maximum: float
+    mean: float
+
+    @property
+    def availability(self) -> np.float32:
+        """Share of valid pixels, in [0, 1]; 0 when the modality is absent."""
+        return np.float32(self.valid / self.pixels) if self.pixels else np.float32(0)
+
+
+ABSENT = PixelStats(0, 0, 0, 0, 0, float("nan"), float("nan"), float("nan"))

@@ -1,0 +1,1 @@
+"""Arrays as callers hand them in -> the network's input."""

@@ -1,0 +1,1 @@
+"""Files on disk -> arrays in the manifest's channel order."""

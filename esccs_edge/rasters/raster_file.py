@@ -1,0 +1,324 @@
+"""The guarded door for raster files: what is opened, and what may be read from it.
+
+Pixels come from strangers. Only existing regular files reach GDAL, only through the two drivers we
+name, and only when what they declare fits the limits; everything else is a `RasterError`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..contracts.manifest import ModalitySpec
+from ..errors import MissingDependencyError, RasterError
+from .channels import channel_positions
+from .grid import Grid, grid_of
+
+try:
+    import rasterio
+    from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through
+    from rasterio.enums import ColorInterp, MaskFlags, Resampling
+    from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+    from rasterio.windows import Window
+except ImportError as error:
+    raise MissingDependencyError.for_extra("rasterio", "geo", "Reading rasters") from error
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: Most bytes of pixels that are read at once: a whole patch file, or one compressed block.
+MAX_READ_BYTES = 1 << 30
+#: Most bytes of pixels a scene may declare: 100,000 x 100,000 pixels of 13 bands and 16 bits fit.
+MAX_SCENE_BYTES = 400 << 30
+
+#: What a damaged file makes GDAL and rasterio raise, found by trying; ValueError is damaged text.
+_PARSER_ERRORS = (RasterioError, CPLE_BaseError, CRSError, OSError, MemoryError, ValueError)
+
+PathLike = str | os.PathLike[str]
+
+
+class RasterFile:
+    """One open raster, read in the model's channel order. Used by one thread at a time.
+
+    Attributes:
+        path: The file.
+        grid: Its pixel grid.
+    """
+
+    def __init__(self, dataset: Any, path: Path, spec: ModalitySpec) -> None:
+        self.path = path
+        self.grid: Grid = grid_of(dataset, str(path))
+        self._dataset = dataset
+        self._spec = spec
+        bands = _data_bands(dataset, path)
+        descriptions = [dataset.descriptions[band - 1] for band in bands]
+        self._bands = [bands[i] for i in channel_positions(descriptions, spec, str(path))]
+        self._dtype = _common_dtype([dataset.dtypes[band - 1] for band in self._bands], path)
+        self._scaling = _scaling(dataset, self._bands)
+
+    @property
+    def declared_bytes(self) -> int:
+        """Bytes of the needed bands when decoded."""
+        return self.grid.height * self.grid.width * len(self._bands) * self._dtype.itemsize
+
+    def read(
+        self, row: int = 0, column: int = 0, height: int | None = None, width: int | None = None
+    ) -> npt.NDArray[Any]:
+        """Read a window that lies inside the raster; all of it by default.
+
+        Returns:
+            ``(C, height, width)`` in the model's channel order. Integers stay digital numbers
+            unless the file carries scale and offset tags, which make them float32 values. A
+            pixel that the file declares absent is the model's nodata value (integers) or NaN.
+
+        Raises:
+            RasterError: The file is damaged, or marks pixels absent in a way the model cannot
+                express.
+        """
+        window = Window(
+            column,
+            row,
+            self.grid.width - column if width is None else width,
+            self.grid.height - row if height is None else height,
+        )
+        return self._read(window, list(range(len(self._bands))))
+
+    def read_resized(
+        self,
+        height: int,
+        width: int,
+        resampling: str,
+        channels: Sequence[str] | None = None,
+    ) -> npt.NDArray[Any]:
+        """Read the whole raster at another size; uses overviews where the file has them.
+
+        Args:
+            height: Rows wanted.
+            width: Columns wanted.
+            resampling: ``"nearest"``, ``"bilinear"`` or ``"average"``; absent pixels that the
+                file declares take no part.
+            channels: Channels of the model to read; None is all.
+
+        Raises:
+            RasterError: As `read`.
+        """
+        wanted = self._spec.channels if channels is None else channels
+        picked = [self._spec.channels.index(channel) for channel in wanted]
+        return self._read(None, picked, (height, width), Resampling[resampling])
+
+    def _read(
+        self,
+        window: Window | None,
+        picked: list[int],
+        shape: tuple[int, int] | None = None,
+        resampling: Resampling = Resampling.nearest,
+    ) -> npt.NDArray[Any]:
+        bands = [self._bands[i] for i in picked]
+        with _translated(self.path):
+            stored = self._dataset.read(
+                bands,
+                window=window,
+                out_shape=None if shape is None else (len(bands), *shape),
+                out_dtype=self._dtype,
+                resampling=resampling,
+            )
+            absent = self._absent(stored, bands, window)
+        return self._filled(self._scaled(stored, picked), absent)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._dataset.close()
+
+    def _absent(
+        self, stored: npt.NDArray[Any], bands: list[int], window: Window | None
+    ) -> npt.NDArray[np.bool_] | None:
+        """Return the pixels the file marks absent, beyond those the model's own rule finds."""
+        absent = None
+        if MaskFlags.per_dataset in self._dataset.mask_flag_enums[bands[0] - 1]:
+            shape = stored.shape[1:]
+            absent = self._dataset.read_masks(bands[0], window=window, out_shape=shape) == 0
+        own_rule = self._spec.nodata
+        for pixels, band in zip(stored, bands, strict=True):
+            value = self._dataset.nodatavals[band - 1]
+            # The model's own value keeps the model's meaning: absent only if every channel has
+            # it. A single channel may well hold it by measurement (0 in the cirrus band).
+            if value is None or np.isnan(value) or value == own_rule:
+                continue
+            here = pixels == value
+            absent = here if absent is None else absent | here
+        if self._scaling is not None and own_rule is not None:
+            everywhere = (stored == own_rule).all(axis=0)
+            absent = everywhere if absent is None else absent | everywhere
+        return absent
+
+    def _scaled(self, stored: npt.NDArray[Any], picked: list[int]) -> npt.NDArray[Any]:
+        # A float64 beyond float32 becomes infinite, a signaling NaN quiet; both are masked later.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self._scaling is None:
+                return np.asarray(stored, np.float32) if stored.dtype.kind == "f" else stored
+            raster_scale, raster_offset = (tag[picked] for tag in self._scaling)
+            return np.asarray(stored * raster_scale + raster_offset, np.float32)
+
+    def _filled(
+        self, pixels: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None
+    ) -> npt.NDArray[Any]:
+        if absent is not None and absent.any():
+            pixels[:, absent] = absent_value(pixels.dtype, self._spec, str(self.path))
+        return pixels
+
+
+def absent_value(dtype: np.dtype[Any], spec: ModalitySpec, name: str) -> float:
+    """Return the stored value that marks an absent pixel in an array of this dtype.
+
+    Raises:
+        RasterError: The pixels are integers and the model declares no nodata value.
+    """
+    if dtype.kind == "f":
+        return float("nan")
+    if spec.nodata is None:
+        raise RasterError(
+            f"{name} has absent {dtype} pixels, but the model declares no nodata value",
+            hint="Store the pixels as float32 with NaN where absent",
+        )
+    return spec.nodata
+
+
+@contextmanager
+def open_raster(
+    path: PathLike, spec: ModalitySpec, *, max_bytes: int = MAX_READ_BYTES
+) -> Iterator[RasterFile]:
+    """Open a GeoTIFF or PNG whose bands fit the model; closed on leaving.
+
+    Args:
+        path: An existing regular file.
+        spec: Contract of the modality.
+        max_bytes: Most bytes of pixels the file may declare.
+
+    Raises:
+        RasterError: Not a regular file, not a GeoTIFF or PNG, wrong bands, a rotated grid, or
+            more pixels declared than the limits allow.
+    """
+    file = regular_file(path)
+    with _dataset(file) as dataset:
+        with _translated(file):
+            _require_readable_blocks(dataset, file)
+            raster = RasterFile(dataset, file, spec)
+        if raster.declared_bytes > max_bytes:
+            raise RasterError(
+                f"{file} declares {raster.declared_bytes / 1e9:.3g} GB of pixels, "
+                f"expected at most {max_bytes / 1e9:.3g} GB",
+                hint="Use classify_scene for large rasters, or cut the raster first",
+            )
+        yield raster
+
+
+def band_descriptions(path: PathLike) -> list[str | None]:
+    """Return the description of each data band of a GeoTIFF or PNG, None where it has none.
+
+    Raises:
+        RasterError: Not a regular file, or not a GeoTIFF or PNG.
+    """
+    file = regular_file(path)
+    with _dataset(file) as dataset, _translated(file):
+        return [dataset.descriptions[band - 1] for band in _data_bands(dataset, file)]
+
+
+def regular_file(path: PathLike) -> Path:
+    """Return an absolute path to an existing regular file.
+
+    Raises:
+        RasterError: Missing, unreadable, or a folder, pipe or device.
+    """
+    file = Path(os.path.abspath(path))
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise RasterError(
+            f"cannot open {path}: {getattr(error, 'strerror', None) or error}",
+            hint="Give the path of an existing file; addresses and archive members are not read",
+        ) from None
+    if not stat.S_ISREG(mode) or str(file).startswith("/vsi"):
+        raise RasterError(f"{path} is not a regular file, expected a GeoTIFF or PNG")
+    return file
+
+
+@contextmanager
+def _dataset(file: Path) -> Iterator[Any]:
+    with _translated(file), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a PNG never is
+        dataset = rasterio.open(file, driver=_driver(file))
+    with dataset:
+        yield dataset
+
+
+def _driver(file: Path) -> str:
+    """Name the one driver that may open the file.
+
+    Left to itself GDAL also opens a VRT named ``.tif``, which can point at any other file.
+    """
+    with file.open("rb") as stream:
+        return "PNG" if stream.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE else "GTiff"
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what GDAL raises into one line of ours."""
+    try:
+        yield
+    except _PARSER_ERRORS as error:
+        cause = error.__cause__ or error
+        raise RasterError(
+            f"cannot read {path}: {cause}", hint="Expected an undamaged GeoTIFF or PNG"
+        ) from error
+
+
+def _data_bands(dataset: Any, path: Path) -> list[int]:
+    """Return the band numbers that hold measurements; an alpha band is a mask instead."""
+    if ColorInterp.palette in dataset.colorinterp:
+        raise RasterError(
+            f"{path} stores colors of a palette, expected measured values in every band"
+        )
+    return [
+        band
+        for band, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True)
+        if meaning != ColorInterp.alpha
+    ]
+
+
+def _common_dtype(dtypes: list[str], path: Path) -> np.dtype[Any]:
+    if any(name.startswith("complex") for name in dtypes):
+        raise RasterError(
+            f"{path} holds {dtypes[0]} pixels, expected integers or floats",
+            hint="Complex SAR must be detected first: sigma0 in dB as float32",
+        )
+    return np.result_type(*[np.dtype(name) for name in dtypes])
+
+
+def _scaling(dataset: Any, bands: list[int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """Return scale and offset tags as ``(C, 1, 1)`` arrays, or None where they change nothing."""
+    scales = np.array([dataset.scales[band - 1] for band in bands])[:, None, None]
+    offsets = np.array([dataset.offsets[band - 1] for band in bands])[:, None, None]
+    return None if (scales == 1).all() and (offsets == 0).all() else (scales, offsets)
+
+
+def _require_readable_blocks(dataset: Any, path: Path) -> None:
+    """Refuse a file whose single block would fill the memory: GDAL decodes whole blocks."""
+    height, width = dataset.block_shapes[0]
+    interleaved = dataset.count if str(dataset.interleaving).lower().endswith("pixel") else 1
+    itemsize = max(_itemsize(name) for name in dataset.dtypes)
+    if (size := height * width * interleaved * itemsize) > MAX_READ_BYTES:
+        raise RasterError(
+            f"{path} declares blocks of {size / 1e9:.3g} GB, "
+            f"expected at most {MAX_READ_BYTES / 1e9:.3g} GB",
+            hint="Rewrite it in tiles, for example as a Cloud Optimized GeoTIFF",
+        )
+
+
+def _itemsize(dtype: str) -> int:
+    return 4 if dtype == "complex_int16" else np.dtype(dtype).itemsize

@@ -1,0 +1,1 @@
+"""Samples -> answers over any backend; no backend is known here."""

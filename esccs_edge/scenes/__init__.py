@@ -1,0 +1,1 @@
+"""Whole rasters -> class maps, in bounded memory."""

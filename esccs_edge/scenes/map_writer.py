@@ -1,0 +1,234 @@
+"""Writes a class map and its scores as Cloud Optimized GeoTIFFs that appear whole or not at all.
+
+Rows come from top to bottom into plain working files; the COG driver needs a finished raster to
+build overviews from, so the final files are made at the end and only then take their names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError, MissingDependencyError, RasterError
+from ..rasters.grid import Grid
+from ..system.atomic import atomic_path
+from ..system.working_folder import working_folder
+from .palette import class_colors
+
+try:
+    import rasterio
+    import rasterio.shutil
+    from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.windows import Window
+except ImportError as error:
+    raise MissingDependencyError.for_extra("rasterio", "geo", "Writing maps") from error
+
+#: Marks a pixel without an answer, in the class map and in the scores.
+NODATA = 255
+#: One row of COG blocks.
+_ROWS_READ_BACK = 512
+_WRITE_HINT = "Check free space and permissions; nothing was replaced"
+SCORE_BANDS = ("confidence", "gate_optical")
+PathLike = str | os.PathLike[str]
+Bytes = npt.NDArray[np.uint8]
+
+
+def scores_path_of(class_map: PathLike) -> Path:
+    """Return where the scores of a class map lie: ``map.tif`` -> ``map.scores.tif``."""
+    path = Path(class_map)
+    return path.with_name(f"{path.stem}.scores.tif")
+
+
+def require_free_target(
+    class_map: PathLike, sources: Sequence[PathLike], *, overwrite: bool
+) -> None:
+    """Refuse a map that cannot or must not be written, before any work is spent on it.
+
+    Raises:
+        InputError: Not a ``.tif`` name, or one of the inputs.
+        RasterError: The folder is missing, or a file is there and ``overwrite`` is False.
+    """
+    target = Path(class_map)
+    if target.suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"output is {target.name!r}, expected a name ending in .tif")
+    if not target.parent.is_dir():
+        raise RasterError(
+            f"output folder {target.parent} does not exist", hint="Make it first, or choose another"
+        )
+    for path in (target, scores_path_of(target)):
+        if any(path.resolve() == Path(source).resolve() for source in sources):
+            raise InputError(
+                f"output {path} is also an input", hint="Choose another name; inputs are kept"
+            )
+        if path.is_dir() or (path.exists() and not overwrite):
+            raise RasterError(
+                f"output {path} already exists", hint="Pass overwrite=True to replace it"
+            )
+
+
+class MapWriter:
+    """Takes finished rows of pixels, from top to bottom."""
+
+    def __init__(self, classes: Any, scores: Any) -> None:
+        self._files = (classes, scores)
+        self.checksums = [0], [0, 0]
+
+    def write_rows(self, row: int, classes: Bytes, confidence: Bytes, gate_optical: Bytes) -> None:
+        """Write rows of pixels, each array ``(rows, width)`` with `NODATA` where unjudged.
+
+        Args:
+            row: First pixel row.
+            classes: Positions in the class list.
+            confidence: Percent.
+            gate_optical: Percent.
+        """
+        window = Window(0, row, classes.shape[1], classes.shape[0])
+        layers = (classes[None], np.stack([confidence, gate_optical]))
+        with _translated(self._files[0].name):
+            for file, rows, checksums in zip(self._files, layers, self.checksums, strict=True):
+                file.write(rows, window=window)
+                _add_rows(checksums, rows)
+
+
+@contextmanager
+def open_map(
+    class_map: PathLike, grid: Grid, classes: Sequence[str], tags: Mapping[str, str]
+) -> Iterator[MapWriter]:
+    """Write a class map and its scores; both get their names when the block ends well.
+
+    The class map is one uint8 band: positions in ``classes``, 255 where there is no answer, a
+    color table, and the class names as JSON in the tag ``CLASSES``. The scores beside it are two
+    uint8 bands, confidence and optical gate in percent (scale tag 0.01), 255 where no answer.
+
+    After an error, or when the process dies, files of these names are what they were before.
+
+    Raises:
+        RasterError: The files cannot be written, for example because the disk is full.
+    """
+    target = Path(class_map)
+    with ExitStack() as outer:
+        with _translated(target):
+            folder = outer.enter_context(working_folder(target))
+        with ExitStack() as stack:
+            with _translated(target), _quiet(grid):
+                maps = stack.enter_context(_working_file(folder / "classes.tif", grid, 1))
+                scores = stack.enter_context(_working_file(folder / "scores.tif", grid, 2))
+                _describe_classes(maps, classes, tags)
+                _describe_scores(scores, tags)
+            writer = MapWriter(maps, scores)
+            yield writer
+            with _translated(target):
+                stack.close()
+        with _translated(target), _quiet(grid):
+            finished = _finish(folder, "classes", "MODE"), _finish(folder, "scores", "AVERAGE")
+            for path, checksums in zip(finished, writer.checksums, strict=True):
+                _require_intact(path, checksums, target)
+            # The map comes last: whoever sees it finds its scores beside it.
+            _move(finished[1], scores_path_of(target))
+            _move(finished[0], target)
+
+
+def _working_file(path: Path, grid: Grid, bands: int) -> Any:
+    return rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=grid.height,
+        width=grid.width,
+        count=bands,
+        dtype="uint8",
+        crs=grid.crs,
+        transform=grid.transform if grid.is_georeferenced else None,
+        nodata=NODATA,
+        compress="deflate",
+        zlevel=1,  # it is read once and thrown away
+        interleave="band",
+        bigtiff="if_safer",
+    )
+
+
+def _describe_classes(dataset: Any, classes: Sequence[str], tags: Mapping[str, str]) -> None:
+    dataset.set_band_description(1, "class")
+    dataset.update_tags(**tags, CLASSES=json.dumps(list(classes), ensure_ascii=False))
+    colors: dict[int, tuple[int, int, int, int]] = {
+        i: (*color, 255) for i, color in enumerate(class_colors(classes))
+    }
+    dataset.write_colormap(1, colors | {NODATA: (0, 0, 0, 0)})
+
+
+def _describe_scores(dataset: Any, tags: Mapping[str, str]) -> None:
+    for band, name in enumerate(SCORE_BANDS, start=1):
+        dataset.set_band_description(band, name)
+    dataset.scales = (0.01,) * len(SCORE_BANDS)
+    dataset.update_tags(**tags)
+
+
+def _finish(folder: Path, stem: str, overviews: str) -> Path:
+    """Turn a working file into a COG."""
+    working, finished = folder / f"{stem}.tif", folder / f"{stem}.cog.tif"
+    rasterio.shutil.copy(
+        working, finished, driver="COG", compress="DEFLATE", bigtiff="IF_SAFER",
+        overview_resampling=overviews, overview_compress="DEFLATE", num_threads="ALL_CPUS",
+    )  # fmt: skip
+    working.unlink()
+    return finished
+
+
+def _require_intact(finished: Path, checksums: list[int], target: Path) -> None:
+    """Read a finished file back and compare it with what was written.
+
+    GDAL writes late and may only log that the disk is full; the lost part then reads as nodata.
+    """
+    found = [0] * len(checksums)
+    with rasterio.open(finished, driver="GTiff") as dataset:
+        for row in range(0, dataset.height, _ROWS_READ_BACK):
+            rows = min(_ROWS_READ_BACK, dataset.height - row)
+            _add_rows(found, dataset.read(window=Window(0, row, dataset.width, rows)))
+    if found != checksums:
+        raise RasterError(
+            f"cannot write {target.name}: what was written does not read back",
+            hint=_WRITE_HINT,
+        )
+
+
+def _add_rows(checksums: list[int], rows: Bytes) -> None:
+    """Extend the checksum of each band by rows of pixels; how they are grouped is irrelevant."""
+    for i, band in enumerate(rows):
+        checksums[i] = zlib.crc32(band.tobytes(), checksums[i])
+
+
+def _move(finished: Path, target: Path) -> None:
+    with atomic_path(target) as partial:
+        os.replace(finished, partial)
+
+
+@contextmanager
+def _translated(target: PathLike) -> Iterator[None]:
+    """Turn what GDAL and the file system raise into one line of ours."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise RasterError(
+            f"cannot write {Path(target).name}: {error.__cause__ or error}", hint=_WRITE_HINT
+        ) from error
+
+
+@contextmanager
+def _quiet(grid: Grid) -> Iterator[None]:
+    """Silence rasterio's warning about a map without a place, where the inputs have none."""
+    if grid.is_georeferenced:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

@@ -1,0 +1,141 @@
+"""The demo: a simulated scene becomes georeferenced rasters, a map, a picture and a summary."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from support.tiny import tiny_bundle
+
+from esccs_edge.cli import main
+from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
+from esccs_edge.training.simulate.scene import simulate_scene
+
+SIZE = 192
+SEED = 5
+FILES = {"optical.tif", "sar.tif", "map.tif", "map.scores.tif", "quicklook.png", "summary.json"}
+
+
+def run_demo(out: Path, bundle: Path, *more: str):
+    words = ["demo", "--out", out, "--bundle", bundle, "--backend", "cpu", "--size", SIZE, *more]
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("demo") / "bundle", 64).folder
+
+
+@pytest.fixture(scope="module")
+def demo(small):
+    """One run: its folder and what it printed with --json."""
+    out = small.parent / "out"
+    result = run_demo(out, small, "--seed", str(SEED), "--json")
+    assert result.exit_code == 0, result.output
+    return out, json.loads(result.stdout)
+
+
+def test_leaves_exactly_the_promised_files(demo):
+    assert {path.name for path in demo[0].iterdir()} == FILES
+
+
+def test_optical_is_a_georeferenced_sentinel2_raster(demo):
+    with rasterio.open(demo[0] / "optical.tif") as optical:
+        assert (optical.count, optical.dtypes[0], optical.nodata) == (13, "uint16", 0)
+        assert optical.descriptions == SENTINEL2_L1C_BANDS
+        assert optical.crs.is_projected and optical.res == (10, 10)
+        assert optical.shape == (SIZE, SIZE)
+        assert "simulated" in optical.tags()["ORIGIN"]
+
+
+def test_sar_is_in_db_on_the_same_grid(demo):
+    with rasterio.open(demo[0] / "sar.tif") as sar, rasterio.open(demo[0] / "optical.tif") as s2:
+        assert (sar.descriptions, sar.dtypes[0]) == (("VV", "VH"), "float32")
+        assert (sar.crs, sar.transform, sar.shape) == (s2.crs, s2.transform, s2.shape)
+        assert -35 < sar.read().mean() < 0
+
+
+def test_map_and_scores_are_cloud_optimized(demo):
+    for name in ("map.tif", "map.scores.tif"):
+        with rasterio.open(demo[0] / name) as raster:
+            assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+def test_picture_is_large_enough_to_read(demo):
+    content = (demo[0] / "quicklook.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert min(struct.unpack(">II", content[16:24])) >= 400  # width and height in the PNG header
+
+
+def test_summary_is_what_was_printed_and_says_simulated(demo):
+    out, printed = demo
+    saved = json.loads((out / "summary.json").read_text())
+    assert saved == {key: value for key, value in printed.items() if key != "summary"}
+    assert "simulated" in saved["origin"]
+    assert printed["summary"] == str(out / "summary.json")
+
+
+def test_agreement_is_counted_against_the_simulated_truth(demo, small):
+    out, printed = demo
+    scene = simulate_scene(SEED, SIZE)
+    with rasterio.open(out / "map.tif") as raster:
+        names = json.loads(raster.tags()["CLASSES"])
+        found = raster.read(1)
+    cells = [
+        (scene.classes[truth] == names[answer], cloudy)
+        for truth, answer, cloudy in zip(
+            scene.labels.flat, found.flat, scene.cloud_mask.flat, strict=True
+        )
+        if scene.classes[truth] in names and answer != 255
+    ]
+    agreement = printed["agreement_with_simulated_truth"]
+    assert agreement["counted_pixels"] == len(cells)
+    assert agreement["overall"] == pytest.approx(np.mean([same for same, _ in cells]))
+    assert agreement["under_cloud"] == pytest.approx(
+        np.mean([same for same, cloudy in cells if cloudy])
+    )
+    assert agreement["cloud_share"] == pytest.approx(scene.cloud_mask.mean())
+
+
+def test_same_seed_same_answer_and_a_second_run_replaces_the_first(demo, small):
+    out, printed = demo
+    result = run_demo(out, small, "--seed", str(SEED), "--json")
+    again = json.loads(result.stdout)
+    assert again["class_shares"] == printed["class_shares"]
+    assert {path.name for path in out.iterdir()} == FILES
+
+
+def test_text_output_says_where_the_files_are(small, tmp_path):
+    result = run_demo(tmp_path / "out", small)
+    assert result.exit_code == 0
+    for name in FILES:
+        assert str(tmp_path / "out" / name) in result.stdout
+    assert "simulated" in result.stdout
+
+
+def test_an_unknown_bundle_writes_nothing(tmp_path):
+    result = run_demo(tmp_path / "out", tmp_path / "nowhere")
+    assert result.exit_code == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_without_torch_and_onnx(small, tmp_path):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'lightning', 'onnx', 'onnxruntime', 'safetensors'):\n"
+        "    sys.modules[name] = None\n"
+        "from esccs_edge.cli import main\n"
+        "main(sys.argv[1:], prog_name='esccs-edge')\n"
+    )
+    words = ["demo", "--out", tmp_path / "out", "--bundle", small, "--size", "128"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,97 @@
+"""The preprocessing kernel with real warps and shared memory, on CPU threads under sanitizers.
+
+They stand in for compute-sanitizer where there is no GPU: bounds and alignment of every access, and
+races within a block.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.host_compiler import compiled
+from support.kernel_parts import assert_stats, awkward_patch
+from support.tiny import tiny_manifest
+
+from esccs_edge.backends.trt import pixel_kernels as gpu
+from esccs_edge.pixels.preprocess import preprocess
+
+SANITIZERS = {"bounds": "address,undefined", "races": "thread"}
+
+
+@functools.cache
+def program(check: str, racy: bool = False) -> Path:
+    """The kernel compiled for the CPU with one kind of checks; ``racy``: with a fault to find."""
+    sanitizer = [f"-fsanitize={SANITIZERS[check]}", "-fno-sanitize-recover=all"]
+    options = ["-g", "-pthread", *sanitizer, *["-DRACY"] * racy]
+    try:
+        return compiled("kernel_in_warps.cpp", Path(tempfile.mkdtemp()) / "kernel", *options)
+    except AssertionError as error:
+        if "cannot find -l" in str(error) or "cannot find /" in str(error):
+            pytest.skip("this g++ comes without the sanitizer's library")
+        raise
+
+
+def run(check, images, spec, *, linear_to_db=False, cut=0, racy=False):
+    """Run the kernel over a batch; ``cut`` bytes are missing at the end of the raw pixels."""
+    channels, *sides = next(image.shape for image in images if image is not None)
+    pixels, batch = sides[0] * sides[1], len(images)
+    layout = gpu.RawLayout(batch, channels, pixels)
+    raw = np.zeros(layout.capacity, np.uint8)
+    used = layout.fill(raw, images) - cut
+    values = gpu.parameters(
+        spec, pixels, raw=0, out=0, stats=0, statistics=0, linear_to_db=linear_to_db
+    )
+    launch, table = gpu.launch_of(channels, pixels), gpu.statistics(spec)
+    numbers = np.array(
+        [used, batch * channels * pixels, table.size, launch.tiles, batch, launch.block,
+         launch.shared_bytes], np.int64,
+    )  # fmt: skip
+    done = subprocess.run(
+        [program(check, racy)],
+        input=values.tobytes() + numbers.tobytes() + raw[:used].tobytes() + table.tobytes(),
+        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
+        capture_output=True,
+        timeout=120,  # a warp of which a thread is missing would wait for ever
+    )
+    if done.returncode:
+        words = done.stderr.decode(errors="replace")
+        if "unexpected memory mapping" in words:
+            pytest.skip("this sanitizer does not know this kernel's layout of memory")
+        raise RuntimeError(words)
+    size = 4 * batch * channels * pixels
+    out = np.frombuffer(done.stdout[:size], np.float32).reshape(batch, channels, *sides)
+    rows = np.frombuffer(done.stdout[size:], gpu.STATS)
+    return out, gpu.read_stats(rows, [image is not None for image in images], channels, pixels)
+
+
+@pytest.mark.parametrize("check", SANITIZERS)
+@pytest.mark.parametrize("side", [15, 64])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_whole_warps_give_what_the_cpu_module_gives(check, dtype, side):
+    """15: pixels one by one, and threads without any; 64: several blocks a patch."""
+    spec, to_db = tiny_manifest().optical, dtype == "float32"
+    images = [awkward_patch(dtype, side, side, 5, 13), None]
+    out, stats = run(check, images, spec, linear_to_db=to_db)
+    wanted = np.empty(out.shape, np.float32)
+    wanted_stats = preprocess(images, spec, wanted, linear_to_db=to_db, threads=1)
+    np.testing.assert_array_equal(out, wanted)
+    for mine, theirs in zip(stats, wanted_stats, strict=True):
+        assert_stats(mine, theirs)
+
+
+def test_a_read_beyond_the_pixels_would_be_seen():
+    images = [awkward_patch("uint16", 16, 16, 5, 13)]
+    with pytest.raises(RuntimeError, match="heap-buffer-overflow"):
+        run("bounds", images, tiny_manifest().optical, cut=2)
+
+
+def test_a_race_would_be_seen():
+    images = [awkward_patch("uint16", 64, 64, 5, 13)]
+    with pytest.raises(RuntimeError, match="data race"):
+        run("races", images, tiny_manifest().optical, racy=True)

@@ -1,0 +1,149 @@
+"""The index.csv data set: it round-trips, and every mistake names its line."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.tiny import CLASSES, raw_pair, tiny_manifest
+
+from esccs_edge.errors import InputError, RasterError
+from esccs_edge.rasters.pair_index import COLUMNS, SPLITS, PairRow, read_index, write_index
+
+MANIFEST = tiny_manifest(16)
+HEADER = ",".join(COLUMNS)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    optical, sar = raw_pair(MANIFEST)
+    np.save(tmp_path / "o.npy", optical)
+    np.save(tmp_path / "s.npy", sar)
+    return tmp_path
+
+
+def index_of(folder: Path, *lines: str, header: str = HEADER, encoding: str = "utf-8") -> Path:
+    path = folder / "index.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding=encoding)
+    return path
+
+
+def test_files_labels_groups_and_splits_are_read(folder):
+    index = read_index(index_of(folder, "o.npy,s.npy,River,a,val", ",s.npy,,,", "o.npy,,Forest,,"))
+    assert index.classes == ("Forest", "River") and len(index) == 3
+    assert index.rows[0] == PairRow(folder / "o.npy", folder / "s.npy", "River", "a", "val")
+    assert index.rows[1] == PairRow(None, folder / "s.npy", None, "line 3", "train")
+    assert index.rows[2].sar is None
+
+
+def test_pixels_are_loaded_in_the_manifests_order(folder):
+    index = read_index(index_of(folder, "o.npy,s.npy,River,a,val", ",s.npy,,,"))
+    optical, sar = index.load(0, MANIFEST.optical, MANIFEST.sar)
+    np.testing.assert_array_equal(optical, np.load(folder / "o.npy"))
+    np.testing.assert_array_equal(sar, np.load(folder / "s.npy"))
+    assert index.load(1, MANIFEST.optical, MANIFEST.sar)[0] is None
+
+
+def test_two_sizes_in_one_pair_are_refused(folder):
+    np.save(folder / "s.npy", np.load(folder / "s.npy")[:, :8])
+    index = read_index(index_of(folder, "o.npy,s.npy,,,"))
+    with pytest.raises(RasterError, match="16 x 16 and SAR 8 x 16"):
+        index.load(0, MANIFEST.optical, MANIFEST.sar)
+
+
+def test_a_byte_order_mark_extra_columns_and_blank_lines_do_no_harm(folder):
+    path = index_of(folder, "x,o.npy,,Río,g,test,1", "", header="note," + HEADER + ",cover",
+                    encoding="utf-8-sig")  # fmt: skip
+    (row,) = read_index(path).rows
+    assert (row.label, row.split, row.cover) == ("Río", "test", 1.0)
+
+
+def test_given_classes_set_the_order(folder):
+    path = index_of(folder, "o.npy,,River,,")
+    assert read_index(path, CLASSES).classes == CLASSES
+    with pytest.raises(InputError, match="River"):
+        read_index(path, ["Forest", "Sea"])
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("o.npy,s.npy,a", "line 3 has 3 cells, expected 5"),
+        ("no.npy,,a,g,train", "line 3 names 'no.npy'"),
+        (".,,a,g,train", "line 3 names '.'"),
+        (",,a,g,train", "line 3 names neither"),
+        ("o.npy,,a,g,dev", "line 3 has split 'dev', expected one of train, val, test"),
+        ('o.npy,,"a,g,train', "line 3"),
+    ],
+)
+def test_a_wrong_line_is_named(folder, line, found):
+    with pytest.raises(InputError, match=found):
+        read_index(index_of(folder, "o.npy,,a,g,train", line))
+
+
+@pytest.mark.parametrize("cover", ["1.01", "-0.1", "nan", "half"])
+def test_a_cover_that_is_no_share_is_refused(folder, cover):
+    path = index_of(folder, f"o.npy,,a,g,train,{cover}", header=HEADER + ",cover")
+    with pytest.raises(InputError, match=f"line 2 has cover '{cover}'"):
+        read_index(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "line 1 has columns"),
+        (b"optical,sar,label\n", "group, split"),
+        (HEADER.encode() + b",sar\n", "once each"),
+        (HEADER.encode() + b"\n", "lists no pairs"),
+        (HEADER.encode() + b"\n\xff,,,,\n", "not UTF-8"),
+        (HEADER.encode() + b"\n\x00,,,,\n", "index.csv, line 2"),
+    ],
+)
+def test_a_file_that_is_no_index_is_refused(tmp_path, content, found):
+    (tmp_path / "index.csv").write_bytes(content)
+    with pytest.raises(InputError, match=found):
+        read_index(tmp_path / "index.csv")
+
+
+def test_a_missing_index_is_refused(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_index(tmp_path / "index.csv")
+
+
+names = st.text(
+    st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/\0"), min_size=1
+).filter(lambda text: text == text.strip() and text not in (".", "..") and len(text) < 60)
+labels = st.one_of(st.none(), names)
+covers = st.one_of(st.none(), st.floats(0, 1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(names, labels, names, st.sampled_from(SPLITS), covers), min_size=1))
+def test_what_is_written_is_read_back(rows):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        written = []
+        for i, (file, label, group, split, cover) in enumerate(rows):
+            path = folder / "pixels" / file
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+            optical, sar = (path, None) if i % 2 else (None, path)
+            written.append(PairRow(optical, sar, label, group, split, cover))
+        write_index(folder / "lists" / "index.csv", written)
+        read = read_index(folder / "lists" / "index.csv").rows
+    assert [r.optical and r.optical.resolve() for r in read] == [
+        w.optical and w.optical.resolve() for w in written
+    ]
+    assert [(r.label, r.group, r.split, r.cover) for r in read] == [
+        (w.label, w.group, w.split, w.cover) for w in written
+    ]
+
+
+def test_a_row_without_files_is_not_written(tmp_path):
+    with pytest.raises(InputError, match="row 0"):
+        write_index(tmp_path / "index.csv", [PairRow(None, None, "a", "g", "train")])
+    assert list(tmp_path.iterdir()) == []

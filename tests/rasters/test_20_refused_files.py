@@ -1,0 +1,262 @@
+"""Files that are damaged, dangerous or of the wrong kind: refused with what was found."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.transform import Affine
+from support.rasters import NORTH_UP, UTM, north_up, random_scene, write_raster
+from support.tiny import tiny_manifest
+
+from esccs_edge.errors import InputError, RasterError
+from esccs_edge.rasters.reader import open_scene, read_pair, read_patch
+
+MANIFEST = tiny_manifest(16)
+OPTICAL, SAR = MANIFEST.optical, MANIFEST.sar
+
+
+@pytest.fixture
+def scene():
+    return random_scene(MANIFEST, 20, 24)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "device", "url", "text", "empty"])
+def test_what_is_no_raster_file_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "a.tif"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = "/dev/zero"
+    elif kind == "url":
+        path = "/vsicurl/http://127.0.0.1:9/a.tif"
+    elif kind == "text":
+        path.write_text("not a raster")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    started = time.perf_counter()
+    with pytest.raises(RasterError, match=str(path)):
+        read_patch(path, SAR)
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png", "vrt"])
+def test_a_vrt_under_any_name_is_refused(tmp_path, scene, suffix):
+    secret = write_raster(tmp_path / "secret.tif", scene[1])
+    vrt = tmp_path / f"a.{suffix}"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="24" rasterYSize="20">'
+        "<GeoTransform>500000, 10, 0, 4600000, 0, -10</GeoTransform>"
+        + "".join(
+            f'<VRTRasterBand dataType="Float32" band="{band}"><SimpleSource><SourceFilename>'
+            f"{secret}</SourceFilename><SourceBand>{band}</SourceBand></SimpleSource>"
+            "</VRTRasterBand>"
+            for band in (1, 2)
+        )
+        + "</VRTDataset>"
+    )
+    with rasterio.open(vrt, driver="VRT") as dataset:
+        assert dataset.read().shape == scene[1].shape  # GDAL itself would follow it
+    with pytest.raises(RasterError, match="cannot read"):
+        read_patch(vrt, SAR)
+
+
+@pytest.mark.parametrize("compress", [None, "deflate"])
+def test_every_truncation_is_an_error(tmp_path, scene, compress):
+    whole = write_raster(tmp_path / "a.tif", scene[1], compress=compress).read_bytes()
+    cut = tmp_path / "cut.tif"
+    for length in range(0, len(whole), max(len(whole) // 100, 1)):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(RasterError):
+            read_patch(cut, SAR)
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory):
+    """File name -> content, in layouts whose parsers differ."""
+    folder = tmp_path_factory.mktemp("intact")
+    sar = random_scene(MANIFEST, 12, 10)[1]
+    write_raster(folder / "strips.tif", sar, compress="deflate", descriptions=("VV", "VH"))
+    write_raster(folder / "tiles.tif", sar, tiled=True, blockxsize=16, blockysize=16, nodata=-99,
+                 tags={"scales": (0.5, 0.5)})  # fmt: skip
+    np.save(folder / "array.npy", sar)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# rasterio's own logger stumbles over GDAL messages that quote damaged text; nothing of ours does.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*rasterio._env.log_error:pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.parametrize("name", ["strips.tif", "tiles.tif", "array.npy"])
+@settings(max_examples=80, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1))
+def test_a_damaged_file_is_read_or_refused_but_never_anything_else(
+    changes, name, intact, tmp_path_factory
+):
+    content = bytearray(intact[name])
+    for position, value in changes:
+        content[position % len(content)] = value
+    path = tmp_path_factory.getbasetemp() / f"damaged-{name}"
+    path.write_bytes(content)
+    try:
+        read = read_patch(path, SAR)
+    except RasterError:
+        return
+    assert read.ndim == 3 and len(read) == 2
+
+
+@pytest.mark.parametrize("damage", [(b"'shape'", b"'shape("), (b"}", b" ")])
+def test_a_damaged_npy_header_is_refused(tmp_path, scene, damage):
+    np.save(tmp_path / "a.npy", scene[1])
+    content = (tmp_path / "a.npy").read_bytes().replace(*damage, 1)
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(RasterError, match=r"cannot read .*a\.npy"):
+        read_patch(tmp_path / "a.npy", SAR)
+
+
+def test_damaged_text_in_a_tag_is_refused(tmp_path, scene):
+    path = write_raster(tmp_path / "a.tif", scene[1], descriptions=("VV", "VH"))
+    path.write_bytes(path.read_bytes().replace(b">VV<", b">\xe9\xe9<"))
+    with pytest.raises(RasterError):
+        read_patch(path, SAR)
+
+
+def test_a_small_file_that_declares_a_huge_raster_is_refused_before_reading(tmp_path):
+    path = tmp_path / "bomb.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=100_000, height=100_000, count=2, dtype="float32",
+        tiled=True, sparse_ok=True, crs=UTM, transform=NORTH_UP, bigtiff="yes",
+    ):  # fmt: skip
+        pass
+    assert path.stat().st_size < 10_000_000
+    started = time.perf_counter()
+    with pytest.raises(RasterError, match="declares 80 GB of pixels, expected at most"):
+        read_patch(path, SAR)
+    assert time.perf_counter() - started < 1
+    with open_scene(None, path, MANIFEST) as reader:  # but a scene is read by windows
+        assert reader.read(70_000, 90_000, 16, 16).sar.shape == (2, 16, 16)
+
+
+def test_a_block_that_would_fill_the_memory_is_refused(tmp_path):
+    path = tmp_path / "block.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=40_000, height=40_000, count=2, dtype="float32",
+        blockysize=40_000, sparse_ok=True, crs=UTM, transform=NORTH_UP, compress="deflate",
+    ):  # fmt: skip
+        pass
+    with pytest.raises(RasterError, match="blocks of 12.8 GB"), open_scene(None, path, MANIFEST):
+        pass
+
+
+@pytest.mark.parametrize("content", ["object", "archive", "text", "short", "complex", "flat"])
+def test_a_bad_npy_is_refused(tmp_path, scene, content):
+    path = tmp_path / "a.npy"
+    if content == "archive":
+        np.savez(tmp_path / "a.npz", scene[1])
+        (tmp_path / "a.npz").rename(path)
+    elif content == "text":
+        path.write_text("not an array")
+    elif content == "short":
+        np.save(path, scene[1])
+        path.write_bytes(path.read_bytes()[:-8])
+    else:
+        arrays = {"object": np.array([{}]), "complex": scene[1] * 1j, "flat": scene[1].ravel()}
+        np.save(path, arrays[content], allow_pickle=True)
+    with pytest.raises(RasterError, match="a.npy"):
+        read_patch(path, SAR)
+
+
+def test_complex_and_palette_rasters_are_refused(tmp_path, scene):
+    path = write_raster(tmp_path / "slc.tif", scene[1].astype(np.complex64))
+    with pytest.raises(RasterError, match="complex64"):
+        read_patch(path, SAR)
+    spec = type(SAR)(**{**vars(SAR), "channels": ("VV",), "mean": (-12.0,), "std": (4.0,)})
+    path = write_raster(tmp_path / "map.tif", np.ones((1, 4, 4), np.uint8))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (255, 0, 0, 255)})
+    with pytest.raises(RasterError, match="palette"):
+        read_patch(path, spec)
+
+
+@pytest.mark.parametrize(("bands", "expected"), [(12, "has 12 bands, expected 13"),
+                                                 (2, "has 2 bands, expected 13")])  # fmt: skip
+def test_a_wrong_band_count_names_both(tmp_path, scene, bands, expected):
+    path = write_raster(tmp_path / "a.tif", scene[0][:bands])
+    with pytest.raises(RasterError, match=expected):
+        read_patch(path, OPTICAL)
+
+
+@pytest.mark.parametrize(
+    ("transform", "found"),
+    [
+        (Affine(10, 1, 5e5, 1, -10, 4e6), "rotated"),
+        (Affine(10, 0, 5e5, 0, 10, 4e6), "pixel size"),
+        (Affine(-10, 0, 5e5, 0, -10, 4e6), "pixel size"),
+    ],
+)
+def test_a_grid_that_is_not_north_up_is_refused(tmp_path, scene, transform, found):
+    path = write_raster(tmp_path / "a.tif", scene[1], transform=transform)
+    with pytest.raises(RasterError, match=found):
+        read_patch(path, SAR)
+
+
+def test_control_points_are_not_taken_for_a_grid(tmp_path, scene):
+    points = [
+        rasterio.control.GroundControlPoint(r, c, 3 + c, 40 - r) for r in (0, 9) for c in (0, 9)
+    ]
+    path = write_raster(tmp_path / "a.tif", scene[1], crs="EPSG:4326", transform=None, gcps=points)
+    with pytest.raises(RasterError, match="ground control points"):
+        read_patch(path, SAR)
+
+
+# Pairs and scenes
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"crs": "EPSG:32631"}, "EPSG:32630 and SAR EPSG:32631"),
+        ({"crs": None}, "EPSG:32630 and SAR none"),
+        ({"transform": north_up(500_005.0, 4_600_000.0, 10, 10)}, "0.5 pixels apart"),
+        ({"transform": north_up(500_000.0, 4_600_000.0, 10.1, 10)}, "pixels apart"),
+        ({"transform": north_up(500_100.0, 4_600_000.0, 10, 10)}, "10 pixels apart"),
+    ],
+)
+def test_rasters_of_two_grids_are_refused_with_both_values(tmp_path, scene, change, found):
+    optical = write_raster(tmp_path / "o.tif", scene[0])
+    sar = write_raster(tmp_path / "s.tif", scene[1], **change)
+    with pytest.raises(RasterError, match=found), open_scene(optical, sar, MANIFEST):
+        pass
+    with pytest.raises(RasterError, match=found):
+        read_pair(optical, sar, OPTICAL, SAR)
+
+
+def test_rasters_of_two_sizes_are_refused_with_both_values(tmp_path, scene):
+    optical = write_raster(tmp_path / "o.tif", scene[0])
+    sar = write_raster(tmp_path / "s.tif", scene[1][:, :-1])
+    with pytest.raises(RasterError, match="20 x 24 and SAR 19 x 24"):
+        read_pair(optical, sar, OPTICAL, SAR)
+    with pytest.raises(RasterError, match="20 x 24 and SAR 19 x 24"):
+        open_scene(optical, sar, MANIFEST).__enter__()
+
+
+def test_rounding_of_a_transform_is_no_mismatch(tmp_path, scene):
+    optical = write_raster(tmp_path / "o.tif", scene[0])
+    moved = north_up(500_000.0 + 1e-5, 4_600_000.0, 10 * (1 + 1e-9), 10)
+    sar = write_raster(tmp_path / "s.tif", scene[1], transform=moved)
+    with open_scene(optical, sar, MANIFEST) as reader:
+        assert (reader.grid.height, reader.grid.width) == (20, 24)
+
+
+def test_nothing_to_read_is_refused():
+    with pytest.raises(InputError, match="neither"):
+        read_pair(None, None, OPTICAL, SAR)
+    with pytest.raises(InputError, match="neither"), open_scene(None, None, MANIFEST):
+        pass

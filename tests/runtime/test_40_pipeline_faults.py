@@ -1,0 +1,171 @@
+"""The pipeline when things go wrong: failing backends and interrupts."""
+
+from __future__ import annotations
+
+from concurrent.futures import wait
+
+import numpy as np
+import pytest
+from support.fake import (
+    CLASSES,
+    PATIENCE_S,
+    FakeBackend,
+    FakeLane,
+    balance,
+    labels,
+    numbered,
+    numbered_manifest,
+    numbered_pair,
+    poison,
+)
+
+from esccs_edge.contracts.values import Flag
+from esccs_edge.errors import (
+    BackendError,
+)
+from esccs_edge.runtime.lane_pool import LanePool
+from esccs_edge.runtime.pipeline import Pipeline
+
+MANIFEST = numbered_manifest()
+
+
+def failing(times: int, error: Exception):
+    left = [times]
+
+    def script(*args):
+        if left[0]:
+            left[0] -= 1
+            raise error
+
+    return script
+
+
+def test_a_failure_is_tried_once_more_and_the_answer_says_so(make):
+    pipeline = make(FakeBackend(script=failing(1, BackendError("transient"))))
+    answers = pipeline.run(numbered(range(3)))
+    assert labels(answers) == ["c0", "c1", "c2"]
+    assert all(answer.flags == {Flag.RETRIED} for answer in answers)
+    assert pipeline.run(numbered([1]))[0].flags == frozenset()
+
+
+def test_a_poisoned_pair_fails_alone(make):
+    answers = make(FakeBackend(max_batch=8, script=poison(3))).run(numbered(range(8)))
+    assert isinstance(answers[3], BackendError)
+    others = answers[:3] + answers[4:]
+    assert labels(others) == [f"c{n}" for n in range(8) if n != 3]
+
+
+def test_a_poisoned_request_fails_alone_among_those_of_other_threads(make, gate):
+    def script(numbers):
+        gate(numbers) if numbers == [0] else poison(3)(numbers)
+
+    pipeline = make(FakeBackend(max_batch=8, script=script), lanes=1, max_delay_ms=0)
+    pipeline.submit(numbered_pair(0))
+    gate.await_entry()
+    futures = [pipeline.submit(numbered_pair(n)) for n in range(1, 7)]
+    gate.opened.set()
+    wait(futures, PATIENCE_S)
+    failed = [n for n, future in enumerate(futures, 1) if future.exception()]
+    assert failed == [3]
+
+
+def test_a_single_pair_is_run_no_more_than_twice(make):
+    backend = FakeBackend(script=poison(3))
+    assert isinstance(make(backend).run(numbered([3]))[0], BackendError)
+    assert backend.batches == [[3], [3]]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_only_a_new_process_can_mend_is_not_tried_again(make, size):
+    def lost(numbers):
+        raise BackendError("the GPU state is lost", action="restart")
+
+    backend = FakeBackend(script=lost)
+    answers = make(backend).run(numbered(range(size)))
+    assert backend.batches == [list(range(size))]
+    assert [answer.action for answer in answers] == ["restart"] * size
+
+
+def test_an_unknown_exception_becomes_a_backend_error_with_its_cause(make):
+    error = ZeroDivisionError("inside")
+    answer = make(FakeBackend(script=failing(2, error))).run(numbered([1]))[0]
+    assert isinstance(answer, BackendError) and answer.__cause__ is error
+
+
+def test_a_lane_that_returns_the_wrong_shape_is_an_error(make):
+    backend = FakeBackend(script=lambda numbers: np.zeros((len(numbers), 3), np.float32))
+    answer = make(backend).run(numbered([1]))[0]
+    assert isinstance(answer, BackendError) and "expected" in answer.message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_logit_fails_its_own_pair_only(make, value):
+    def script(numbers):
+        logits = np.zeros((len(numbers), CLASSES), np.float32)
+        logits[np.arange(len(numbers)), numbers] = 5
+        logits[1, 40] = value
+        return logits
+
+    answers = make(FakeBackend(script=script)).run(numbered(range(3)))
+    assert isinstance(answers[1], BackendError)
+    assert labels([answers[0], answers[2]]) == ["c0", "c2"]
+
+
+def test_an_interrupt_discards_the_lane_and_the_next_run_works(make):
+    backend = FakeBackend(script=failing(1, KeyboardInterrupt()))
+    pipeline = make(backend, lanes=1)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(numbered(range(9)))
+    assert labels(pipeline.run(numbered(range(9)))) == [f"c{n}" for n in range(9)]
+    assert backend.open_lanes == 1 and balance(pipeline) == 0
+
+
+def test_lanes_that_fail_to_close_are_replaced_and_what_failed_before_is_what_counts(
+    make, monkeypatch
+):
+    def interrupt(numbers):
+        raise KeyboardInterrupt
+
+    def refuse(lane):
+        close(lane)
+        raise BackendError("the context is lost")
+
+    backend = FakeBackend(max_batch=2, script=interrupt)
+    pipeline = make(backend, lanes=2)
+    close = FakeLane.close
+    monkeypatch.setattr(FakeLane, "close", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.warmup(numbered_pair(1))
+    monkeypatch.undo()
+    backend.script = lambda numbers: None
+    assert labels(pipeline.run(numbered(range(8)))) == [f"c{n}" for n in range(8)]
+    assert backend.open_lanes == 2
+
+
+def test_an_interrupt_between_start_and_the_first_wait_gives_all_lanes_back(make, monkeypatch):
+    backend = FakeBackend(max_batch=2)
+    pipeline = make(backend, lanes=3)
+    land = Pipeline._land
+
+    def interrupted(self, flights, started_s):
+        assert len(flights) == 3
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "_land", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(numbered(range(20)))
+    monkeypatch.setattr(Pipeline, "_land", land)
+    assert backend.open_lanes == 0 and balance(pipeline) == 0
+    assert labels(pipeline.run(numbered(range(20)))) == [f"c{n}" for n in range(20)]
+
+
+def test_an_interrupt_inside_the_line_blocks_nobody(make, monkeypatch):
+    pipeline = make(FakeBackend(), lanes=1)
+    await_lane = LanePool.await_lane
+    monkeypatch.setattr(LanePool, "await_lane", failing(1, KeyboardInterrupt()))
+    monkeypatch.setattr(LanePool, "leave", failing(1, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(numbered([1]))
+    monkeypatch.undo()
+    assert LanePool.await_lane is await_lane
+    assert labels(pipeline.run(numbered([1]))) == ["c1"]

@@ -1,0 +1,34 @@
+"""The pair that a classifier asks itself: it must reach the network whatever the contract says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.tiny import tiny_manifest
+
+from esccs_edge.pixels.preprocess import preprocess
+from esccs_edge.runtime.selfcheck import golden_pair
+
+
+@pytest.mark.parametrize(
+    "changes, dtype",
+    [
+        ({}, np.uint16),
+        ({"dn_offset": -1000.0}, np.uint16),
+        ({"dn_offset": 2000.0}, np.float32),  # negative numbers would be needed
+        ({"dn_scale": None}, np.float32),
+        ({"dn_scale": 1.0}, np.float32),  # too coarse: all would be 0 or 1
+        ({"dn_scale": 1e-6}, np.float32),  # too fine: 16 bits do not reach that far
+    ],
+)
+def test_optical_waves_come_in_digital_numbers_where_these_can_hold_them(changes, dtype):
+    manifest = tiny_manifest()
+    manifest = manifest.evolve(optical=replace(manifest.optical, **changes))
+    pair, spec = golden_pair(manifest), manifest.optical
+    assert pair.optical.dtype == dtype and pair.sar.dtype == np.float32
+    out = np.empty((1, *pair.optical.shape), np.float32)
+    (seen,) = preprocess([pair.optical], spec, out)
+    assert seen.valid == seen.pixels and seen.nonfinite == seen.below == seen.above == 0
+    assert all(len(np.unique(channel)) >= 10 for channel in out[0])

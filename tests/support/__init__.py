@@ -1,0 +1,1 @@
+"""Fakes, oracles and small models shared by the tests."""

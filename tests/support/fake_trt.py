@@ -1,0 +1,117 @@
+"""What the runtime calls of TensorRT, on the fake GPU, answered by tiny's NumPy twin."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+
+from support.fake_gpu import FakeDriver, at_address
+from support.tiny import expected
+
+#: What the fake engine works in.
+ACTIVATION_BYTES = 4096
+
+
+class FakeContext:
+    """An execution context that answers with tiny's NumPy twin."""
+
+    def __init__(self, trt, manifest):
+        self._trt, self._manifest = trt, manifest
+        self.addresses, self.shapes, self.aux, self.error_recorder = {}, {}, None, None
+        self.memory = None
+
+    def set_input_shape(self, name, shape):
+        self._trt.calls.append("set_input_shape")
+        self.shapes[name] = tuple(shape)
+        return self._manifest.batch.min <= shape[0] <= self._manifest.batch.max
+
+    def set_tensor_address(self, name, address):
+        assert address % 256 == 0, f"{name} is not aligned as TensorRT asks"
+        self.addresses[name] = address
+        return True
+
+    def set_device_memory(self, address, size):
+        assert address % 256 == 0 and size >= ACTIVATION_BYTES
+        self.memory = address
+
+    def set_aux_streams(self, streams):
+        assert 0 not in streams and len(set(streams)) == len(streams)
+        self.aux = list(streams)
+
+    def execute_async_v3(self, number):
+        assert self.memory is not None, "run before it was given memory"
+        self._trt.calls.append("execute_async_v3")
+        if self._trt.run_errors:
+            code, text = self._trt.run_errors.pop(0)
+            self.error_recorder.report_error(SimpleNamespace(name=code), text)
+            return False
+        shapes = dict(self.shapes)
+        memory = self.memory
+        self._trt.driver.enqueue_on(number, lambda: self._answer(shapes, memory))
+        return True
+
+    def _answer(self, shapes, memory):
+        at_address(memory, ACTIVATION_BYTES)[:] = 0xEE  # worked in, so it must still be ours
+        feed = {name: self._tensor(name, shape) for name, shape in shapes.items()}
+        logits, gate = expected(self._manifest, *feed.values())
+        np.copyto(self._tensor("logits", logits.shape), logits)
+        np.copyto(self._tensor("gate", gate.shape), gate)
+
+    def _tensor(self, name, shape):
+        count = int(np.prod(shape))
+        return at_address(self.addresses[name], 4 * count).view(np.float32).reshape(shape)
+
+
+class FakeEngine:
+    device_memory_size_v2 = ACTIVATION_BYTES
+
+    def __init__(self, trt, manifest, aux):
+        self._trt, self._manifest, self.num_aux_streams = trt, manifest, aux
+
+    def create_engine_inspector(self):
+        def tell(form):
+            assert form is self._trt.LayerInformationFormat.JSON
+            return json.dumps({"Layers": self._trt.layers})
+
+        return SimpleNamespace(get_engine_information=tell)
+
+    def create_execution_context(self, how):
+        """A runtime config, or the strategy itself."""
+        user_managed = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        assert getattr(how, "strategy", how) is user_managed
+        self._trt.calls.append("create_execution_context")
+        self._trt.configs.append(None if how is user_managed else how)
+        return None if self._trt.no_context else FakeContext(self._trt, self._manifest)
+
+
+class FakeTrt:
+    """The module: the interfaces to implement, and what was called."""
+
+    class ILogger:
+        pass
+
+    class IErrorRecorder:
+        pass
+
+    class IProgressMonitor:
+        pass
+
+    class ExecutionContextAllocationStrategy:
+        USER_MANAGED = object()
+
+    class LayerInformationFormat:
+        JSON = object()
+
+    def __init__(self, driver, manifest, aux):
+        self.driver, self.calls, self.run_errors, self.no_context = driver, [], [], False
+        self.configs, self.layers = [], []
+        self.engine = FakeEngine(self, manifest, aux)
+
+
+def fake_flavor(driver: FakeDriver, manifest, *, aux: int = 1):
+    """Return a `Flavor` whose module records calls; set ``run_errors`` to make a run fail."""
+    from esccs_edge.backends.trt.library import Flavor
+
+    return Flavor("tensorrt", "10.3.0", FakeTrt(driver, manifest, aux))

@@ -1,0 +1,101 @@
+"""A fake GPU with TensorRT in place of the real ones, and pairs that ask much of a lane."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from esccs_edge.backends.trt import backend as trt_backend
+from esccs_edge.backends.trt.build import BuiltPlan
+from esccs_edge.backends.trt.library import LoadedEngine, error_log
+from esccs_edge.contracts.values import PatchPair
+from esccs_edge.cuda.owners import Device
+from esccs_edge.errors import BackendError
+from esccs_edge.system.sealed_cache import EngineCache
+from support.fake_gpu import FakeDriver, host_kernels
+from support.fake_trt import fake_flavor
+from support.kernel_parts import assert_stats
+from support.tiny import raw_pair, tiny_bundle, tiny_manifest
+
+
+class Machine:
+    """A fake GPU with TensorRT, put in place of the real ones."""
+
+    def __init__(self, monkeypatch, folder, **driver):
+        host_kernels()
+        self.manifest = tiny_manifest()
+        self.driver = FakeDriver(**driver)
+        self.flavor = fake_flavor(self.driver, self.manifest)
+        self.folder = folder
+        self.builds, self.loads, self.refuse = 0, [], 0
+        patch = monkeypatch.setattr
+        patch(trt_backend.Device, "open", classmethod(lambda cls, ordinal=0: Device(self.driver)))
+        patch(trt_backend, "pick_flavor", lambda: self.flavor)
+        patch(trt_backend, "load_fatbin", lambda: b"fake")
+        patch(trt_backend, "build_plan", self._build)
+        patch(trt_backend, "load_engine", self._load)
+
+    def _build(self, flavor, onnx, manifest, options, *, progress=None, timing_cache=None):
+        self.builds += 1
+        return BuiltPlan(b"plan %d" % self.builds, b"timings")
+
+    def _load(self, flavor, plan):
+        self.loads.append(plan)
+        if self.refuse:
+            self.refuse -= 1
+            raise BackendError("made for compute 8.6, this is 7.5", action="rebuild")
+        return LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
+
+    def open(self, max_batch=8, **options):
+        bundle = tiny_bundle(self.folder / "bundle")
+        cache = EngineCache(self.folder / "engines")
+        return trt_backend.TrtBackend(
+            bundle, bundle.manifest, max_batch=max_batch, cache=cache, **options
+        )
+
+
+def awkward_batch(manifest, count=5):
+    """Both, one or no modality; nodata, NaN and infinity; three stored types."""
+    pairs = []
+    for seed in range(count):
+        optical, sar = raw_pair(manifest, seed)
+        if seed % 5 == 1:
+            optical[:, :3] = 0
+            sar[0, 4, 4], sar[1, 5, 5] = np.nan, np.inf
+        elif seed % 5 == 2:
+            optical = (optical * 1e-4).astype(np.float32)
+            optical[3, 0, 0] = np.inf
+        elif seed % 5 == 3:
+            optical = optical.astype(np.int16) - 500
+        pairs.append(PatchPair(None if seed % 5 == 4 else optical, None if seed % 5 == 2 else sar))
+    return pairs
+
+
+#: The fake engine differs from OpenVINO by the order of a dot product of 15 float32 numbers.
+ENGINE_ATOL = 1e-4
+
+
+def cpu_answer(bundle_folder, pairs, **options):
+    """Answer pairs by the CPU backend."""
+    from esccs_edge.backends.cpu.backend import CpuBackend
+    from esccs_edge.contracts.bundle import Bundle
+
+    bundle = Bundle.open(bundle_folder)
+    backend = CpuBackend(
+        bundle, bundle.manifest, max_batch=len(pairs), threads=1, precision="f32", **options
+    )
+    output = backend.open_lane().answer(pairs)
+    backend.close()
+    return output
+
+
+def assert_same(found, wanted):
+    """Compare two outputs of lanes."""
+    np.testing.assert_allclose(found.logits, wanted.logits, atol=ENGINE_ATOL)
+    np.testing.assert_allclose(found.gate, wanted.gate, atol=ENGINE_ATOL)
+    for mine, theirs in zip((found.optical, found.sar), (wanted.optical, wanted.sar), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert_stats(a, b)
+
+
+def host_pairs(manifest, count):
+    return [PatchPair(*raw_pair(manifest, seed)) for seed in range(count)]

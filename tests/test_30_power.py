@@ -1,0 +1,127 @@
+"""Power meters over files laid out like a board's, and over a stand-in for NVML."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+
+import pytest
+from support.power_meters import Steady, lay_out
+
+from esccs_edge import power as energy
+from esccs_edge.cuda import probe
+from esccs_edge.errors import BackendError
+from esccs_edge.power import EnergyLog, NvmlMeter, RailMeter, find_meter
+
+
+def test_rail_that_holds_the_board_counts_alone(tmp_path):
+    lay_out(tmp_path, "1-0040", 4, [("VDD_IN", 5000, 2000), ("VDD_CPU_GPU_CV", 5000, 600)])
+    meter = find_meter(tmp_path)
+    assert meter.watts() == {"VDD_IN": pytest.approx(10.0), "VDD_CPU_GPU_CV": pytest.approx(3.0)}
+    assert meter.total_watts() == pytest.approx(10.0)
+
+
+def test_rails_of_two_monitors_add_up_and_unconnected_channels_do_not(tmp_path):
+    lay_out(tmp_path, "1-0040", 3, [("VDD_GPU_SOC", 20000, 400), ("NC", 1, 1)])
+    lay_out(tmp_path, "1-0041", 4, [("VIN_SYS_5V0", 5000, 1000)])
+    meter = find_meter(tmp_path)
+    assert meter.total_watts() == pytest.approx(13.0)
+    assert meter.name == "INA3221 rails: VDD_GPU_SOC, VIN_SYS_5V0"
+
+
+def test_rail_that_disappears_is_an_error(tmp_path):
+    folder = lay_out(tmp_path, "1-0040", 4, [("VDD_IN", 5000, 2000)])
+    meter = RailMeter.find(tmp_path)
+    (folder / "curr1_input").unlink()
+    with pytest.raises(BackendError, match="cannot be read any more"):
+        meter.watts()
+
+
+def test_machine_without_a_sensor_has_no_meter(tmp_path, monkeypatch):
+    monkeypatch.setattr(energy, "pci_bus_id", lambda ordinal: "")
+    assert find_meter(tmp_path) is None
+    monkeypatch.setattr(energy, "pci_bus_id", lambda ordinal: "0000:01:00.0")
+    monkeypatch.setattr(energy, "_NVML", "libno-such-library.so")
+    assert find_meter(tmp_path) is None
+
+
+class Nvml:
+    """The three calls of NVML, with their statuses."""
+
+    def __init__(self, **statuses):
+        self.statuses, self.asked = statuses, None
+
+    def nvmlInit_v2(self):
+        return self.statuses.get("init", 0)
+
+    def nvmlDeviceGetHandleByPciBusId_v2(self, bus_id, device):
+        self.asked = bus_id
+        return self.statuses.get("handle", 0)
+
+    def nvmlDeviceGetPowerUsage(self, device, milliwatts):
+        milliwatts._obj.value = 123_456
+        return self.statuses.get("power", 0)
+
+
+def test_nvml_reads_the_gpu_at_its_pci_address():
+    library = Nvml()
+    meter = NvmlMeter.of(library, "0000:0A:00.0")
+    assert library.asked == b"0000:0A:00.0"
+    assert meter.watts() == {"GPU": pytest.approx(123.456)}
+    library.statuses["power"] = 15
+    with pytest.raises(BackendError, match="error 15"):
+        meter.watts()
+
+
+@pytest.mark.parametrize("call", ["init", "handle", "power"])
+def test_nvml_that_does_not_answer_is_no_meter(call):
+    assert NvmlMeter.of(Nvml(**{call: 3}), "0000:0A:00.0") is None
+
+
+def test_energy_is_power_over_time():
+    with EnergyLog(Steady(8.0), every_s=0.005) as log:
+        time.sleep(0.05)
+    assert log.seconds >= 0.05
+    assert log.joules == pytest.approx(8.0 * log.seconds)
+    assert log.watts == pytest.approx(8.0)
+
+
+def test_energy_of_changing_power_lies_between_its_bounds():
+    with EnergyLog(Steady(2.0, 4.0, 6.0), every_s=0.005) as log:
+        time.sleep(0.05)
+    assert 2.0 * log.seconds < log.joules < 6.0 * log.seconds
+
+
+def test_sensor_that_dies_is_told_at_the_end_of_the_block():
+    with pytest.raises(BackendError, match="gone"):
+        with EnergyLog(Steady(1.0, None), every_s=0.001):
+            time.sleep(0.05)
+
+
+def test_error_of_the_block_is_not_hidden_by_the_sensor():
+    with pytest.raises(KeyError):
+        with EnergyLog(Steady(1.0, None), every_s=0.001):
+            time.sleep(0.02)
+            raise KeyError
+
+
+def test_pci_address_of_no_gpu_is_empty(monkeypatch):
+    monkeypatch.setattr(probe, "probe_driver", lambda: probe.DriverInfo("", (), "none"))
+    assert probe.pci_bus_id(0) == ""
+
+
+def test_pci_address_comes_from_the_driver(monkeypatch):
+    gpu = probe.GpuInfo("a", (8, 9), False, 1)
+
+    class Library:
+        def cuDeviceGet(self, device, ordinal):
+            device._obj.value = 40 + ordinal
+            return 0
+
+        def cuDeviceGetPCIBusId(self, text, size, device):
+            ctypes.memmove(text, f"0000:{device.value}:00.0".encode(), 13)
+            return 0
+
+    monkeypatch.setattr(probe, "probe_driver", lambda: probe.DriverInfo("13.0", (gpu, gpu), ""))
+    monkeypatch.setattr(probe.ctypes, "CDLL", lambda name: Library())
+    assert probe.pci_bus_id(1) == "0000:41:00.0"

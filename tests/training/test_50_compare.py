@@ -1,0 +1,235 @@
+"""A small comparison: its tables, its resumption, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.tiny_data import tiny_document, tiny_index
+
+pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+from esccs_edge.errors import InputError  # noqa: E402
+from esccs_edge.training.comparison import runs as comparison_runs  # noqa: E402
+from esccs_edge.training.comparison.figures import (  # noqa: E402
+    ACCURACY_NAME,
+    RELIABILITY_NAME,
+    SHARE_NAME,
+)
+from esccs_edge.training.comparison.recorded_answers import RecordedAnswers  # noqa: E402
+from esccs_edge.training.comparison.run import compare  # noqa: E402
+from esccs_edge.training.comparison.significance import Verdict, difference_interval  # noqa: E402
+from esccs_edge.training.datasets import open_source  # noqa: E402
+from esccs_edge.training.judging.metrics import CLOUD_BINS  # noqa: E402
+from esccs_edge.training.methods import METHODS  # noqa: E402
+from esccs_edge.training.options_file import options_from, read_options  # noqa: E402
+from esccs_edge.training.samples.train_test_source import TrainTestSource  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    return str(tiny_index(folder / "a", 24)), str(tiny_index(folder / "b", 24, seed=1))
+
+
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+METHODS_SHOWN = ["source-only", "tlf-late", "sar-auxiliary", "esccs", "clear-teacher"]
+OPTIONS = options_from(tiny_document("", "", epochs=1))
+
+
+def test_tables_have_one_row_per_method_and_one_column_per_cloud_bin(indexes, tmp_path):
+    found = compare(
+        *indexes, tmp_path / "out", seeds=2, methods=METHODS_SHOWN[::-1], options=OPTIONS, jobs=2
+    )
+    with open(tmp_path / "out" / "table.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["method"] for row in rows] == METHODS_SHOWN
+    assert list(rows[0]) == [
+        "method", "balanced_accuracy_mean", "balanced_accuracy_sd", "oa_mean", "macro_f1_mean",
+        "ece_mean", "clear_sky_mean", "esccs_gain_low", "esccs_gain_high", "wall_s_mean",
+        "deployable", *CLOUD_BINS,
+    ]  # fmt: skip
+    shares = ("balanced_accuracy_mean", "oa_mean", "macro_f1_mean", "ece_mean", "clear_sky_mean",
+              *CLOUD_BINS)  # fmt: skip
+    assert all(0 <= float(row[key]) <= 1 for row in rows for key in shares)
+    low, high = (float(rows[0][f"esccs_gain_{end}"]) for end in ("low", "high"))
+    assert -1 <= low <= high <= 1
+    assert rows[3]["esccs_gain_low"] == ""
+    assert [row["deployable"] for row in rows] == ["True"] * 4 + ["False"]
+    runs = json.loads((tmp_path / "out" / "runs.json").read_text())
+    assert [(run["method"], run["seed"]) for run in runs] == [
+        (m, s) for s in (0, 1) for m in METHODS_SHOWN
+    ]
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert all(f"| {name} |" in table and METHODS[name].adds in table for name in METHODS_SHOWN)
+    assert len(found.rows) == len(METHODS_SHOWN)
+    assert all(run["config"]["seed"] == run["seed"] and run["wall_s"] > 0 for run in runs)
+    for name in (ACCURACY_NAME, SHARE_NAME, RELIABILITY_NAME):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_recorded_answers_give_back_the_scores_of_the_run(indexes, tmp_path):
+    compare(*indexes, tmp_path / "out", methods=["source-only", "esccs"], options=OPTIONS)
+    for name in ("source-only", "esccs"):
+        stored = RecordedAnswers.read(tmp_path / "out" / "runs" / f"{name}-0.npz")
+        run = json.loads((tmp_path / "out" / "runs" / f"{name}-0.json").read_text())
+        accuracy = (stored.answers.probabilities.argmax(axis=1) == stored.answers.labels).mean()
+        assert accuracy == pytest.approx(run["metrics"]["overall"]["oa"])
+        assert len(stored.places) == len(stored.answers.labels)
+        assert (stored.optical_share is None) == (name == "source-only")
+
+
+def test_a_killed_comparison_goes_on_with_what_is_missing(indexes, tmp_path, monkeypatch):
+    killed, real = [], RecordedAnswers.write
+
+    def write_once(answers, path):
+        if killed:
+            raise KeyboardInterrupt
+        killed.append(1)
+        real(answers, path)
+
+    monkeypatch.setattr(RecordedAnswers, "write", write_once)
+    wanted = {"methods": ["source-only", "sar-auxiliary"], "options": OPTIONS}
+    with pytest.raises(KeyboardInterrupt):
+        compare(*indexes, tmp_path / "out", **wanted)
+    first = tmp_path / "out" / "runs" / "source-only-0.json"
+    before = first.stat().st_mtime_ns
+    monkeypatch.setattr(RecordedAnswers, "write", real)
+    found = compare(*indexes, tmp_path / "out", **wanted, resume=True)
+    assert [row["method"] for row in found.rows] == wanted["methods"]
+    assert first.stat().st_mtime_ns == before
+
+
+def test_the_interval_is_that_of_a_bootstrap_written_out():
+    rng = np.random.default_rng(5)
+    places = np.repeat(np.arange(12), 5)
+    labels = rng.integers(0, 3, 60)
+    first, second = (np.where(rng.random(60) < p, labels, 0) for p in (0.8, 0.5))
+    found = difference_interval([Verdict(labels, first, second, places)], draws=4000)
+    draws = []
+    for _ in range(2000):
+        rows = np.concatenate([np.flatnonzero(places == p) for p in rng.integers(12, size=12)])
+        recalls = [
+            [(answer[rows][labels[rows] == k] == k).mean() for k in np.unique(labels[rows])]
+            for answer in (first, second)
+        ]
+        draws.append(np.mean(recalls[0]) - np.mean(recalls[1]))
+    # Both ends are quantiles of thousands of draws: they differ by well under a hundredth.
+    assert found == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
+
+
+def test_equal_methods_have_an_interval_of_zero_and_opposite_ones_mirrored_intervals():
+    rng = np.random.default_rng(1)
+    places, labels, first = np.arange(40), rng.integers(0, 2, 40), rng.integers(0, 2, 40)
+    assert difference_interval([Verdict(labels, first, first, places)]) == (0.0, 0.0)
+    low, high = difference_interval([Verdict(labels, labels, first, places)] * 3)
+    mirrored = difference_interval([Verdict(labels, first, labels, places)] * 3)
+    assert mirrored == pytest.approx((-high, -low))
+
+
+def test_a_finished_row_is_never_computed_again(indexes, tmp_path, monkeypatch):
+    compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
+    before = (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes()
+    monkeypatch.setattr(comparison_runs, "Chain", None)  # any new work would fail
+    again = compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS,
+                    resume=True)  # fmt: skip
+    assert (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes() == before
+    assert again.rows[0]["method"] == "source-only"
+
+
+def test_methods_of_one_seed_share_the_teacher(indexes, tmp_path, monkeypatch):
+    compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
+    teacher = tmp_path / "out" / "seed-0" / "checkpoints" / "teacher.safetensors"
+    before = teacher.stat().st_mtime_ns
+    compare(*indexes, tmp_path / "out", methods=["sar-auxiliary"], options=OPTIONS, resume=True)
+    assert teacher.stat().st_mtime_ns == before
+
+
+def test_unknown_methods_and_used_folders_are_refused(indexes, tmp_path):
+    with pytest.raises(InputError, match="'magic'"):
+        compare(*indexes, tmp_path / "out", methods=["magic"])
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        compare(*indexes, tmp_path)
+
+
+def test_other_data_or_options_are_not_mixed_into_a_comparison(indexes, tmp_path):
+    compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
+    with pytest.raises(InputError, match="already holds"):
+        compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
+    other = options_from(tiny_document("", "", epochs=2))
+    with pytest.raises(InputError, match="other data or options"):
+        compare(*indexes, tmp_path / "out", methods=["source-only"], options=other, resume=True)
+
+
+def test_unlabeled_judged_pairs_are_refused(indexes, tmp_path):
+    index = tiny_index(tmp_path / "c", 24, seed=7)
+    lines = index.read_text().splitlines()
+    cut = [line.replace(",Forest,", ",,") if line.endswith("test") else line for line in lines]
+    cut = [re.sub(",(River|SeaLake),", ",,", c) if c.endswith("test") else c for c in cut]
+    index.write_text("\n".join(cut) + "\n")
+    with pytest.raises(InputError, match="no labeled pair"):
+        compare(indexes[0], str(index), tmp_path / "out", methods=["source-only"], options=OPTIONS)
+
+
+def test_the_joined_source_keeps_the_sides_apart(indexes):
+    train, test = (open_source(path) for path in indexes)
+    joined = TrainTestSource(train, test)
+    assert set(joined.splits) == {"train", "val", "test"}
+    judged = [i for i, split in enumerate(joined.splits) if split == "test"]
+    names = [joined.classes[joined.labels[i]] for i in judged]
+    own = [i for i, split in enumerate(test.splits) if split == "test"]
+    assert names == [test.classes[test.labels[i]] for i in own]
+    for mine, theirs in zip(judged, own, strict=True):
+        for a, b in zip(joined.pair(mine), test.pair(theirs), strict=True):
+            assert (a == b).all()
+
+
+def test_a_place_on_both_sides_is_refused(indexes, tmp_path):
+    train = open_source(indexes[0])
+    text = tiny_index(tmp_path / "c", 24, seed=0)
+    text.write_text(text.read_text().replace(",train", ",test").replace(",val", ",test"))
+    with pytest.raises(InputError, match="place-0"):
+        TrainTestSource(train, open_source(str(text)))
+
+
+@pytest.mark.parametrize("name", ["b1-ombria", "b2-eurosat", "b3-sen12ms"])
+def test_committed_benchmarks_hide_the_target_and_give_all_methods_one_schedule(name):
+    options = read_options(CONFIGS / f"{name}.toml")
+    assert 0 < options.target_share < 1
+    assert options.distillation.label_weight == 0
+    assert options.distillation.teacher_view == "cloudy"
+    schedules = {options.auxiliary.schedule, options.student.schedule}
+    branches = {options.teacher.network, options.auxiliary.optical, options.student.optical}
+    assert len(schedules) == len(branches) == 1
+
+
+def test_the_sen12ms_benchmark_runs_on_a_tiny_folder_in_its_layout(tmp_path):
+    pytest.importorskip("rasterio")
+    from support.sen12ms_layout import write_sen12ms
+
+    write_sen12ms(tmp_path, 16, [("ROIs1158_spring", n) for n in range(1, 17)], classes=2)
+    options = read_options(CONFIGS / "b3-sen12ms.toml")
+    short = replace(options.student.schedule, epochs=1, batch_size=4)
+    parts = {
+        name: replace(getattr(options, name), schedule=short)
+        for name in ("teacher", "auxiliary", "student")
+    }
+    data = f"sen12ms:{tmp_path}"
+    found = compare(
+        data,
+        data,
+        tmp_path / "out",
+        methods=["source-only", "esccs"],
+        options=options.evolve(**parts),
+    )
+    assert [row["method"] for row in found.rows] == ["source-only", "esccs"]
+    runs = json.loads((tmp_path / "out" / "runs.json").read_text())
+    assert all(sum(b["n"] for b in run["metrics"]["by_cloud"].values()) > 0 for run in runs)

@@ -1,0 +1,258 @@
+"""Data sets: what each reader delivers, and that no place stands on two sides of a split."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
+from esccs_edge.errors import InputError, RasterError
+from esccs_edge.training.datasets import SPLITS, indices_of, open_source
+from esccs_edge.training.datasets.sen12ms import sar_partner
+from esccs_edge.training.datasets.sen12ms_labels import read_labels, simple_class
+from esccs_edge.training.datasets.splits import split_by_group
+
+rasterio = pytest.importorskip("rasterio")
+
+from support.sen12ms_layout import SCENES, write_sen12ms  # noqa: E402
+
+
+def assert_split_by_place(source, *, every_class: bool = True) -> None:
+    groups, splits = np.asarray(source.groups), np.asarray(source.splits)
+    sides = [set(groups[splits == split]) for split in SPLITS]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    if every_class:
+        for split in SPLITS:
+            found = set(np.asarray(source.labels)[splits == split].tolist())
+            assert found == set(range(len(source.classes)))
+
+
+# --- splitting by place -------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), classes=st.integers(1, 5), groups=st.integers(12, 40))
+def test_split_keeps_groups_whole_and_every_class_everywhere(seed, classes, groups):
+    rng = np.random.default_rng(seed)
+    member = np.repeat(np.arange(groups), classes)
+    labels = np.tile(np.arange(classes), groups)
+    order = rng.permutation(len(labels))
+    names = [f"g{g}" for g in member[order]]
+    splits = np.array(split_by_group(labels[order], names, seed))
+    for name in set(names):
+        assert len(set(splits[np.array(names) == name])) == 1
+    for split in SPLITS:
+        assert set(labels[order][splits == split]) == set(range(classes))
+
+
+def test_split_is_deterministic_and_depends_on_the_seed():
+    labels = np.arange(300) % 3
+    groups = [str(i // 5) for i in range(300)]
+    assert split_by_group(labels, groups, 3) == split_by_group(labels, groups, 3)
+    assert split_by_group(labels, groups, 3) != split_by_group(labels, groups, 4)
+
+
+def test_split_refuses_a_class_with_too_few_places():
+    labels = np.array([0] * 30 + [1] * 10)
+    groups = [str(i) for i in range(30)] + ["one place"] * 10
+    with pytest.raises(InputError, match=r"classes \[1\].*too few groups"):
+        split_by_group(labels, groups)
+
+
+# --- EuroSAT and OMBRIA -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def eurosat(sample_data: Path):
+    return open_source(f"eurosat:{sample_data / 'eurosat-ms'}")
+
+
+@pytest.mark.data
+def test_eurosat_is_split_by_cell_near_60_15_25(eurosat):
+    assert len(eurosat) == 785 and len(eurosat.classes) == 10
+    assert_split_by_place(eurosat)
+    for name, share in zip(SPLITS, (0.60, 0.15, 0.25), strict=True):
+        labels = eurosat.labels[indices_of(eurosat, name)]
+        assert len(labels) / 785 == pytest.approx(share, abs=0.02)
+        by_class = np.bincount(labels) / np.bincount(eurosat.labels)
+        assert np.abs(by_class - share).max() < 0.08
+
+
+@pytest.mark.data
+def test_eurosat_bands_are_in_sensor_order(eurosat):
+    place = {band: i for i, band in enumerate(eurosat.optical_channels)}
+    assert eurosat.optical_channels == SENTINEL2_L1C_BANDS and eurosat.sar_channels == ()
+    means = eurosat.opticals.mean(axis=(0, 2, 3))
+    # The narrow near-infrared band is bright like B08; the cirrus band is nearly black.
+    assert means[place["B8A"]] > 0.9 * means[place["B08"]]
+    assert means[place["B10"]] < 50
+    optical, sar = eurosat.pair(0)
+    assert optical.dtype == np.uint16 and optical.shape == (13, 64, 64) and sar is None
+
+
+@pytest.mark.data
+def test_ombria_chips_are_real_pairs_split_by_picture_range(sample_data):
+    source = open_source(f"ombria:{sample_data / 'ombria'}")
+    assert_split_by_place(source)
+    optical, sar = source.pair(3)
+    assert optical.shape == (3, 64, 64) and sar.shape == (1, 64, 64)
+    assert optical.dtype == sar.dtype == np.uint8
+    assert np.bincount(source.labels).min() > 500
+    # Open water is dark in SAR: the label belongs to the pixels it is paired with.
+    darkness = source.sars.mean(axis=(1, 2, 3))
+    assert darkness[source.labels == 1].mean() < darkness[source.labels == 0].mean() - 20
+
+
+def test_eurosat_names_a_missing_patch(tmp_path):
+    (tmp_path / "index.csv").write_text("file,class,lon,lat,cell\nA/a.tif,A,0,0,0_0\n")
+    with pytest.raises((RasterError, InputError), match="A/a.tif|too few groups"):
+        open_source(f"eurosat:{tmp_path}")
+
+
+@pytest.mark.parametrize("where", ["nowhere.csv", "eurosat:", "landsat:/x", ""])
+def test_unknown_data_set_is_refused_with_the_known_forms(where):
+    with pytest.raises(InputError, match="eurosat:FOLDER"):
+        open_source(where)
+
+
+# --- SEN12MS layout -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sen12ms(tmp_path: Path) -> Path:
+    write_sen12ms(tmp_path)
+    return tmp_path
+
+
+def test_sen12ms_pairs_partners_and_drops_the_broken_patch(sen12ms):
+    source = open_source(f"sen12ms:{sen12ms}")
+    assert len(source) == 2 * len(SCENES) - 1
+    assert not any("146_p202" in path.name for path in source.paths)
+    optical, sar = source.pair(0)
+    assert optical.dtype == np.uint16 and optical.shape == (13, 8, 8)
+    assert sar.dtype == np.float32 and sar.shape == (2, 8, 8)
+    with rasterio.open(sar_partner(source.paths[0])) as raster:
+        # Read as float: an integer cast would truncate decibels.
+        np.testing.assert_array_equal(sar, raster.read())
+
+
+def test_sen12ms_labels_follow_the_text_file(sen12ms):
+    source = open_source(f"sen12ms:{sen12ms}")
+    for path, label in zip(source.paths, source.labels, strict=True):
+        scene = int(path.name.split("_")[3])
+        assert label == scene % 10
+    assert source.classes[source.labels[0]] == "Shrubland"
+
+
+def test_sen12ms_uses_held_out_and_validation_scenes(sen12ms):
+    (sen12ms / "splits").mkdir()
+    (sen12ms / "splits" / "SEN12MS_holdOutScenes.txt").write_text("ROIs1158_spring/s1_2\n")
+    (sen12ms / "splits" / "ValidationScenes.txt").write_text("ROIs1158_spring/s2_4\n")
+    source = open_source(f"sen12ms:{sen12ms}")
+    split_of = dict(zip(source.groups, source.splits, strict=True))
+    assert split_of["ROIs1158_spring/2"] == "test"
+    assert split_of["ROIs1158_spring/4"] == "val"
+    assert split_of["ROIs1158_spring/1"] == split_of["ROIs1868_summer/146"] == "train"
+    assert_split_by_place(source, every_class=False)
+
+
+def test_sen12ms_without_lists_splits_by_scene(sen12ms):
+    source = open_source(f"sen12ms:{sen12ms}", seed=5)
+    assert_split_by_place(source, every_class=False)
+    assert set(source.splits) >= {"train", "test"}
+
+
+def test_igbp_fractions_join_into_ten_classes():
+    fractions = np.zeros(17)
+    fractions[[11, 13]] = 0.3, 0.25  # cropland and cropland mosaic: one simplified class
+    fractions[12] = 0.45
+    assert simple_class(fractions, "x") == 5
+    assert [simple_class(np.eye(17)[i], "x") for i in range(17)] == [
+        0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 5, 7, 8, 9]  # fmt: skip
+
+
+@pytest.mark.parametrize("numbers", [[0], [11], [1.5], [1, 2], [float("nan")] * 17])
+def test_impossible_labels_are_refused(numbers):
+    with pytest.raises(InputError, match="label of x"):
+        simple_class(numbers, "x")
+
+
+def test_probability_pickle_with_plain_numbers_is_read(tmp_path):
+    table = {"ROIs1158_spring_s2_1_p30.tif": np.eye(17)[16],
+             "ROIs1158_spring_s2_1_p31.tif": [0.0] * 12 + [1.0] + [0.0] * 4}  # fmt: skip
+    (tmp_path / "IGBP_probability_labels.pkl").write_bytes(pickle.dumps(table, protocol=2))
+    assert read_labels(tmp_path) == {"ROIs1158_spring/1/30": 9, "ROIs1158_spring/1/31": 6}
+
+
+class _Attack:
+    def __reduce__(self):
+        return (print, ("code ran while labels were read",))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_pickle_that_runs_code_is_refused_before_it_runs(tmp_path, capsys, protocol):
+    content = pickle.dumps({"ROIs1158_spring_s2_1_p30.tif": _Attack()}, protocol=protocol)
+    (tmp_path / "IGBP_probability_labels.pkl").write_bytes(content)
+    with pytest.raises(InputError, match="numbers only"):
+        read_labels(tmp_path)
+    assert "code ran" not in capsys.readouterr().out
+
+
+# --- index.csv ----------------------------------------------------------------------------------
+
+
+def write_index(folder: Path, header: str, lines: list[str]) -> Path:
+    path = folder / "index.csv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+HEADER = "optical,sar,label,group,split"
+
+
+def test_index_source_reads_npy_pairs_with_sensor_names(tmp_path):
+    optical = np.arange(13 * 16, dtype=np.uint16).reshape(13, 4, 4) + 1
+    sar = np.full((2, 4, 4), -12.5, np.float32)
+    np.save(tmp_path / "o.npy", optical)
+    np.save(tmp_path / "s.npy", sar)
+    path = write_index(tmp_path, HEADER, [
+        "o.npy,s.npy,Forest,a,train", "o.npy,,River,b,val", ",s.npy,,c,test"])  # fmt: skip
+    source = open_source(path)
+    assert source.classes == ("Forest", "River") and source.labels.tolist() == [0, 1, -1]
+    assert source.optical_channels == SENTINEL2_L1C_BANDS
+    assert source.sar_channels == ("VV", "VH")
+    np.testing.assert_array_equal(source.pair(0)[0], optical)
+    np.testing.assert_array_equal(source.pair(0)[1], sar)
+    assert source.pair(1)[1] is None and source.pair(2)[0] is None
+
+
+def test_index_source_takes_channels_from_band_descriptions(tmp_path):
+    pixels = np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 4, 4), np.uint16) + 1
+    profile = dict(driver="GTiff", width=4, height=4, count=3, dtype="uint16", crs="EPSG:32631",
+                   transform=rasterio.Affine(10, 0, 0, 0, -10, 0))  # fmt: skip
+    with rasterio.open(tmp_path / "o.tif", "w", **profile) as raster:
+        raster.write(pixels)
+        raster.descriptions = ("B8", "B04", "B03")
+    path = write_index(tmp_path, HEADER, ["o.tif,,A,a,train", "o.tif,,B,b,test"])
+    source = open_source(path)
+    assert source.optical_channels == ("B03", "B04", "B08") and source.sar_channels == ()
+    assert source.pair(0)[0][:, 0, 0].tolist() == [3, 2, 1]
+
+
+def test_index_source_refuses_a_group_in_two_splits(tmp_path):
+    np.save(tmp_path / "s.npy", np.zeros((2, 4, 4), np.float32))
+    path = write_index(tmp_path, HEADER, [",s.npy,A,place,train", ",s.npy,B,place,test"])
+    with pytest.raises(InputError, match="group 'place' is in splits 'train' and 'test'"):
+        open_source(path)
+
+
+def test_asking_for_an_empty_split_says_which_exist(tmp_path):
+    np.save(tmp_path / "s.npy", np.zeros((2, 4, 4), np.float32))
+    path = write_index(tmp_path, HEADER, [",s.npy,A,a,train", ",s.npy,B,b,train"])
+    with pytest.raises(InputError, match="no pair in split 'val'.*choose one of train"):
+        indices_of(open_source(path), "val")

@@ -1,0 +1,207 @@
+"""Every compared method learns and answers; the formulas they are known for, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from support.tiny_data import tiny_document, tiny_index
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+from esccs_edge.training.datasets import open_source  # noqa: E402
+from esccs_edge.training.judging.judge import batches, gates, held_out, judge  # noqa: E402
+from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter  # noqa: E402
+from esccs_edge.training.methods import FAMILIES, METHODS, kdhn  # noqa: E402
+from esccs_edge.training.methods import method as method_module  # noqa: E402
+from esccs_edge.training.methods.cloud_estimate import CloudAwareChain  # noqa: E402
+from esccs_edge.training.methods.cycit import triplet_loss  # noqa: E402
+from esccs_edge.training.methods.fusion import FusionNet, scaled_gradient  # noqa: E402
+from esccs_edge.training.methods.g2d import switches  # noqa: E402
+from esccs_edge.training.methods.gdl import normal_divergence  # noqa: E402
+from esccs_edge.training.methods.kdhn import merged_logits  # noqa: E402
+from esccs_edge.training.methods.mmpareto import combined, min_norm_share  # noqa: E402
+from esccs_edge.training.methods.modality_valuation import copies, valuation  # noqa: E402
+from esccs_edge.training.methods.ogm_ge import coefficients  # noqa: E402
+from esccs_edge.training.methods.qmf import energy_weight, ranking_loss  # noqa: E402
+from esccs_edge.training.methods.spl import structural_similarity  # noqa: E402
+from esccs_edge.training.methods.ttl import seen  # noqa: E402
+from esccs_edge.training.options_file import options_from  # noqa: E402
+from esccs_edge.training.samples.samples import Degradation  # noqa: E402
+from esccs_edge.training.stages.chain import Chain  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("methods")
+    source = open_source(str(tiny_index(folder / "a", 48)))
+    document = tiny_document("", "", epochs=1, target_share=0.5)
+    document["student"]["irm"] = {"warmup_epochs": 0}
+    return Chain(options_from(document), source, folder / "run")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_learns_one_epoch_and_answers_with_probabilities(chain, name):
+    found = judge(METHODS[name].predictor(chain), held_out(chain, "test")[:2])
+    assert found.probabilities.shape == (2 * 12, 3)
+    assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (found.probabilities >= 0).all()
+    assert METHODS[name].adds
+    if METHODS[name].student is not None:
+        gate = judge(gates(METHODS[name].student(chain)), held_out(chain, "test")[:1]).probabilities
+        assert gate.shape == (12, 2)
+        assert np.allclose(gate.sum(axis=1), 1, atol=1e-5)
+
+
+def learned_steps(name, chain, monkeypatch):
+    """The steps that a method would train; none is."""
+    steps = []
+
+    def record(step, *_):
+        steps.append(step)
+        return step.average.eval()
+
+    monkeypatch.setattr(method_module, "fit", record)
+    METHODS[name].predictor(chain)
+    return steps
+
+
+@pytest.mark.parametrize("name", FAMILIES["with the cloud estimate"])
+def test_with_the_cloud_estimate_nothing_is_learned_from_a_clouded_image(name, chain, monkeypatch):
+    monkeypatch.setattr(kdhn, "FIRST_ROUND", 0)  # the network labels along at once
+    batch = next(batches(chain.samples(Degradation(cover=0.5), "test")))
+    losses = {}
+    for row in (name, name.removesuffix("-cloud-aware")):
+        step = learned_steps(row, chain, monkeypatch)[-1]
+        every_answer = torch.zeros(len(chain.source.classes))
+        step.filter = PseudoLabelFilter(every_answer, chain.options.auxiliary.filter.reliability)
+        for estimate in (0.0, 1.0):
+            seen = {**batch, "reliability": torch.full_like(batch["reliability"], estimate)}
+            losses[row, estimate] = float(step.method_loss(seen).detach())
+    assert losses[name, 0.0] == 0
+    assert losses[name, 1.0] > 0
+    assert losses[name.removesuffix("-cloud-aware"), 0.0] > 0
+
+
+def test_the_cloud_estimate_brings_the_filter_of_esccs_and_shares_the_source_model(
+    chain, monkeypatch
+):
+    aware = CloudAwareChain(chain)
+    assert aware.teacher is chain.teacher
+    assert aware.folder != chain.folder
+    (step,) = learned_steps("tlf-middle-cloud-aware", chain, monkeypatch)
+    assert step.filter is chain.pseudo_labels[0]
+    (blind,) = learned_steps("tlf-middle", chain, monkeypatch)
+    assert blind.filter is not chain.pseudo_labels[0]
+
+
+def test_every_method_belongs_to_at_most_one_family():
+    members = [name for names in FAMILIES.values() for name in names]
+    assert len(set(members)) == len(members)
+    assert set(METHODS) - set(members) == {
+        "source-only", "optical-auxiliary", "sar-auxiliary", "esccs", "supervised-fusion",
+        "clear-teacher",
+    }  # fmt: skip
+    assert all(METHODS[name].deployable for name in members)
+
+
+def test_ogm_slows_the_leader_only():
+    slow, free = coefficients(torch.tensor(6.0), torch.tensor(3.0), 0.1)
+    assert float(slow) == pytest.approx(1 - math.tanh(0.2))
+    assert float(free) == 1.0
+
+
+def test_halves_of_the_joint_logits_sum_to_the_whole(chain):
+    net = FusionNet(chain).eval()
+    optical = torch.randn(5, net.optical_head.in_features)
+    sar = torch.randn(5, net.sar_head.in_features)
+    first, second = net.halves(optical, sar)
+    assert torch.allclose(first + second, net.heads(optical, sar).logits, atol=1e-5)
+
+
+def test_scaled_gradient_changes_only_the_gradient():
+    x = torch.tensor([2.0, 3.0], requires_grad=True)
+    y = scaled_gradient(x, 0.25)
+    assert torch.equal(y, x)
+    y.sum().backward()
+    assert torch.equal(x.grad, torch.tensor([0.25, 0.25]))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "share"),
+    [((1.0, 0.0), (0.0, 1.0), 0.5), ((2.0, 0.0), (0.0, 1.0), 0.2), ((3.0, 0.0), (1.0, 0.0), 0.0)],
+)
+def test_min_norm_share_by_hand(a, b, share):
+    assert float(min_norm_share(torch.tensor(a), torch.tensor(b))) == pytest.approx(share)
+
+
+def test_pareto_direction_hurts_neither_loss_and_keeps_its_length():
+    joint, own = torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 1.0])
+    found = combined(joint, own)
+    assert float(found @ joint) > 0 and float(found @ own) > 0
+    assert float(found.norm()) >= 1.5 * float((joint + own).norm()) - 1e-6
+    agreeing = combined(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0]))
+    assert torch.allclose(agreeing, 1.5 * torch.tensor([2.0, 1.0]))
+
+
+def test_valuation_by_hand():
+    right = torch.tensor
+    phi = valuation(
+        right([True, True, False, True]),
+        right([True, True, True, False]),
+        right([True, False, False, False]),
+    )
+    assert phi.tolist() == [[1.0, 1.0], [1.5, 0.5], [0.5, -0.5], [1.0, 1.0]]
+    assert copies(torch.tensor([1.5, 1.0, 0.5, 0.0, -0.5])).tolist() == [0, 0, 1, 2, 3]
+
+
+def test_energy_weight_by_hand():
+    logits = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0]])
+    expected = [0.1 * math.log(2), 0.1 * math.log(4)]
+    assert energy_weight(logits).tolist() == pytest.approx(expected)
+
+
+def test_ranking_asks_the_sample_with_the_higher_loss_for_the_lower_weight():
+    losses = torch.tensor([0.0, 1.0])
+    good = ranking_loss(torch.tensor([2.0, 0.5]), losses)
+    bad = ranking_loss(torch.tensor([0.5, 2.0]), losses)
+    assert float(good) == 0.0 and float(bad) == pytest.approx(2.5)
+
+
+def test_gdl_regulariser_is_the_divergence_from_the_standard_normal():
+    mean, log_variance = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, math.log(2.0)]])
+    assert float(normal_divergence(mean, log_variance)) == pytest.approx(
+        0.5 * (2 + 1 - math.log(2) - 1)
+    )
+
+
+def test_g2d_stops_the_modality_with_the_surer_teacher():
+    assert switches(torch.tensor(3.0), torch.tensor(2.0)) == (0.0, 1.0)
+    assert switches(torch.tensor(2.0), torch.tensor(3.0)) == (1.0, 0.0)
+
+
+def test_kdhn_merges_answers_not_logits():
+    merged = merged_logits(torch.tensor([[50.0, 0.0]]), torch.tensor([[0.0, 0.0]]))
+    assert torch.softmax(merged, 1).tolist()[0] == pytest.approx([0.75, 0.25])
+
+
+def test_structural_similarity_is_one_for_equal_images_and_less_for_others():
+    a = torch.randn(2, 3, 12, 12)
+    assert structural_similarity(a, a).tolist() == pytest.approx([1.0, 1.0])
+    assert (structural_similarity(a, a.flip(3)) < 0.9).all()
+
+
+def test_grey_view_loses_color_and_half_the_resolution():
+    image = torch.randn(2, 5, 8, 8)
+    grey = seen(image, speckled=False)
+    assert grey.shape == (2, 1, 8, 8)
+    assert torch.equal(grey[..., ::2, ::2], grey[..., 1::2, 1::2])
+    assert not torch.equal(grey, seen(image, speckled=True))
+
+
+def test_triplets_by_hand():
+    anchors, others = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    found = triplet_loss(anchors, torch.tensor([0]), others, torch.tensor([0, 1]))
+    assert float(found) == pytest.approx(math.sqrt(2) - 2 + 1)

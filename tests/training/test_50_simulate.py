@@ -1,0 +1,319 @@
+"""Simulated clouds, speckle, SAR and scenes keep the promises that training relies on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS as BANDS
+from esccs_edge.errors import InputError
+from esccs_edge.training.datasets import open_source
+from esccs_edge.training.simulate.clouds import (
+    CLOUDY_OPACITY,
+    MAX_SHADOW_SHIFT,
+    draw_sky,
+    simulate_clouds,
+)
+from esccs_edge.training.simulate.noise import box_mean, power_law_field
+from esccs_edge.training.simulate.sar import PROFILES, simulate_sar, simulate_sar_scene
+from esccs_edge.training.simulate.scene import CLASSES, simulate_scene
+from esccs_edge.training.simulate.speckle import GRD_IW_LOOKS, speckle
+from esccs_edge.training.simulate.textures import CloudTextures
+
+
+def dark_patch(size: int = 64, dn: int = 900) -> np.ndarray:
+    return np.full((13, size, size), dn, np.uint16)
+
+
+def vegetated_patch(seed: int = 0, size: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    spectrum = np.array([1200, 900, 800, 500, 900, 2500, 3200, 3100, 3400, 900, 12, 1600, 700])
+    gain = 1 + 0.1 * power_law_field(size, size, 2.5, rng)
+    return (spectrum[:, None, None] * gain).astype(np.uint16)
+
+
+# --- noise --------------------------------------------------------------------------------------
+
+
+def test_power_law_field_has_the_asked_slope():
+    fields = [power_law_field(128, 128, 3.0, np.random.default_rng(i)) for i in range(30)]
+    power = np.mean([np.abs(np.fft.fft2(field)) ** 2 for field in fields], axis=0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
+    used = (frequency > 0.03) & (frequency < 0.4)
+    slope, _ = np.polyfit(np.log(frequency[used]), np.log(power[used]), 1)
+    assert slope == pytest.approx(-3.0, abs=0.1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(5, 20), st.integers(5, 20), st.integers(1, 3), st.integers(0, 999))
+def test_box_mean_equals_the_slow_mean(height, width, radius, seed):
+    field = np.random.default_rng(seed).normal(size=(height, width)).astype(np.float32)
+    padded = np.pad(field, radius, mode="edge")
+    slow = np.array([
+        [padded[r : r + 2 * radius + 1, c : c + 2 * radius + 1].mean() for c in range(width)]
+        for r in range(height)])  # fmt: skip
+    np.testing.assert_allclose(box_mean(field, radius), slow, atol=1e-5)
+
+
+# --- clouds -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(cover=st.floats(0, 1), seed=st.integers(0, 10_000))
+def test_cover_is_exact_to_one_pixel_and_equals_the_mask(cover, seed):
+    clear = vegetated_patch()
+    cloudy, exact, mask = simulate_clouds(clear, BANDS, cover, np.random.default_rng(seed))
+    assert exact == mask.mean()
+    assert abs(exact - cover) <= 0.51 / mask.size
+    assert cloudy.dtype == clear.dtype and cloudy.shape == clear.shape
+
+
+def test_same_state_gives_same_clouds_and_input_is_untouched():
+    clear = vegetated_patch()
+    before = clear.copy()
+    first, second, other = (
+        simulate_clouds(clear, BANDS, 0.5, np.random.default_rng(seed))[0] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert (first != other).any()
+    np.testing.assert_array_equal(clear, before)
+
+
+def test_zero_cover_is_the_clear_patch():
+    clear = vegetated_patch()
+    cloudy, cover, mask = simulate_clouds(clear, BANDS, 0.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(cloudy, clear)
+    assert cover == 0.0 and not mask.any()
+
+
+def test_more_cover_is_brighter_for_one_sky():
+    clear = dark_patch()
+    sky = replace(draw_sky(np.random.default_rng(0), 64), shadow=1.0)
+    means = [
+        simulate_clouds(clear, BANDS, cover, np.random.default_rng(5), sky=sky)[0][1:4].mean()
+        for cover in np.linspace(0, 1, 11)
+    ]
+    assert all(low < high for low, high in zip(means, means[1:], strict=False))
+
+
+def test_clouds_have_a_cloud_spectrum():
+    place = {band: i for i, band in enumerate(BANDS)}
+    spectra = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        sky = replace(draw_sky(rng, 64), peak_opacity=1.0)
+        cloudy, _, mask = simulate_clouds(dark_patch(), BANDS, 0.7, rng, sky=sky)
+        spectra.append(np.median(cloudy[:, mask], axis=1) * 1e-4)
+    spectra = np.array(spectra)
+    visible = spectra[:, [place[b] for b in ("B02", "B03", "B04", "B08")]]
+    assert visible.min() > 0.3 and visible.max() < 1.0
+    assert np.ptp(visible, axis=1).max() < 0.05
+    assert (spectra[:, place["B12"]] < spectra[:, place["B11"]]).all()
+    assert (spectra[:, place["B11"]] < spectra[:, place["B08"]]).all()
+    assert (spectra[:, place["B09"]] < 0.7 * spectra[:, place["B08"]]).all()
+    assert spectra[:, place["B10"]].max() < 0.08
+
+
+def test_shadow_darkens_the_ground_beside_the_cloud_and_only_there():
+    clear = dark_patch()
+    rng = np.random.default_rng(3)
+    sky = replace(draw_sky(rng, 64), shadow=0.4, shift=(9, 12), peak_opacity=1.0)
+    cloudy, _, mask = simulate_clouds(clear, BANDS, 0.3, np.random.default_rng(3), sky=sky)
+    darkened = (cloudy[7] < 600) & ~mask
+    assert darkened.sum() > 50
+    lit = simulate_clouds(clear, BANDS, 0.3, np.random.default_rng(3),
+                          sky=replace(sky, shadow=1.0))[0]  # fmt: skip
+    assert lit[1:9].min() >= 900
+
+
+def test_nodata_stays_nodata_under_clouds():
+    clear = vegetated_patch()
+    clear[:, :10] = 0
+    cloudy, _, _ = simulate_clouds(clear, BANDS, 1.0, np.random.default_rng(0))
+    assert not cloudy[:, :10].any() and cloudy[:, 10:].any(axis=0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_clouds_fit_the_stored_type(dtype):
+    scale = {np.uint8: 255, np.uint16: 10_000, np.float32: 1}[dtype]
+    clear = np.full((3, 64, 64), 0.1 * scale).astype(dtype)
+    cloudy, _, mask = simulate_clouds(clear, ("a", "b", "c"), 0.5, np.random.default_rng(1))
+    assert cloudy.dtype == dtype
+    assert 0.3 < np.median(cloudy[0][mask]) / scale <= 1.0
+
+
+@pytest.mark.parametrize(("bands", "cover"), [(BANDS[:3], 0.5), (BANDS, -0.1), (BANDS, 1.1)])
+def test_bad_cloud_arguments_are_refused(bands, cover):
+    with pytest.raises(InputError):
+        simulate_clouds(dark_patch(), bands, cover, np.random.default_rng(0))
+
+
+def real_looking_cloud_image() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    image = vegetated_patch(1, 192)
+    return simulate_clouds(image, BANDS, 0.8, rng)[0].astype(np.float32) * np.float32(1e-4)
+
+
+def test_textures_give_exact_cover_and_their_own_spectrum():
+    textures = CloudTextures.measure([real_looking_cloud_image()])
+    reddish = CloudTextures(textures.fields, (np.linspace(0.3, 0.6, 13, dtype=np.float32)[None]
+                                              * np.ones((8, 1), np.float32),))  # fmt: skip
+    seen = 0
+    for seed in range(20):
+        cloudy, cover, mask = simulate_clouds(
+            dark_patch(), BANDS, 0.5, np.random.default_rng(seed), reddish
+        )
+        assert cover == pytest.approx(0.5, abs=1 / mask.size)
+        seen += bool(cloudy[12][mask].mean() > 1.3 * cloudy[0][mask].mean())
+    assert 3 <= seen <= 17  # real textures serve about half of the skies
+
+
+def test_textures_refuse_images_without_clouds():
+    with pytest.raises(InputError, match="no image shows clouds"):
+        CloudTextures.measure([vegetated_patch().astype(np.float32) * 1e-4])
+
+
+@pytest.mark.data
+def test_textures_measured_on_real_clouds_look_like_clouds(sample_data):
+    textures = CloudTextures.read(sample_data / "sen12ms-cr")
+    assert len(textures.ramps) == 3  # the dark sea image shows no cloud
+    for ramp in textures.ramps:
+        assert (np.diff(ramp[:, 1:4].mean(axis=1)) > 0).all()
+        assert ramp[-1, 1:4].min() > 0.45 and ramp[-1, 12] < ramp[-1, 7]
+
+
+# --- speckle ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("looks", [1.0, GRD_IW_LOOKS, 20.0])
+def test_speckle_has_mean_one_and_the_asked_looks(looks):
+    noise = speckle((600, 600), np.random.default_rng(0), looks).astype(np.float64)
+    assert noise.mean() == pytest.approx(1.0, abs=0.01)
+    # 360,000 correlated samples: about 1 % standard error of the variance.
+    assert noise.mean() ** 2 / noise.var() == pytest.approx(looks, rel=0.04)
+
+
+def test_speckle_is_lightly_correlated_between_neighbours():
+    noise = speckle((400, 400), np.random.default_rng(0)) - 1
+    neighbour = np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]
+    distant = np.corrcoef(noise[:, :-4].ravel(), noise[:, 4:].ravel())[0, 1]
+    assert 0.15 < neighbour < 0.45 and abs(distant) < 0.02
+
+
+# --- SAR ----------------------------------------------------------------------------------------
+
+
+def test_simulated_sar_of_flat_water_has_the_looks_of_grd_iw():
+    spectrum = np.array([1164, 847, 639, 370, 325, 271, 261, 215, 206, 70, 7, 46, 26], np.uint16)
+    water = np.broadcast_to(spectrum[:, None, None], (13, 256, 256))
+    sar = simulate_sar(water, BANDS, "SeaLake", np.random.default_rng(4))
+    vh = 10 ** (sar[1].astype(np.float64) / 10)
+    quiet = vh[vh < np.quantile(vh, 0.999)]  # leave out ships
+    level = box_mean((10 ** (sar[1] / 10)).astype(np.float32), 12)
+    even = (vh / level)[vh < np.quantile(vh, 0.999)]
+    assert even.mean() ** 2 / even.var() == pytest.approx(GRD_IW_LOOKS, rel=0.12)
+    assert 10 * np.log10(quiet.mean()) < -19
+
+
+def test_sar_is_deterministic_and_differs_between_patches():
+    patch = vegetated_patch()
+    first, second, other = (
+        simulate_sar(patch, BANDS, "Forest", np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert abs(first.mean() - other.mean()) > 0.01
+    assert first.shape == (2, 64, 64) and first.dtype == np.float32 and np.isfinite(first).all()
+
+
+def test_sar_accepts_unknown_classes_and_unknown_bands():
+    patch = vegetated_patch()
+    for name in (*PROFILES, "Vineyard", ""):
+        assert np.isfinite(simulate_sar(patch, BANDS, name, np.random.default_rng(0))).all()
+    picture = np.full((3, 32, 32), 90, np.uint8)
+    sar = simulate_sar(picture, ("a", "b", "c"), "flooded", np.random.default_rng(0))
+    assert sar.shape == (2, 32, 32) and np.isfinite(sar).all()
+
+
+def test_scene_sar_is_the_patch_simulator_with_classes_by_pixel():
+    patch = vegetated_patch(2, 96)
+    labels = np.zeros((96, 96), np.uint8)
+    labels[:, 48:] = 1
+    sar = simulate_sar_scene(patch, BANDS, labels, ("Forest", "Pasture"), np.random.default_rng(0))
+    mean = sar[1].mean(axis=0)
+    assert mean[:40].mean() > mean[56:].mean() + 1.0  # trees scatter more VH than grass
+
+
+@pytest.mark.data
+def test_sar_of_real_patches_has_the_statistics_of_real_sar(sample_data):
+    source = open_source(f"eurosat:{sample_data / 'eurosat-ms'}")
+    means = {}
+    every = []
+    for index in range(0, len(source), 3):
+        name = source.classes[source.labels[index]]
+        sar = simulate_sar(source.pair(index)[0], BANDS, name, np.random.default_rng(index))
+        means.setdefault(name, []).append(sar.mean(axis=(1, 2)))
+        every.append(sar)
+    every = np.array(every)
+    # SEN12MS training set: mean (-11.8, -18.3) dB, standard deviation (4.5, 4.4) dB.
+    np.testing.assert_allclose(every.mean(axis=(0, 2, 3)), (-11.8, -18.3), atol=1.5)
+    np.testing.assert_allclose(every.std(axis=(0, 2, 3)), (4.5, 4.4), atol=1.0)
+    mean = {name: np.mean(values, axis=0) for name, values in means.items()}
+    spread = {name: np.std(values, axis=0) for name, values in means.items()}
+    assert mean["SeaLake"][0] == min(m[0] for m in mean.values())
+    assert mean["Industrial"][0] == max(m[0] for m in mean.values())
+    assert mean["Forest"][1] > mean["Pasture"][1] > mean["SeaLake"][1]
+    assert mean["Forest"][0] - mean["Forest"][1] < mean["AnnualCrop"][0] - mean["AnnualCrop"][1]
+    # Patches of one class differ, so that neighbouring classes overlap as in nature.
+    assert min(s[0] for s in spread.values()) > 1.0
+    assert abs(mean["AnnualCrop"][0] - mean["PermanentCrop"][0]) < spread["AnnualCrop"][0]
+
+
+# --- scene --------------------------------------------------------------------------------------
+
+
+def test_scene_has_every_class_and_consistent_parts():
+    started = time.perf_counter()
+    scene = simulate_scene(0)
+    assert time.perf_counter() - started < 20  # about 2 s alone on one core
+    assert scene.classes == CLASSES and len(CLASSES) == 10
+    assert scene.optical.shape == scene.clear.shape == (13, 1024, 1024)
+    assert scene.optical.dtype == np.uint16 and scene.sar.dtype == np.float32
+    assert scene.sar.shape == (2, 1024, 1024) and np.isfinite(scene.sar).all()
+    share = np.bincount(scene.labels.ravel(), minlength=10) / scene.labels.size
+    assert share.min() > 0.02
+    assert scene.cloud_mask.mean() == pytest.approx(0.35, abs=0.001)
+    assert scene.clear.min() >= 1
+
+
+def test_scene_is_deterministic_and_its_ground_and_sar_ignore_the_clouds():
+    cloudy, cloudless = simulate_scene(7, 256, cover=0.5), simulate_scene(7, 256, cover=0.0)
+    np.testing.assert_array_equal(cloudy.clear, cloudless.clear)
+    np.testing.assert_array_equal(cloudy.sar, cloudless.sar)
+    np.testing.assert_array_equal(cloudless.optical, cloudless.clear)
+    assert (cloudy.optical != cloudy.clear).any()
+    assert (simulate_scene(8, 256).labels != cloudy.labels).any()
+
+
+def test_water_of_a_scene_is_dark_in_sar_and_near_infrared():
+    scene = simulate_scene(3, 512)
+    sea = scene.labels == CLASSES.index("SeaLake")
+    town = scene.labels == CLASSES.index("Residential")
+    assert scene.sar[0][sea].mean() < scene.sar[0][town].mean() - 6
+    assert scene.clear[7][sea].mean() < 600 < scene.clear[7][town].mean()
+
+
+def test_scene_refuses_impossible_sizes():
+    with pytest.raises(InputError, match="at least 128"):
+        simulate_scene(0, 64)
+
+
+def test_sky_shadows_reach_no_further_than_the_margin():
+    for seed in range(200):
+        sky = draw_sky(np.random.default_rng(seed), 64)
+        assert max(map(abs, sky.shift)) <= MAX_SHADOW_SHIFT
+        assert sky.peak_opacity > CLOUDY_OPACITY

@@ -1,0 +1,326 @@
+"""A complete tiny run: what it leaves, that it survives a kill, what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from support.tiny_data import CLASSES, tiny_document, tiny_index
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+from safetensors.torch import load  # noqa: E402
+
+from esccs_edge.contracts.bundle import Bundle  # noqa: E402
+from esccs_edge.errors import InputError  # noqa: E402
+from esccs_edge.rasters.pair_index import read_index  # noqa: E402
+from esccs_edge.training.datasets import open_source  # noqa: E402
+from esccs_edge.training.judging.metrics import CLOUD_BINS, cloud_bin  # noqa: E402
+from esccs_edge.training.learning.networks import StudentNet, UnimodalNet  # noqa: E402
+from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter  # noqa: E402
+from esccs_edge.training.options import Branch, TrainOptions  # noqa: E402
+from esccs_edge.training.options_file import options_from, read_options  # noqa: E402
+from esccs_edge.training.run import train  # noqa: E402
+from esccs_edge.training.stages.chain import Chain  # noqa: E402
+from esccs_edge.training.stages.student import StudentStep  # noqa: E402
+from esccs_edge.training.stages.teacher import TeacherStep  # noqa: E402
+from esccs_edge.training.stages.teacher_answers import AllViews, EachView  # noqa: E402
+
+STEPS = ("teacher", "sar-auxiliary", "optical-auxiliary", "student")
+
+
+class KilledError(Exception):
+    """Stands for the process being killed."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny_index(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """An unbroken run of three epochs a step."""
+    folder = tmp_path_factory.mktemp("run") / "straight"
+    return train(options_from(tiny_document(data, folder, epochs=3))), folder
+
+
+def weights(bundle: Bundle):
+    return load(bundle.read("student.safetensors"))
+
+
+def killed_at(monkeypatch, step_class, epoch: int) -> None:
+    """Let the step die inside an epoch, after it has drawn random numbers there."""
+    original = step_class.loss
+
+    def loss(self, batch):
+        result = original(self, batch)
+        if self.current_epoch == epoch and self.global_step % 3 == 1:
+            raise KilledError
+        return result
+
+    monkeypatch.setattr(step_class, "loss", loss)
+
+
+def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
+    bundle, folder = finished
+    opened = Bundle.open(folder / "bundle")
+    assert opened.verify() == ["student.safetensors"]
+    manifest = opened.manifest
+    assert manifest.classes == CLASSES
+    assert (manifest.patch_size, len(manifest.optical.channels)) == (16, 13)
+    assert 0.2 <= manifest.temperature <= 10
+    sizes = {
+        name: Branch(**{**part, "blocks": tuple(part["blocks"])})
+        for name, part in manifest.provenance["architecture"].items()
+    }
+    StudentNet(13, 2, 3, **sizes).load_state_dict(weights(bundle))
+
+
+def test_provenance_says_what_was_simulated_and_how_good_each_network_is(finished):
+    provenance = finished[0].manifest.provenance
+    assert "clouds" in provenance["simulated"]
+    assert "sar" not in provenance["simulated"]  # the tiny data brings its own
+    assert provenance["seed"] == 0
+    for split in ("val", "test"):
+        networks = provenance["metrics"][split]
+        for name in ("teacher on clear images", "optical auxiliary", "SAR auxiliary", "student",
+                     "student, optical only", "student, SAR only"):  # fmt: skip
+            assert networks[name]["overall"]["n"] > 0
+        assert set(networks["student"]["by_cloud"]) == set(CLOUD_BINS)
+    assert "/" not in json.dumps(provenance["options"])  # no path of this machine
+
+
+def test_held_out_pairs_cover_all_bins_and_classes_and_never_the_training_places(finished, data):
+    index = read_index(finished[1] / "heldout" / "index.csv")
+    seen = {(row.split, row.label, cloud_bin(row.cover)) for row in index.rows}
+    wanted = {("val", label, position) for label in CLASSES for position in range(5)}
+    assert wanted <= seen
+    training = {row.group for row in read_index(data).rows if row.split == "train"}
+    assert not training & {row.group for row in index.rows}
+    spec = finished[0].manifest
+    optical, sar = index.load(0, spec.optical, spec.sar)
+    assert (optical.dtype, optical.shape) == (np.uint16, (13, 16, 16))
+    assert (sar.dtype, sar.shape) == (np.float32, (2, 16, 16))
+
+
+def test_logs_have_one_row_per_epoch(finished):
+    for step in STEPS:
+        rows = (finished[1] / "logs" / f"{step}.csv").read_text().splitlines()
+        assert len(rows) == 4
+    assert any((finished[1] / "logs" / "tensorboard").rglob("events*"))
+
+
+@pytest.mark.parametrize(("step_class", "epoch"), [(StudentStep, 1), (TeacherStep, 2)])
+def test_a_killed_run_resumes_to_the_same_numbers(
+    finished, data, tmp_path, monkeypatch, step_class, epoch
+):
+    options = options_from(tiny_document(data, tmp_path / "run", epochs=3))
+    with monkeypatch.context() as patched:
+        killed_at(patched, step_class, epoch)
+        with pytest.raises(KilledError):
+            train(options)
+    assert not (tmp_path / "run" / "bundle").exists()
+    resumed = train(options, resume=True)
+    expected = weights(finished[0])
+    for name, value in weights(resumed).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
+    assert resumed.manifest.temperature == finished[0].manifest.temperature
+    for step in STEPS:
+        log = f"{step}.csv"
+        assert (tmp_path / "run/logs" / log).read_text() == (finished[1] / "logs" / log).read_text()
+
+
+def test_finished_steps_are_not_run_again(finished, data, tmp_path, monkeypatch):
+    options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
+    with monkeypatch.context() as patched:
+        killed_at(patched, StudentStep, 0)
+        with pytest.raises(KilledError):
+            train(options)
+    killed_at(monkeypatch, TeacherStep, 0)
+    assert train(options, resume=True).verify()
+
+
+def test_resuming_a_finished_run_returns_its_bundle(finished, data):
+    again = train(options_from(tiny_document(data, finished[1], epochs=3)), resume=True)
+    assert again.digest == finished[0].digest
+
+
+def test_a_run_folder_is_neither_overwritten_nor_mixed(finished, data, tmp_path):
+    with pytest.raises(InputError, match="already holds a run"):
+        train(options_from(tiny_document(data, finished[1], epochs=3)))
+    with pytest.raises(InputError, match="student"):
+        changed = tiny_document(data, finished[1], epochs=3)
+        changed["student"]["dropout"] = 0.5
+        train(options_from(changed), resume=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        train(options_from(tiny_document(data, tmp_path)))
+
+
+def test_one_class_is_refused_before_anything_is_written(tmp_path):
+    index = tiny_index(tmp_path / "data", count=12)
+    text = index.read_text()
+    index.write_text(text.replace("River", "Forest").replace("SeaLake", "Forest"))
+    with pytest.raises(InputError, match="at least two"):
+        train(options_from(tiny_document(index, tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_data_or_folder_is_refused():
+    with pytest.raises(InputError, match="data and out"):
+        train(TrainOptions())
+
+
+def test_the_frozen_networks_stay_as_they_are_while_the_student_learns(data, tmp_path):
+    options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
+    torch.set_num_threads(1)
+    chain = Chain(options, open_source(options.data), tmp_path / "run")
+    taught_by = (chain.teacher, chain.optical_auxiliary, chain.sar_auxiliary)
+    before = [{k: v.clone() for k, v in net.state_dict().items()} for net in taught_by]
+    assert chain.student is not None
+    for net, state in zip(taught_by, before, strict=True):
+        for name, value in net.state_dict().items():
+            assert torch.equal(value, state[name]), name
+
+
+def test_all_views_answer_with_the_reliable_ones_whatever_the_batch_shows():
+    options = options_from({"distillation": {"reliable_clear_share": [0.0, 1.0]}}).distillation
+    each = EachView(torch.nn.Flatten(), options)  # the "images" are the logits
+
+    def view(place, logits, clear_share, present=1.0):
+        return {
+            "optical": torch.tensor([logits]).reshape(1, 2, 1, 1),
+            "availability": torch.tensor([[present, 1.0]]),
+            "reliability": torch.tensor([clear_share]),
+            "index": torch.tensor([place]),
+        }
+
+    sure, other = [0.0, 20.0], [20.0, 0.0]
+    views = [view(0, sure, 0.9), view(0, other, 0.1), view(2, sure, 0.9, present=0.0)]
+    source = AllViews(each, views, count=3)
+    answer = source(view(0, other, 0.0))
+    assert torch.softmax(answer.logits, 1)[0].tolist() == pytest.approx([0.1, 0.9], abs=1e-4)
+    assert answer.reliability.item() == pytest.approx(0.9)
+    nothing = source(view(2, sure, 0.9))
+    assert nothing.reliability.item() == 0
+    assert torch.softmax(nothing.logits, 1)[0].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_warm_started_student_begins_as_the_mean_of_its_auxiliaries():
+    size = Branch(width=4, blocks=(1, 1))
+    optical, sar = (UnimodalNet(c, 3, size).eval() for c in (5, 2))
+    student = StudentNet(5, 2, 3, size, size).eval()
+    student.start_from(optical, sar)
+    images = torch.randn(4, 5, 16, 16), torch.randn(4, 2, 16, 16)
+    logits, gate = student(*images, torch.ones(4, 2))
+    alone = optical(images[0]) - optical.head.bias, sar(images[1]) - sar.head.bias
+    bias = (optical.head.bias + sar.head.bias) / 2
+    expected = gate[:, :1] * alone[0] + gate[:, 1:] * alone[1] + bias
+    torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("draws", [0, 2])
+def test_samples_are_kept_for_all_steps_and_siblings_only_if_they_repeat(data, tmp_path, draws):
+    document = tiny_document(data, tmp_path / "run", epochs=1)
+    document["clouds"] = {"draws": draws}
+    options = options_from(document)
+    source = open_source(options.data)
+    source.__class__ = type("Unhashable", (type(source),), {"__hash__": None})
+    chain = Chain(options, source, tmp_path / "run")
+    chain.teacher = torch.nn.Identity()
+    assert (chain.cloudy_samples() is chain.cloudy_samples()) == bool(draws)
+    other = chain.sibling(options, "other")
+    assert (other.cloudy_samples() is chain.cloudy_samples()) == bool(draws)
+
+
+def test_a_warm_start_needs_networks_of_one_size():
+    document = {"warm_start": True, "student": {"optical": {"width": 8}}}
+    with pytest.raises(InputError, match="warm_start needs"):
+        options_from(document)
+
+
+@pytest.mark.parametrize("view", ["clear", "cloudy"])
+@pytest.mark.parametrize("variant", ["ogm", "power", "power+floor"])
+def test_every_protocol_gives_finite_losses_and_gradients(data, tmp_path, view, variant):
+    document = tiny_document(data, tmp_path / "run", epochs=1)
+    document["distillation"] = {"teacher_view": view, "label_weight": float(view == "clear")}
+    apply_to = "logits" if variant == "power" else "loss"
+    document["student"]["irm"] = {"variant": variant, "warmup_epochs": 0, "apply_to": apply_to}
+    options = options_from(document)
+    chain = Chain(options, open_source(options.data), tmp_path / "run")
+    nets = [torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+                                torch.nn.Linear(c, 3)) for c in (13, 13, 2)]  # fmt: skip
+    source, keep_all = (
+        EachView(nets[0], options.distillation),
+        PseudoLabelFilter(torch.zeros(3), 0.0),
+    )
+    step = StudentStep((13, 2), torch.ones(3), options, source, keep_all, *nets[1:])
+    samples = chain.samples(chain._cloudy(drop_share=0.5))
+    batch = torch.utils.data.default_collate([samples[i] for i in range(len(samples))])
+    loss, logged = step.loss(batch)
+    loss.backward()
+    assert all(torch.isfinite(value).all() for value in logged.values())
+    assert all(torch.isfinite(p.grad).all() for p in step.net.parameters() if p.grad is not None)
+    assert all(p.grad is None for name in ("source", "optical", "sar")
+               for p in step.frozen(name).parameters())  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("sead = 1", "'sead'"),
+        ("[student.irm]\nbeta = 'much'", "'student.irm.beta'"),
+        ("[student.irm]\nvariant = 'powr'", "'student.irm.variant'"),
+        ("[teacher]\nschedule = 3", "'teacher.schedule'"),
+        ("[teacher.schedule]\nepochs = 0", "epochs"),
+        ("[teacher.schedule]\nepochs = 2.5", "'teacher.schedule.epochs'"),
+        ("[teacher.network]\nblocks = []", "'teacher.network.blocks'"),
+        ("[distillation]\nreliable_clear_share = [0.9, 0.4]", "reliable_clear_share"),
+        ("[clouds]\nclear_share = 2", "clear_share"),
+        ("seed = ", "not TOML"),
+    ],
+)
+def test_a_wrong_option_file_is_refused_and_the_key_named(tmp_path, text, named):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=named.replace("[", r"\[")) as caught:
+        read_options(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_committed_configuration_is_read_and_flags_win():
+    from esccs_edge import training
+
+    path = f"{training.__path__[0]}/configs/eurosat.toml"
+    options = read_options(path, data="eurosat:x", out="y", seed=3)
+    assert (options.data, options.out, options.seed) == ("eurosat:x", "y", 3)
+    assert options.distillation.label_weight > 0
+
+
+def test_a_clear_view_is_refused_where_no_clear_image_exists():
+    with pytest.raises(InputError, match="teacher_view"):
+        options_from({"clouds": {"simulate": False}, "distillation": {"teacher_view": "clear"}})
+
+
+def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
+    options = options_from({"clouds": {"simulate": False}, "augment": {"shift_px": 0}})
+    step = TeacherStep(13, torch.ones(3), options)
+    images = torch.randn(4, 13, 16, 16, generator=torch.Generator().manual_seed(0))
+    batch = {
+        "clear": images.requires_grad_(),
+        "label": torch.tensor([0, 1, 2, -1]),
+        "availability": torch.ones(4, 2),
+        "reliability": torch.tensor([1.0, 0.1, 0.95, 1.0]),
+    }
+    step.eval()
+    step.loss(batch)[0].backward()
+    used = images.grad.flatten(1).abs().sum(dim=1) > 0
+    assert used.tolist() == [True, False, True, False]
+
+
+def test_options_survive_json():
+    options = options_from({"teacher": {"network": {"width": 5, "blocks": [2, 1]}}})
+    assert options_from(json.loads(json.dumps(options.as_dict()))) == options

@@ -1,0 +1,1 @@
+"""Many methods on the same data and seeds."""

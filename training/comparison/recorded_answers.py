@@ -1,0 +1,72 @@
+"""What a method said about every judged pair, in one compact file per run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.system.atomic import atomic_path
+
+from ..judging.judge import Answers
+from ..judging.metrics import CLOUD_BINS, cloud_bin
+
+
+@dataclass(frozen=True)
+class RecordedAnswers:
+    """The answers of one (method, seed), in the order that all methods of the seed share.
+
+    Attributes:
+        answers: Labels, probabilities and covers.
+        places: ``(N,)`` number of each pair's group.
+        optical_share: ``(N,)`` gate weight of optical, or None where the method has no gate.
+    """
+
+    answers: Answers
+    places: npt.NDArray[np.int64]
+    optical_share: npt.NDArray[np.float64] | None
+
+    def write(self, path: Path) -> None:
+        """Write a compressed ``.npz``; probabilities and shares as float32."""
+        arrays: dict[str, Any] = {
+            "labels": self.answers.labels.astype(np.int16),
+            "probabilities": self.answers.probabilities.astype(np.float32),
+            "cover": self.answers.cover.astype(np.float32),
+            "places": self.places.astype(np.int32),
+        }
+        if self.optical_share is not None:
+            arrays["optical_share"] = self.optical_share.astype(np.float32)
+        with atomic_path(path) as partial, open(partial, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> RecordedAnswers:
+        """Read what `write` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            answers = Answers(
+                stored["labels"].astype(np.int64),
+                stored["probabilities"].astype(np.float64),
+                stored["cover"].astype(np.float64),
+            )
+            share = stored["optical_share"] if "optical_share" in stored.files else None
+            places = stored["places"].astype(np.int64)
+        return cls(answers, places, None if share is None else share.astype(np.float64))
+
+
+def by_bin(values: npt.NDArray[np.float64], cover: npt.NDArray[np.float64]) -> list[float | None]:
+    """Mean of values per cloud bin; None where no pair falls in. NaN covers do not count."""
+    place = np.array([-1 if np.isnan(c) else cloud_bin(c) for c in cover])
+    parts = [values[place == position] for position in range(len(CLOUD_BINS))]
+    return [float(part.mean()) if len(part) else None for part in parts]
+
+
+def rank_correlation(by_cloud: list[float | None]) -> float | None:
+    """Spearman's correlation of a value with the cloud bin; None if there are fewer than three."""
+    known = np.array([value for value in by_cloud if value is not None])
+    if len(known) < 3:
+        return None
+    ranks = known.argsort().argsort()
+    return float(np.corrcoef(ranks, np.arange(len(known)))[0, 1])

@@ -1,0 +1,159 @@
+"""One method on one seed: train it, judge it, keep what it said.
+
+A run is finished when its file is there; that file is written last and never again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from esccs_edge.system.atomic import write_atomic
+
+from ..datasets import open_source
+from ..judging.judge import bimodal, gates, has_labels, held_out, judge
+from ..judging.metrics import CLOUD_BINS
+from ..methods import METHODS
+from ..options import TrainOptions
+from ..samples.samples import CloudySamples
+from ..samples.train_test_source import TrainTestSource
+from ..stages.chain import Chain
+from .recorded_answers import RecordedAnswers, by_bin, rank_correlation
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where the runs of a comparison are.
+
+    Attributes:
+        folder: Of the comparison.
+    """
+
+    folder: Path
+
+    def record(self, name: str, seed: int) -> Path:
+        """Return the file of a finished run."""
+        return self.folder / "runs" / f"{name}-{seed}.json"
+
+    def answers(self, name: str, seed: int) -> Path:
+        """Return the file of a run's answers; see `RecordedAnswers`."""
+        return self.folder / "runs" / f"{name}-{seed}.npz"
+
+    def networks(self, seed: int) -> Path:
+        """Return the folder of a seed's checkpoints."""
+        return self.folder / f"seed-{seed}"
+
+    def missing(self, names: tuple[str, ...], seed: int) -> list[str]:
+        """Return the methods that a seed still lacks."""
+        return [name for name in names if not self.record(name, seed).is_file()]
+
+
+class SeedRuns:
+    """All that the methods of one seed share, held in memory: networks, training and judged pairs.
+
+    Args:
+        train: Data set to learn on.
+        test: Data set to judge on.
+        files: Where results go.
+        options: Networks and schedules, with the seed.
+    """
+
+    def __init__(self, train: str, test: str, files: RunFiles, options: TrainOptions) -> None:
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.seed, self.files = options.seed, files
+        source = TrainTestSource(open_source(train, self.seed), open_source(test, self.seed))
+        self.chain = Chain(options, source, files.networks(self.seed))
+        self.cloudy = _drawn(held_out(self.chain, "test"))
+        simulated = options.clouds.simulate
+        self.clear = _drawn(held_out(self.chain, "test", clear=True)) if simulated else []
+        self.tuning: list[CloudySamples] = []
+        if has_labels(self.chain, "val"):
+            clear = held_out(self.chain, "val", clear=True) if simulated else []
+            self.tuning = _drawn([*clear, *held_out(self.chain, "val")])
+
+    def share(self, *, auxiliaries: bool) -> dict[str, float]:
+        """Train or load what methods share, and return the seconds that the training took."""
+        file = self.files.networks(self.seed) / "shared.json"
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        started = time.monotonic()
+        _ = self.chain.teacher, self.chain.source_answers
+        known.setdefault("teacher", round(time.monotonic() - started, 3))
+        if auxiliaries:
+            started = time.monotonic()
+            _ = self.chain.optical_auxiliary
+            known.setdefault("auxiliaries", round(time.monotonic() - started, 3))
+        write_atomic(file, json.dumps(known) + "\n")
+        return known
+
+    def run(self, name: str) -> None:
+        """Train and judge one method; its answers are on disk before the run counts as finished."""
+        method, chain = METHODS[name], self.chain
+        shared = self.share(auxiliaries=method.auxiliaries)
+        started = time.monotonic()
+        student = method.student(chain) if method.student else None
+        predict = bimodal(student) if student is not None else method.predictor(chain)
+        answers = judge(predict, self.cloudy)
+        wall_s = round(time.monotonic() - started, 3)
+        temperature = judge(predict, self.tuning).temperature() if self.tuning else 1.0
+        answers = answers.tempered(temperature)
+        metrics = answers.report()
+        share = None
+        if student is not None:
+            share = judge(gates(student), self.cloudy).probabilities[:, 0]
+            weights = by_bin(share, answers.cover)
+            metrics["optical_gate"] = dict(zip(CLOUD_BINS, weights, strict=True))
+            metrics["gate_rank_correlation"] = rank_correlation(weights)
+            metrics.update(self._with_one_modality(student, temperature))
+        RecordedAnswers(answers, self._places(), share).write(self.files.answers(name, self.seed))
+        clear = judge(predict, self.clear).tempered(temperature).report() if self.clear else None
+        run = {
+            "method": name,
+            "seed": self.seed,
+            "adds": method.adds,
+            "deployable": method.deployable,
+            "shared_s": shared["teacher"] + (shared["auxiliaries"] if method.auxiliaries else 0.0),
+            "wall_s": wall_s,
+            "config": chain.options.as_dict(),
+            "temperature": temperature,
+            "metrics": metrics,
+            "metrics_clear": clear,
+        }
+        write_atomic(self.files.record(name, self.seed), json.dumps(run, indent=2) + "\n")
+
+    def _with_one_modality(self, student: nn.Module, temperature: float) -> Row:
+        """Judge a network with a gate where one modality is not there."""
+        asked = {
+            "sar_absent": bimodal(student, use_sar=False),
+            "optical_absent": bimodal(student, use_optical=False),
+        }
+        return {
+            name: judge(predict, self.cloudy).tempered(temperature).report()
+            for name, predict in asked.items()
+        }
+
+    def _places(self) -> npt.NDArray[np.int64]:
+        """Number of the group of each judged pair, in the order of `judge`."""
+        groups, labels = self.chain.source.groups, np.asarray(self.chain.source.labels)
+        number = {name: i for i, name in enumerate(sorted(set(groups)))}
+        judged = np.concatenate([part.pairs.indices for part in self.cloudy])
+        return np.array([number[groups[i]] for i in judged if labels[i] >= 0], np.int64)
+
+
+def _drawn(parts: list[CloudySamples]) -> list[CloudySamples]:
+    """Draw held-out pairs once, for all methods."""
+    for part in parts:
+        part.draws = 1
+        for position in range(len(part)):
+            _ = part[position]
+    return parts

@@ -1,0 +1,157 @@
+"""How good a finished bundle is on a labeled data set, through the public runtime.
+
+Overall and by cloud cover. Clouds are simulated on request, each image at one cover per bin;
+otherwise the images are judged as they are and the recorded cover, if any, decides the bin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.values import Prediction
+from esccs_edge.errors import InputError
+
+from ..datasets import PairSource
+from ..samples.degraded import Degradation, DegradedPair, DegradedPairs
+from ..samples.recorded_covers import recorded_covers
+from .heldout import labeled
+from .metrics import CLOUD_BINS, FAILED, bin_range, confusion_matrix, scores_by_cloud
+
+if TYPE_CHECKING:
+    from esccs_edge.classifier import Classifier
+
+CHUNK = 64
+
+Modality = Literal["optical", "sar"]
+
+
+def evaluate(
+    classifier: Classifier,
+    source: PairSource,
+    *,
+    clouds_seeds: Sequence[int] = (),
+    split: str = "test",
+    only: Modality | None = None,
+) -> dict[str, Any]:
+    """Judge a classifier.
+
+    A data set without any SAR is judged as the model was trained: with SAR simulated from the
+    class and the clear image where the manifest says that the model's own SAR was, else without.
+
+    Args:
+        classifier: Ready to answer.
+        source: Labeled pairs; pairs without a label are left out.
+        clouds_seeds: Simulate clouds from these seeds, each pair once per seed and cloud bin; none
+            takes the images as they are.
+        split: Which pairs.
+        only: Show the model one modality and hold the other back.
+
+    Returns:
+        ``{"overall": {...}, "by_cloud": {"0-20": {...}, ...}, "confusion": [[...], ...],
+        "simulated": [...]}``, the first two as `metrics.scores` gives them. ``confusion`` counts
+        pairs by true class (rows) and answer (columns; the last: none); ``simulated`` names
+        ``"sar"`` and ``"clouds"`` where they were. A pair without an answer (an error, or no
+        usable pixel) is wrong and counted in ``failed``.
+
+    Raises:
+        InputError: No labeled pair in the split, or classes or channels that the model lacks.
+    """
+    manifest = classifier.manifest
+    place = _class_places(source, manifest)
+    channels = _channel_order(source.optical_channels, manifest.optical.channels, "optical")
+    polarisations = _channel_order(source.sar_channels, manifest.sar.channels, "SAR")
+    simulated = _simulated(source, manifest, clouds_seeds, only)
+    has_sar = only != "optical" and bool(source.sar_channels or "sar" in simulated)
+    labels, predicted, confidence, covers = [], [], [], []
+    pairs = _pairs(source, split, clouds_seeds)
+    while chunk := list(islice(pairs, CHUNK)):
+        answers = classifier.classify_batch(
+            [_selected(pair.optical, channels) if only != "sar" else None for pair, _ in chunk],
+            [_selected(pair.sar, polarisations) if has_sar else None for pair, _ in chunk],
+        )
+        for (pair, cover), answer in zip(chunk, answers, strict=True):
+            found, sure = _answer_of(answer, manifest.classes)
+            labels.append(place[pair.label])
+            predicted.append(found)
+            confidence.append(sure)
+            covers.append(cover)
+    if not labels:
+        raise InputError(
+            f"{source.name} has no labeled pair in split {split!r}", hint="Choose another --split"
+        )
+    truth, answered = np.array(labels, np.int64), np.array(predicted, np.int64)
+    classes = len(manifest.classes)
+    scores = scores_by_cloud(
+        truth, answered, np.array(confidence), np.array(covers, np.float64), classes
+    )
+    confusion = confusion_matrix(truth, answered, classes).tolist()
+    return {**scores, "confusion": confusion, "simulated": simulated}
+
+
+def _simulated(
+    source: PairSource, manifest: Manifest, clouds_seeds: Sequence[int], only: Modality | None
+) -> list[str]:
+    """What of the pairs is simulated here."""
+    found = []
+    taught = "sar" in manifest.provenance.get("simulated", {})
+    if taught and not source.sar_channels and only != "optical":
+        found.append("sar")
+    if clouds_seeds and only != "sar":
+        found.append("clouds")
+    return found
+
+
+def _pairs(
+    source: PairSource, split: str, clouds_seeds: Sequence[int]
+) -> Iterator[tuple[DegradedPair, float]]:
+    """Yield labeled pairs and their cover, NaN where it is not known."""
+    if not clouds_seeds:
+        recorded = recorded_covers(source)
+        for pair in labeled(DegradedPairs(source, split, Degradation(cover=0.0))):
+            yield pair, float(recorded[pair.index])
+        return
+    for seed, position in product(clouds_seeds, range(len(CLOUD_BINS))):
+        degradation = Degradation(cover=bin_range(position))
+        for pair in labeled(DegradedPairs(source, split, degradation, seed)):
+            # The cover inside a bin is exact to a pixel; a draw at its edge stays in the bin.
+            low, high = bin_range(position)
+            yield pair, float(np.clip(pair.cover, low, np.nextafter(high, low)))
+
+
+def _class_places(source: PairSource, manifest: Manifest) -> list[int]:
+    unknown = sorted(set(source.classes) - set(manifest.classes))
+    if unknown:
+        raise InputError(
+            f"{source.name} has classes {unknown} that the model does not know, expected among "
+            f"{list(manifest.classes)}"
+        )
+    return [manifest.classes.index(name) for name in source.classes]
+
+
+def _channel_order(found: Sequence[str], wanted: Sequence[str], what: str) -> list[int] | None:
+    """Positions of the wanted channels, or None where nothing has to be picked."""
+    if not found or tuple(found) == tuple(wanted):
+        return None
+    if missing := [name for name in wanted if name not in found]:
+        raise InputError(
+            f"the data set's {what} channels are {', '.join(found)}, the model also needs "
+            f"{', '.join(missing)}"
+        )
+    return [list(found).index(name) for name in wanted]
+
+
+def _selected(pixels: npt.NDArray[Any] | None, order: list[int] | None) -> npt.NDArray[Any] | None:
+    return pixels if pixels is None or order is None else pixels[order]
+
+
+def _answer_of(answer: Prediction | Exception, classes: Sequence[str]) -> tuple[int, float]:
+    """Position of the answered class and its confidence; `FAILED` and 0 without an answer."""
+    if not isinstance(answer, Prediction) or answer.label not in classes:
+        return FAILED, 0.0
+    return classes.index(answer.label), answer.confidence

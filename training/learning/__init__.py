@@ -1,0 +1,1 @@
+"""What the networks are and what they learn from: encoders, losses, information regulation."""

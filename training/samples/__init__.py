@@ -1,0 +1,1 @@
+"""Raw pairs -> degraded, normalized samples."""

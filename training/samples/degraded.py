@@ -1,0 +1,179 @@
+"""Raw pairs as the model will meet them: turned, given a SAR patch, clouded, sometimes half absent.
+
+NumPy only, no normalisation. Everything drawn for a pair depends on (seed, epoch, index) alone,
+and SAR, clouds and the rest draw from separate streams, so that changing the cover never changes
+the SAR.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.errors import InputError
+
+from ..datasets.source import PairSource, indices_of
+from ..simulate.clouds import UNITS_PER_REFLECTANCE, simulate_clouds
+from ..simulate.sar import simulate_sar
+from ..simulate.textures import CloudTextures
+from .cloud_cover import estimate_cloud_cover
+
+Array = npt.NDArray[Any]
+
+#: A fixed cover, a range to draw from, or equal numbers in five bins of 20 %.
+Cover = float | tuple[float, float] | Literal["stratified"]
+COVER_BINS = 5
+
+
+@dataclass(frozen=True)
+class DegradedPair:
+    """One raw pair after simulation.
+
+    Attributes:
+        clear: ``(C, H, W)`` optical patch before clouds, or None.
+        optical: The same with clouds, or None when the modality is absent.
+        sar: ``(P, H, W)`` or None when absent.
+        label: Class index, -1 if unknown.
+        cover: Simulated share of cloudy pixels; 0 where nothing was simulated.
+        estimated_cover: Cover estimated from ``optical`` alone; 1 when it is absent.
+        index: Position in the source.
+    """
+
+    clear: Array | None
+    optical: Array | None
+    sar: Array | None
+    label: int
+    cover: float
+    estimated_cover: float
+    index: int
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """How pairs are changed.
+
+    Attributes:
+        cover: Wanted cloud cover; see `Cover`.
+        clear_share: Share of pairs left exactly clear when ``cover`` is a range.
+        augment: Flip and turn, and change gains a little (training only).
+        drop_share: Share of pairs that lose one modality (training only).
+        textures: Real cloud shapes and spectra, used for half of the skies.
+        hide_labels: Hand out -1 for every label; what is simulated from labels stays the same.
+    """
+
+    cover: Cover = (0.0, 1.0)
+    clear_share: float = 0.0
+    augment: bool = False
+    drop_share: float = 0.0
+    textures: CloudTextures | None = None
+    hide_labels: bool = False
+
+
+class DegradedPairs:
+    """The pairs of one split of a source, seen through a `Degradation`."""
+
+    def __init__(
+        self,
+        source: PairSource,
+        split: str,
+        degradation: Degradation,
+        seed: int = 0,
+    ) -> None:
+        self.source = source
+        self.degradation = degradation
+        self.seed = seed
+        self.indices = indices_of(source, split)
+        self.labels = np.asarray(source.labels)[self.indices]
+        self._bins = self._assign_bins()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def get(self, position: int, epoch: int = 0) -> DegradedPair:
+        """Return the pair at ``position`` of the split as drawn for ``epoch``.
+
+        Raises:
+            InputError: The source gave neither modality.
+        """
+        index = int(self.indices[position])
+        streams = np.random.SeedSequence((self.seed, epoch, index)).spawn(3)
+        turn, radar, sky = (np.random.Generator(np.random.PCG64DXSM(s)) for s in streams)
+        optical, sar = self.source.pair(index)
+        if optical is None and sar is None:
+            raise InputError(f"pair {index} of {self.source.name} has neither optical nor SAR")
+        if self.degradation.augment:
+            optical, sar = _turned(optical, sar, turn)
+        if sar is None and not self.source.sar_channels and optical is not None:
+            name = self.source.classes[self.labels[position]] if self.labels[position] >= 0 else ""
+            sar = simulate_sar(optical, self.source.optical_channels, name, radar)
+        if self.degradation.augment and optical is not None:
+            optical = _with_gains(optical, turn)
+        cloudy, cover = self._clouded(optical, position, sky)
+        if turn.random() < self.degradation.drop_share and cloudy is not None and sar is not None:
+            cloudy, sar = (None, sar) if turn.random() < 0.5 else (cloudy, None)
+        estimated = self.estimated_cover(cloudy)
+        label = -1 if self.degradation.hide_labels else int(self.labels[position])
+        return DegradedPair(optical, cloudy, sar, label, cover, estimated, index)
+
+    def estimated_cover(self, optical: Array | None) -> float:
+        """Estimate the cover from the pixels; an absent patch counts as fully covered."""
+        if optical is None:
+            return 1.0
+        scale = np.float32(1.0 / UNITS_PER_REFLECTANCE.get(optical.dtype.str[1:], 1.0))
+        return estimate_cloud_cover(optical * scale, self.source.optical_channels)
+
+    def _clouded(
+        self, optical: Array | None, position: int, rng: np.random.Generator
+    ) -> tuple[Array | None, float]:
+        if optical is None:
+            return None, 0.0
+        wanted = self._wanted_cover(position, rng)
+        if wanted == 0.0:
+            return optical, 0.0
+        bands, textures = self.source.optical_channels, self.degradation.textures
+        cloudy, cover, _ = simulate_clouds(optical, bands, wanted, rng, textures)
+        return cloudy, cover
+
+    def _wanted_cover(self, position: int, rng: np.random.Generator) -> float:
+        cover = self.degradation.cover
+        if cover == "stratified":
+            return float((self._bins[position] + rng.random()) / COVER_BINS)
+        if isinstance(cover, tuple):
+            is_clear = rng.random() < self.degradation.clear_share
+            return 0.0 if is_clear else float(rng.uniform(*cover))
+        return float(cover)
+
+    def _assign_bins(self) -> npt.NDArray[np.int64]:
+        """Deal the pairs of each class to the cover bins in turn, in a seeded order."""
+        rng = np.random.default_rng(self.seed)
+        bins = np.empty(len(self.indices), np.int64)
+        bins[np.lexsort((rng.random(len(bins)), self.labels))] = np.arange(len(bins)) % COVER_BINS
+        return bins
+
+
+def _turned(
+    optical: Array | None, sar: Array | None, rng: np.random.Generator
+) -> tuple[Array | None, Array | None]:
+    """Flip and turn both modalities alike."""
+    quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
+
+    def turn(pixels: Array | None) -> Array | None:
+        if pixels is None:
+            return None
+        turned = np.rot90(pixels, quarter, axes=(1, 2))
+        return np.ascontiguousarray(turned[:, :, ::-1] if flip else turned)
+
+    return turn(optical), turn(sar)
+
+
+def _with_gains(optical: Array, rng: np.random.Generator) -> Array:
+    """Change brightness by up to 8 % overall and about 1.5 % per band (light, calibration)."""
+    gains = rng.uniform(0.92, 1.08) * rng.normal(1.0, 0.015, (len(optical), 1, 1))
+    changed = optical * gains.astype(np.float32)
+    if np.issubdtype(optical.dtype, np.integer):
+        changed += np.float32(0.5)
+        np.minimum(changed, np.float32(np.iinfo(optical.dtype).max), out=changed)
+    return np.asarray(changed.astype(optical.dtype))

@@ -1,0 +1,107 @@
+"""Degraded pairs as normalised tensors: what the three training steps iterate over.
+
+Normalisation is `esccs_edge.pixels.preprocess`, the same function that runs on the device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from esccs_edge.contracts.manifest import ModalitySpec
+from esccs_edge.pixels.preprocess import preprocess
+
+from ..datasets.source import PairSource
+from .degraded import Array, Degradation, DegradedPair, DegradedPairs
+from .specs import modality_specs
+
+__all__ = ["CloudySamples", "Degradation", "DegradedPair", "modality_specs"]
+
+Sample = dict[str, Tensor]
+
+
+class CloudySamples(Dataset[Sample]):
+    """One split of a source as tensors, deterministic per (seed, epoch, index).
+
+    An item holds ``clear`` and ``optical`` ``(C, H, W)``, ``sar`` ``(P, H, W)`` and
+    ``availability`` ``(2,)`` as float32, ``cover`` (simulated) and ``reliability`` (1 - cover
+    estimated from the pixels) as float32 scalars, ``label`` and ``index`` (position in the
+    source) as int64. An absent modality is all zeros with availability 0.
+
+    Args:
+        source: Data set; where it has no SAR channels, SAR is simulated.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        optical: Contract of the optical modality.
+        sar: Contract of the SAR modality.
+        degradation: Clouds, augmentation and dropped modalities.
+        seed: Seed of everything drawn.
+        draws: Epochs after which the draws repeat and are kept in memory; 0: never.
+    """
+
+    def __init__(
+        self,
+        source: PairSource,
+        split: str,
+        optical: ModalitySpec,
+        sar: ModalitySpec,
+        degradation: Degradation | None = None,
+        seed: int = 0,
+        draws: int = 0,
+    ) -> None:
+        self.pairs = DegradedPairs(source, split, degradation or Degradation(), seed)
+        self.optical_spec = optical
+        self.sar_spec = sar
+        # Shared memory, so that loader workers that stay alive see a new epoch.
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._size = _patch_size(source, self.pairs)
+        self.draws = draws
+        self._drawn: dict[tuple[int, int], Sample] = {}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws the items show."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, position: int) -> Sample:
+        epoch = int(self._epoch)
+        if not self.draws:
+            return self.tensors(self.pairs.get(position, epoch))
+        key = position, epoch % self.draws
+        if key not in self._drawn:
+            self._drawn[key] = self.tensors(self.pairs.get(*key))
+        return self._drawn[key]
+
+    def tensors(self, pair: DegradedPair) -> Sample:
+        """Normalise one raw pair."""
+        clear, seen = self._normalized(pair.clear, self.optical_spec)
+        optical = clear
+        if pair.optical is not pair.clear:
+            optical, seen = self._normalized(pair.optical, self.optical_spec)
+        sar, heard = self._normalized(pair.sar, self.sar_spec)
+        return {
+            "clear": clear,
+            "optical": optical,
+            "sar": sar,
+            "availability": torch.tensor([seen, heard], dtype=torch.float32),
+            "label": torch.tensor(pair.label),
+            "cover": torch.tensor(pair.cover, dtype=torch.float32),
+            "reliability": torch.tensor(1.0 - pair.estimated_cover, dtype=torch.float32),
+            "index": torch.tensor(pair.index),
+        }
+
+    def _normalized(self, pixels: Array | None, spec: ModalitySpec) -> tuple[Tensor, float]:
+        out = np.empty((1, len(spec.channels), *self._size), np.float32)
+        image = None if pixels is None else np.ascontiguousarray(pixels)
+        stats = preprocess([image], spec, out, threads=1)[0]
+        return torch.from_numpy(out[0]), float(stats.availability)
+
+
+def _patch_size(source: PairSource, pairs: DegradedPairs) -> tuple[int, int]:
+    optical, sar = source.pair(int(pairs.indices[0]))
+    shape = (sar if optical is None else optical).shape  # type: ignore[union-attr]
+    return int(shape[1]), int(shape[2])

@@ -1,0 +1,114 @@
+"""Per-channel statistics of a training split, as the manifest's modality contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from esccs_edge.contracts.manifest import ModalitySpec
+from esccs_edge.contracts.sensors import (
+    SENTINEL1_POLARISATIONS,
+    SENTINEL2_DN_SCALE,
+    SENTINEL2_L1C_BANDS,
+    SENTINEL2_NODATA,
+)
+from esccs_edge.errors import InputError
+
+from ..datasets.source import PairSource
+from ..simulate.textures import CloudTextures
+from .degraded import Degradation, DegradedPairs
+
+Array = npt.NDArray[Any]
+
+#: Pairs of the training split that are measured.
+MAX_PAIRS = 400
+#: Share of measured pairs that are exactly clear; the rest has covers uniform in [0, 1].
+CLEAR_SHARE = 0.5
+OPTICAL_CLIP = (0.0, 1.1)
+SAR_CLIP_DB = (-35.0, 5.0)
+MIN_STD = 1e-3
+
+
+def modality_specs(
+    source: PairSource, seed: int = 0, textures: CloudTextures | None = None
+) -> tuple[ModalitySpec, ModalitySpec]:
+    """Measure the contracts (optical, SAR) on the training split.
+
+    Half of the pairs are clear and half are clouded with covers uniform in [0, 1], since the
+    student sees both. At most `MAX_PAIRS` pairs are measured, chosen by ``seed``.
+
+    Raises:
+        InputError: The training split has no pair of some modality, or its dtype is unknown.
+    """
+    pairs = DegradedPairs(source, "train", Degradation(clear_share=CLEAR_SHARE, textures=textures),
+                          seed)  # fmt: skip
+    chosen = np.random.default_rng(seed).permutation(len(pairs))[:MAX_PAIRS]
+    drawn = [pairs.get(int(position)) for position in chosen]
+    optical = [pair.optical for pair in drawn if pair.optical is not None]
+    sar = [pair.sar for pair in drawn if pair.sar is not None]
+    for name, found in (("optical", optical), ("SAR", sar)):
+        if not found:
+            raise InputError(f"the training split of {source.name} has no {name} patch")
+    return optical_spec(source.optical_channels, optical), sar_spec(
+        source.sar_channels or SENTINEL1_POLARISATIONS, sar
+    )
+
+
+def optical_spec(channels: tuple[str, ...], patches: Sequence[Array]) -> ModalitySpec:
+    """Measure the optical contract on raw patches ``(C, H, W)``."""
+    if set(channels) <= set(SENTINEL2_L1C_BANDS) and patches[0].dtype != np.uint8:
+        level = "L1C" if "B10" in channels else "L1C or L2A"
+        mean, std = _measure(patches, SENTINEL2_DN_SCALE, OPTICAL_CLIP, SENTINEL2_NODATA)
+        return ModalitySpec(
+            channels, "Sentinel-2 MSI", level, "reflectance", SENTINEL2_DN_SCALE, 0.0,
+            float(SENTINEL2_NODATA), OPTICAL_CLIP, mean, std,
+        )  # fmt: skip
+    return _picture_spec(channels, patches, "optical")
+
+
+def sar_spec(channels: tuple[str, ...], patches: Sequence[Array]) -> ModalitySpec:
+    """Measure the SAR contract on raw patches ``(P, H, W)``."""
+    if np.issubdtype(patches[0].dtype, np.floating):
+        mean, std = _measure(patches, 1.0, SAR_CLIP_DB, 0.0)
+        return ModalitySpec(
+            channels, "Sentinel-1 SAR-C", "GRD IW", "dB", None, 0.0, 0.0, SAR_CLIP_DB, mean, std
+        )
+    return _picture_spec(channels, patches, "SAR")
+
+
+def _picture_spec(channels: tuple[str, ...], patches: Sequence[Array], what: str) -> ModalitySpec:
+    """Contract of 8-bit pictures; black is a value there, so nothing marks absent pixels."""
+    if patches[0].dtype != np.uint8:
+        raise InputError(
+            f"{what} patches are {patches[0].dtype} with channels {channels}, expected uint8 "
+            "pictures or named Sentinel channels"
+        )
+    mean, std = _measure(patches, 1 / 255, (0.0, 1.0), None)
+    return ModalitySpec(
+        channels, f"{what} picture", "8-bit", "dn", 1 / 255, 0.0, None, (0.0, 1.0), mean, std
+    )
+
+
+def _measure(
+    patches: Sequence[Array], scale: float, clip: tuple[float, float], nodata: float | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel over valid pixels, in double precision."""
+    total: Any = 0.0
+    squares: Any = 0.0
+    count = 0
+    for patch in patches:
+        valid = np.isfinite(patch).all(axis=0)
+        if nodata is not None:
+            valid &= (patch != nodata).any(axis=0)
+        is_dn = np.issubdtype(patch.dtype, np.integer)
+        values = np.clip(patch[:, valid].astype(np.float64) * (scale if is_dn else 1.0), *clip)
+        total, squares = total + values.sum(axis=1), squares + (values**2).sum(axis=1)
+        count += int(valid.sum())
+    if not count:
+        raise InputError("the training split has no valid pixel")
+    mean = total / count
+    std = np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0.0)), MIN_STD)
+    return tuple(np.round(mean, 6).tolist()), tuple(np.round(std, 6).tolist())

@@ -1,0 +1,151 @@
+"""Sub-task F2: the student, taught by the source model and both auxiliaries through IRM.
+
+No sample is filtered out: the student must see the clouded ones to learn whom to trust. The
+source model's loss is weighted by its reliability, and its answers that pass the filter count as
+labels too; the auxiliaries' losses are weighted by IRM. The gate is supervised by the same
+contributions the other way round, times the share of each modality that can be used.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..learning.augment import augmented
+from ..learning.irm import (
+    RatioCenter,
+    contributions,
+    gate_target,
+    log_ratio,
+    modality_weights,
+    present_weights,
+)
+from ..learning.losses import distillation_loss, gate_loss, label_loss, soften
+from ..learning.networks import StudentNet, UnimodalNet
+from ..learning.pseudo_labels import PseudoLabelFilter
+from ..learning.reliability import known_or, trusted_decision
+from ..options import TrainOptions
+from .stage import Batch, Step, masked_mean
+from .teacher_answers import SourceAnswer
+
+
+class StudentStep(Step):
+    """The target model f_T.
+
+    Args:
+        channels: Optical and SAR channels.
+        class_weights: ``(K,)`` factor per class for true labels.
+        options: The run.
+        source: Answers for the source model f_S.
+        pseudo_labels: Which of these answers are taken for labels.
+        optical_auxiliary: f'_Opt.
+        sar_auxiliary: f'_SAR.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        class_weights: Tensor,
+        options: TrainOptions,
+        source: nn.Module,
+        pseudo_labels: PseudoLabelFilter,
+        optical_auxiliary: UnimodalNet,
+        sar_auxiliary: UnimodalNet,
+    ) -> None:
+        part = options.student
+        net = StudentNet(*channels, len(class_weights), part.optical, part.sar, part.dropout)
+        if options.warm_start:
+            net.start_from(optical_auxiliary, sar_auxiliary)
+        super().__init__(net, part.schedule, "student", options.seed)
+        self.options = options
+        self.pseudo_labels = pseudo_labels
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.class_weights: Tensor
+        self.center = RatioCenter(part.irm.center_decay) if part.irm.center_decay else None
+        self.keep_frozen(source=source, optical=optical_auxiliary, sar=sar_auxiliary)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """``source + IRM-weighted auxiliaries + gate + labels``; see the module docstring."""
+        views = {name: batch[name] for name in ("clear", "optical", "sar")}
+        batch = {**batch, **augmented(views, self.options.augment)}
+        source = self.frozen("source")(batch)
+        optical, sar = self._ask_auxiliaries(batch)
+        logits, gate = self.net(batch["optical"], batch["sar"], batch["availability"])
+        share = contributions(self._decision(batch, source, optical, sar), optical, sar)
+        weights = self._weights(share, optical, sar, batch["availability"])
+        losses = {
+            "source_loss": self._source_loss(source, logits),
+            "auxiliary_loss": self._auxiliary_loss(weights, optical, sar, logits),
+            "gate_loss": self._gate_loss(gate, share, usable_share(batch)),
+            "label_loss": self._label_loss(logits, batch["label"]),
+        }
+        right = logits.argmax(dim=1) == batch["label"]
+        logged = {
+            **losses,
+            "accuracy": masked_mean(right.float(), batch["label"] >= 0),
+            "optical_weight": weights[:, 0].mean(),
+            "optical_gate": gate[:, 0].mean(),
+        }
+        return torch.stack(list(losses.values())).sum(), logged
+
+    @torch.no_grad()
+    def _ask_auxiliaries(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.frozen("optical")(batch["optical"]), self.frozen("sar")(batch["sar"])
+
+    def _decision(self, batch: Batch, source: SourceAnswer, optical: Tensor, sar: Tensor) -> Tensor:
+        """What the contributions are measured against."""
+        has_sar = batch["availability"][:, 1:] > 0
+        second = torch.where(has_sar, sar, optical)
+        decision = trusted_decision(source.logits, second, source.reliability)
+        if self.options.distillation.label_weight:
+            decision = known_or(decision, batch["label"])
+        return decision
+
+    def _weights(self, share: Tensor, optical: Tensor, sar: Tensor, availability: Tensor) -> Tensor:
+        irm = self.options.student.irm
+        log_rho = log_ratio(share)
+        if self.center is not None:
+            self.center.update(log_rho[(availability > 0).all(dim=1)])
+            log_rho = self.center(log_rho)
+        weights = modality_weights(log_rho, optical, sar, irm)
+        if self.current_epoch < irm.warmup_epochs:
+            weights = torch.ones_like(weights)
+        return present_weights(weights, availability)
+
+    def _source_loss(self, source: SourceAnswer, logits: Tensor) -> Tensor:
+        temperature = self.options.distillation.temperature
+        losses = distillation_loss(soften(source.logits, temperature), logits, temperature)
+        probabilities = soften(source.logits)
+        kept = self.pseudo_labels.keep(probabilities, source.reliability)
+        by_answer = masked_mean(label_loss(logits, probabilities.argmax(dim=1)), kept)
+        soft = (source.reliability * losses).mean()
+        return self.options.student.source_weight * (soft + by_answer)
+
+    def _auxiliary_loss(
+        self, weights: Tensor, optical: Tensor, sar: Tensor, logits: Tensor
+    ) -> Tensor:
+        temperature = self.options.distillation.temperature
+        total = logits.new_zeros(())
+        for weight, taught in zip(weights.unbind(dim=1), (optical, sar), strict=True):
+            if self.options.student.irm.apply_to == "logits":
+                present = (weight > 0).to(weight.dtype)
+                target = soften(weight[:, None] * taught, temperature)
+                total = total + (present * distillation_loss(target, logits, temperature)).mean()
+            else:
+                target = soften(taught, temperature)
+                total = total + (weight * distillation_loss(target, logits, temperature)).mean()
+        return self.options.student.auxiliary_weight * total
+
+    def _gate_loss(self, gate: Tensor, share: Tensor, usable: Tensor) -> Tensor:
+        target = gate_target(share, usable, self.options.student.gate_sharpness)
+        return self.options.student.gate_weight * gate_loss(gate, target).mean()
+
+    def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses = label_loss(logits, labels) * self.class_weights[labels.clamp_min(0)]
+        return self.options.distillation.label_weight * masked_mean(losses, labels >= 0)
+
+
+def usable_share(batch: Batch) -> Tensor:
+    """Availability ``(N, 2)`` with the optical one cut down to the estimated clear share."""
+    clear = torch.stack((batch["reliability"], torch.ones_like(batch["reliability"])), dim=1)
+    return batch["availability"] * clear

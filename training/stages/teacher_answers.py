@@ -1,0 +1,96 @@
+"""What the source model says about a batch, and how far it can be believed there.
+
+Asked view by view, or once for all views of a place: an archive holds many acquisitions of a
+place, the ground stays what it is, and so what the source model says about the clear ones holds
+for the cloudy ones too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..learning.losses import soften
+from ..learning.reliability import source_reliability
+from ..options import DistillationOptions
+from .stage import Batch
+
+
+@dataclass(frozen=True)
+class SourceAnswer:
+    """Answers of the frozen source model.
+
+    Attributes:
+        logits: ``(N, K)``.
+        reliability: ``(N,)`` belief in them, in [0, 1].
+    """
+
+    logits: Tensor
+    reliability: Tensor
+
+
+class EachView(nn.Module):
+    """Asks the source model about every view on its own.
+
+    On the clear image of a pair it is fully believed. On the cloudy one the belief follows the
+    clear share estimated from the image; where there is no image it is 0.
+
+    Args:
+        teacher: The source model.
+        options: Which image it sees, and the clear shares between doubt and belief.
+    """
+
+    def __init__(self, teacher: nn.Module, options: DistillationOptions) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.options = options
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> SourceAnswer:
+        """Answer for a batch of samples."""
+        if self.options.teacher_view == "clear":
+            seen = batch["clear"].flatten(1).any(dim=1)
+            return SourceAnswer(self.teacher(batch["clear"]), seen.float())
+        reliability = source_reliability(batch["reliability"], *self.options.reliable_clear_share)
+        seen = batch["availability"][:, 0] > 0
+        return SourceAnswer(self.teacher(batch["optical"]), reliability * seen)
+
+
+class AllViews(nn.Module):
+    """Answers with the mean over all views of a place, each counted by its reliability.
+
+    The belief in the mean is that in the most reliable view.
+
+    Args:
+        each_view: How single views are answered.
+        batches: Every view of every training pair, once.
+        count: Pairs of the source.
+    """
+
+    logits: Tensor
+    reliability: Tensor
+
+    def __init__(self, each_view: EachView, batches: Iterable[Batch], count: int) -> None:
+        super().__init__()
+        total, weight, best = None, torch.zeros(count), torch.zeros(count)
+        for batch in batches:
+            answer, places = each_view(batch), batch["index"]
+            believed = answer.reliability[:, None] * soften(answer.logits)
+            total = torch.zeros(count, believed.shape[1]) if total is None else total
+            total.index_add_(0, places, believed)
+            weight.index_add_(0, places, answer.reliability)
+            best[places] = torch.maximum(best[places], answer.reliability)
+        if total is None:
+            raise ValueError("no view of any pair")
+        mean = total / weight[:, None].clamp_min(1e-12)
+        mean[weight == 0] = 1 / mean.shape[1]
+        self.register_buffer("logits", torch.log(mean.clamp_min(1e-6)), persistent=False)
+        self.register_buffer("reliability", best, persistent=False)
+
+    def forward(self, batch: Batch) -> SourceAnswer:
+        """Answer for the places of a batch; its images are not looked at."""
+        places = batch["index"]
+        return SourceAnswer(self.logits[places], self.reliability[places])
