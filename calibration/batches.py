@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from esccs_edge.contracts.manifest import Manifest, ModalitySpec
-from esccs_edge.contracts.values import PatchPair
-from esccs_edge.pixels.checks import checked_pair
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.types import Floats
+from esccs_edge.contracts.values import Sample
+from esccs_edge.pixels.checks import checked_sample
 from esccs_edge.pixels.preprocess import preprocess
 from esccs_edge.rasters.pair_index import PairIndex
 from esccs_edge.rasters.reader import read_pair
@@ -31,7 +31,7 @@ class Batch:
         pairs: Where they come from.
     """
 
-    inputs: dict[str, npt.NDArray[np.float32]]
+    inputs: dict[str, Floats]
     labels: npt.NDArray[np.int64]
     pairs: Sequence[ChosenPair]
 
@@ -47,32 +47,27 @@ def load_batches(
     """
     for start in range(0, len(pairs), BATCH_SIZE):
         part = pairs[start : start + BATCH_SIZE]
-        scenes = [_read(index, manifest, pair) for pair in part]
+        samples = [_read(index, manifest, pair) for pair in part]
         labels = np.array([manifest.classes.index(pair.label) for pair in part])
-        yield Batch(_inputs(scenes, manifest), labels, part)
+        yield Batch(_inputs(samples, manifest), labels, part)
 
 
-def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> PatchPair:
+def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> Sample:
     row = index.rows[pair.row]
     optical, sar = read_pair(
         row.optical if pair.use_optical else None,
         row.sar if pair.use_sar else None,
-        manifest.optical,
-        manifest.sar,
+        manifest.modalities["optical"],
+        manifest.modalities["sar"],
     )
-    return checked_pair(optical, sar, manifest)
+    return checked_sample({"optical": optical, "sar": sar}, manifest)
 
 
-def _inputs(scenes: Sequence[PatchPair], manifest: Manifest) -> dict[str, npt.NDArray[np.float32]]:
-    optical, seen = _normalized([s.optical for s in scenes], manifest.optical, manifest.patch_size)
-    sar, heard = _normalized([s.sar for s in scenes], manifest.sar, manifest.patch_size)
-    return {"optical": optical, "sar": sar, "availability": np.stack([seen, heard], axis=1)}
-
-
-def _normalized(
-    images: list[npt.NDArray[Any] | None], spec: ModalitySpec, size: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the tensor ``(N, C, size, size)`` and the availability ``(N,)`` of one modality."""
-    out = np.empty((len(images), len(spec.channels), size, size), np.float32)
-    stats = preprocess(images, spec, out)
-    return out, np.array([seen.availability for seen in stats], np.float32)
+def _inputs(samples: Sequence[Sample], manifest: Manifest) -> dict[str, Floats]:
+    tensors, shares = {}, []
+    for name, spec in manifest.modalities.items():
+        out = np.empty((len(samples), *manifest.inputs[name].row), np.float32)
+        stats = preprocess([sample.pixels[name] for sample in samples], spec, out)
+        tensors[name] = out
+        shares.append(np.array([seen.availability for seen in stats], np.float32))
+    return {**tensors, "availability": np.stack(shares, axis=1)}

@@ -11,7 +11,8 @@ from importlib import import_module
 
 import onnx
 
-from esccs_edge.contracts.bundle import Bundle, PathLike
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.types import PathLike
 from esccs_edge.errors import ArtifactError, InputError
 from esccs_edge.rasters.pair_index import PairIndex, read_index
 

@@ -58,7 +58,8 @@ def card(
 ) -> str:
     """Return the page."""
     manifest = bundle.manifest
-    origin = manifest.provenance
+    origin, grid = manifest.provenance, manifest.sample
+    optical, sar = (", ".join(spec.channels) for spec in manifest.modalities.values())
     pairs = origin["data"]["pairs"]
     both = cloudy["optical + SAR"]
     simulated = [f"- **Simulated**: {text}." for text in origin["simulated"].values()]
@@ -70,10 +71,9 @@ def card(
         "**SAR and clouds are simulated wherever a number stands here.**",
         "## What it is",
         f"- Classes: {', '.join(manifest.classes)}.\n"
-        f"- Input: patches of {manifest.patch_size} x {manifest.patch_size} pixels of "
-        f"{manifest.pixel_size_m:g} m; optical {', '.join(manifest.optical.channels)}; "
-        f"SAR {', '.join(manifest.sar.channels)} in dB. Either may be absent.\n"
-        f"- Encoders: `{json.dumps(origin['architecture'])}`.\n"
+        f"- Input: patches of {grid.height} x {grid.width} pixels of {grid.pixel_size_m:g} m; "
+        f"optical {optical}; SAR {sar} in dB. Either may be absent.\n"
+        f"- Encoders: `{json.dumps(manifest.architecture)}`.\n"
         + "\n".join(f"- `{name}`: {size:.0f} kB." for name, size in kilobytes.items()),
         "## Data and splits",
         f"- {origin['data']['name']} (Helber et al., 2019; MIT): {pairs['train']} patches to "

@@ -6,30 +6,22 @@ It checks what comes in, wires bundle, backend and pipeline together, and does n
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .backends.choice import open_backend
 from .contracts.bundle import Bundle
+from .contracts.bundle_files import Precision
 from .contracts.manifest import Manifest
 from .contracts.values import Prediction
-from .errors import ClosedError, EsccsError, ForkedProcessError, InputError
-from .pixels.checks import checked_pair
-from .pixels.pixel_memory import PixelMemory
-from .runtime.pipeline import Item, Pipeline
-from .runtime.postprocess import Answer
-from .runtime.selfcheck import golden_pair, is_same_answer
+from .errors import EsccsError, InputError
+from .runtime.counters import Stats
+from .runtime.model import Health, ModelRuntime
 
 if TYPE_CHECKING:
     from .scenes.summary import SceneSummary
-
-#: How long `Classifier.health` waits for its test pair.
-HEALTH_TIMEOUT_S = 10.0
 
 
 class Classifier:
@@ -44,6 +36,8 @@ class Classifier:
         lanes: Batches that may be on the way at once.
         queue_size: Most requests of `submit` that wait before `Overloaded`.
         threads: CPU threads; None for all.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"auto"``: what is exact and
+            fastest on this device. `health` says which it is, and why.
         dn_offset: Added to optical digital numbers instead of the manifest's offset; see
             `esccs_edge.contracts.sensors.sentinel2_dn_offset`.
         sar_unit: ``"dB"``, or ``"linear"`` when SAR pixels are linear sigma0.
@@ -66,6 +60,7 @@ class Classifier:
         lanes: int = 2,
         queue_size: int = 256,
         threads: int | None = None,
+        precision: Precision = "auto",
         dn_offset: float | None = None,
         sar_unit: str = "dB",
     ) -> None:
@@ -73,25 +68,26 @@ class Classifier:
             raise InputError(f"max_batch is {max_batch} and threads {threads}, expected at least 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.manifest = _adjusted(self.bundle.manifest, dn_offset, sar_unit)
-        self._backend = open_backend(
-            backend,
-            self.bundle,
+        self._model: ModelRuntime[Prediction] = ModelRuntime(
+            open_backend(
+                backend,
+                self.bundle,
+                self.manifest,
+                max_batch=max_batch,
+                threads=threads,
+                precision=precision,
+            ),
             self.manifest,
-            max_batch=max_batch,
-            threads=threads,
-            sar_is_linear=sar_unit == "linear",
-        )
-        self._memory = PixelMemory()
-        self._pipeline = Pipeline(
-            self._backend,
-            self.manifest,
+            bundle=self.bundle.identity,
             lanes=lanes,
             queue_size=queue_size,
             max_delay_ms=max_delay_ms,
-            let_go=self._memory.give_back,
         )
-        self._golden = golden_pair(self.manifest, sar_is_linear=sar_unit == "linear")
-        self._golden_answer = _raised(self._pipeline.run([self._golden])[0])
+
+    @property
+    def backend_name(self) -> str:
+        """``"cpu"`` or ``"tensorrt"``."""
+        return self._model.backend.name
 
     def classify(self, optical: Any, sar: Any) -> Prediction:
         """Classify one pair in the calling thread, with the lowest latency.
@@ -108,11 +104,11 @@ class Classifier:
             ClosedError: After `close`.
             ForkedProcessError: In a forked child of the process that made the classifier.
         """
-        return _raised(self._pipeline.run([checked_pair(optical, sar, self.manifest)])[0])
+        return self._model.run({"optical": optical, "sar": sar})
 
     def classify_batch(
         self, opticals: Sequence[Any] | None, sars: Sequence[Any] | None
-    ) -> list[Answer]:
+    ) -> list[Prediction | EsccsError]:
         """Classify pairs in the calling thread, in batches of up to ``max_batch``.
 
         Args:
@@ -126,10 +122,9 @@ class Classifier:
         Raises:
             InputError: The lengths differ, or both lists are None.
         """
-        items = [self._item(optical, sar) for optical, sar in _zipped(opticals, sars)]
-        pairs = [item for item in items if not isinstance(item, EsccsError)]
-        answers = iter(self._pipeline.run(pairs))
-        return [item if isinstance(item, EsccsError) else next(answers) for item in items]
+        return self._model.run_batch(
+            {"optical": optical, "sar": sar} for optical, sar in _zipped(opticals, sars)
+        )
 
     def submit(
         self, optical: Any, sar: Any, *, deadline_ms: float | None = None
@@ -149,22 +144,19 @@ class Classifier:
             InputError: Shape or type are not what the manifest asks for.
             Overloaded: The queue is full; the pixels were not looked at, nothing was enqueued.
         """
-        self._pipeline.admit()  # first: a refusal should cost next to nothing
-        pair = checked_pair(optical, sar, self.manifest, self._memory)
-        return self._pipeline.submit(pair, deadline_ms=deadline_ms)
+        return self._model.submit({"optical": optical, "sar": sar}, deadline_ms=deadline_ms)
 
-    def stream(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[Answer]:
+    def stream(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[Prediction | EsccsError]:
         """Classify an iterable of ``(optical, sar)`` in its order, overlapping with its reading.
 
         Pairs are pulled in the calling thread, a few batches ahead, and copied. The place of a
         pair that cannot be judged holds its error.
         """
-        items = (self._item(optical, sar, self._memory) for optical, sar in pairs)
-        return self._pipeline.stream(items)
+        return self._model.stream({"optical": optical, "sar": sar} for optical, sar in pairs)
 
     async def aclassify(self, optical: Any, sar: Any) -> Prediction:
         """Classify one pair from a coroutine; cancelling it frees its place in the queue."""
-        import asyncio  # whoever awaits has loaded it; for all others it would only delay the start
+        import asyncio  # loaded already where there is a loop; elsewhere it would delay the start
 
         return await asyncio.wrap_future(self.submit(optical, sar))
 
@@ -196,37 +188,19 @@ class Classifier:
             ClosedError: After `close`.
             ForkedProcessError: In a forked child of the process that made the classifier.
         """
-        self._pipeline.warmup(self._golden)
+        self._model.warmup()
 
-    def health(self) -> dict[str, Any]:
-        """Ask the fixed test pair again and compare with the answer given at the start.
+    def health(self) -> Health:
+        """Ask the fixed test pair again and compare with the answer given at the start."""
+        return self._model.health()
 
-        Returns:
-            ``ok``, ``problem`` (text or None), ``latency_ms`` of the test, ``backend`` and
-            ``bundle``.
-        """
-        started_s = time.monotonic()
-        problem = self._self_check()
-        return {
-            "ok": problem is None,
-            "problem": problem,
-            "latency_ms": (time.monotonic() - started_s) * 1e3,
-            "backend": self._backend.describe(),
-            "bundle": {
-                "name": self.manifest.name,
-                "digest": self.bundle.digest,
-                "folder": str(Path(self.bundle.folder).resolve()),
-            },
-        }
-
-    def stats(self) -> dict[str, Any]:
-        """Return counts, mean batch size and recent latencies; see `Pipeline.stats`."""
-        return self._pipeline.stats()
+    def stats(self) -> Stats:
+        """Return counts, mean batch size and recent latencies."""
+        return self._model.stats()
 
     def close(self) -> None:
         """Answer what is queued, then free the backend. Idempotent."""
-        self._pipeline.close()
-        self._memory.clear()
+        self._model.close()
 
     def __enter__(self) -> Classifier:
         return self
@@ -237,35 +211,19 @@ class Classifier:
     def __reduce__(self) -> str:
         raise TypeError("a Classifier cannot be pickled; make one in each process from its bundle")
 
-    def _item(self, optical: Any, sar: Any, memory: PixelMemory | None = None) -> Item:
-        try:
-            return checked_pair(optical, sar, self.manifest, memory)
-        except EsccsError as error:
-            return error
-
-    def _self_check(self) -> str | None:
-        try:
-            future = self.submit(
-                self._golden.optical, self._golden.sar, deadline_ms=HEALTH_TIMEOUT_S * 1e3
-            )
-            answer = future.result(timeout=2 * HEALTH_TIMEOUT_S)
-        except (ClosedError, ForkedProcessError):
-            raise
-        except (EsccsError, FutureTimeoutError) as error:
-            return f"the test pair got no answer: {error or 'it took too long'}"
-        if not is_same_answer(answer, self._golden_answer):
-            return "the test pair is answered differently than at the start; restart the process"
-        return None
-
 
 def _adjusted(manifest: Manifest, dn_offset: float | None, sar_unit: str) -> Manifest:
     if sar_unit not in ("dB", "linear"):
         raise InputError(f"sar_unit is {sar_unit!r}, expected 'dB' or 'linear'")
-    if sar_unit == "linear" and manifest.sar.unit != "dB":
-        raise InputError(f"sar_unit is 'linear', but the bundle reads SAR in {manifest.sar.unit}")
-    if dn_offset is None:
-        return manifest
-    return manifest.evolve(optical=replace(manifest.optical, dn_offset=float(dn_offset)))
+    optical, sar = manifest.modalities["optical"], manifest.modalities["sar"]
+    if sar_unit == "linear":
+        if sar.unit != "dB":
+            raise InputError(f"sar_unit is 'linear', but the bundle reads SAR in {sar.unit}")
+        manifest = manifest.with_modality("sar", sar.stored_as("linear"))
+    if dn_offset is not None:
+        shifted = replace(optical, dn_offset=float(dn_offset))
+        manifest = manifest.with_modality("optical", shifted)
+    return manifest
 
 
 def _zipped(
@@ -280,9 +238,3 @@ def _zipped(
     return zip(
         absent if opticals is None else opticals, absent if sars is None else sars, strict=True
     )
-
-
-def _raised(answer: Answer) -> Prediction:
-    if isinstance(answer, EsccsError):
-        raise answer
-    return answer

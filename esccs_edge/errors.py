@@ -18,6 +18,8 @@ A message says what was found and what was expected; the hint says what to do ab
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class EsccsError(Exception):
     """Base of all errors raised by esccs-edge.
@@ -62,17 +64,29 @@ class ArtifactError(EsccsError):
     code = "artifact"
 
 
+class Remedy(str, Enum):
+    """What may help after a `BackendError`."""
+
+    NONE = ""
+    RETRY = "retry"
+    SMALLER_BATCH = "smaller-batch"
+    REBUILD = "rebuild"  #: build the engine again
+    RESTART = "restart"  #: start a new process; nothing on this device can be trusted
+
+    def __str__(self) -> str:
+        return self.value
+
+
 class BackendError(EsccsError, RuntimeError):
     """The inference engine failed or returned something unusable.
 
     Attributes:
-        action: What may help: ``"retry"``, ``"smaller-batch"``, ``"rebuild"`` (the engine),
-            ``"restart"`` (the process; nothing on this device can be trusted), or ``""``.
+        action: What may help.
     """
 
     code = "backend"
 
-    def __init__(self, message: str, *, hint: str = "", action: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", action: Remedy = Remedy.NONE) -> None:
         super().__init__(message, hint=hint)
         self.action = action
 

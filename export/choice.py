@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from esccs_edge import __version__
+from esccs_edge.contracts.bundle_files import GraphPrecision
 from esccs_edge.errors import BackendError
 
 from .measure import Speed
@@ -59,7 +60,7 @@ class Choice:
         power_sensor: What the energy figures cover; empty without a sensor.
     """
 
-    picked: str
+    picked: GraphPrecision
     prefer: str
     budget: float
     candidates: tuple[Candidate, ...]

@@ -17,15 +17,17 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from esccs_edge.backends.base import Backend
-from esccs_edge.backends.trt.library import MODEL_FILES, FlavorName, Precision
+from esccs_edge.backends.trt.library import FlavorName
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.values import PatchPair
+from esccs_edge.contracts.bundle_files import MODEL_FILES, GraphPrecision
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.values import Sample
 from esccs_edge.cuda.probe import probe_driver
-from esccs_edge.errors import BackendError, InputError
-from esccs_edge.pixels.checks import checked_pair
+from esccs_edge.errors import BackendError, InputError, Remedy
+from esccs_edge.pixels.checks import checked_sample
 from esccs_edge.power import PowerMeter, find_meter
-from esccs_edge.rasters.pair_index import read_index
-from esccs_edge.system.sealed_cache import EngineCache
+from esccs_edge.rasters.pair_index import PairIndex, read_index
+from esccs_edge.system.sealed_cache import SealedCache
 
 from .choice import Candidate, Choice, Prefer, pick
 from .measure import measure_speed
@@ -81,11 +83,11 @@ def choose_precision(
     meter = find_meter()
     with tempfile.TemporaryDirectory() as scratch:
         complete = _with_float16(bundle, Path(scratch) / "bundle")
-        cache = EngineCache(Path(scratch) / "engines")
+        cache = SealedCache(Path(scratch) / "engines")
         machine: dict[str, Any] = {}
         candidates = []
-        for done, precision in enumerate(get_args(Precision)):
-            progress(done, len(get_args(Precision)))
+        for done, precision in enumerate(get_args(GraphPrecision)):
+            progress(done, len(get_args(GraphPrecision)))
             load = partial(_open, complete, precision, flavor, cache)
             tried = _try(load, complete, precision, labelled, seconds, meter, machine)
             candidates.append(tried)
@@ -96,7 +98,7 @@ def choose_precision(
         )  # fmt: skip
         made = _write(complete, folder, choice)
     # Opened once more, so that its engine waits in the user's cache.
-    _open(made, cast(Precision, picked.precision), flavor, None).close()
+    _open(made, cast(GraphPrecision, picked.precision), flavor, None).close()
     return made, choice
 
 
@@ -124,11 +126,11 @@ def _with_float16(bundle: Bundle, folder: Path) -> Bundle:
     return add_float16(copy)
 
 
-def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple[PatchPair, str]]:
+def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple[Sample, str]]:
     manifest = bundle.manifest
     pairs = read_index(index, manifest.classes)
     chosen = [
-        (checked_pair(*pairs.load(i, manifest.optical, manifest.sar), manifest), row.label)
+        (_sample(pairs, i, manifest), row.label)
         for i, row in enumerate(pairs.rows)
         if row.split == "test" and row.label is not None
     ]
@@ -138,7 +140,7 @@ def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple
 
 
 def _open(
-    bundle: Bundle, precision: Precision, flavor: FlavorName | None, cache: EngineCache | None
+    bundle: Bundle, precision: GraphPrecision, flavor: FlavorName | None, cache: SealedCache | None
 ) -> Backend:
     from esccs_edge.backends.trt.backend import TrtBackend
 
@@ -156,8 +158,8 @@ def _open(
 def _try(
     load: Callable[[], Backend],
     bundle: Bundle,
-    precision: Precision,
-    labelled: Sequence[tuple[PatchPair, str]],
+    precision: GraphPrecision,
+    labelled: Sequence[tuple[Sample, str]],
     seconds: float,
     meter: PowerMeter | None,
     machine: dict[str, Any],
@@ -175,7 +177,7 @@ def _try(
         )
         return _measured(backend, bundle, precision, labelled, seconds, meter)
     except BackendError as error:
-        if error.action == "restart":
+        if error.action is Remedy.RESTART:
             raise
         return Candidate(precision, error.message)
     finally:
@@ -185,8 +187,8 @@ def _try(
 def _measured(
     backend: Backend,
     bundle: Bundle,
-    precision: Precision,
-    labelled: Sequence[tuple[PatchPair, str]],
+    precision: GraphPrecision,
+    labelled: Sequence[tuple[Sample, str]],
     seconds: float,
     meter: PowerMeter | None,
 ) -> Candidate:
@@ -205,8 +207,13 @@ def _measured(
     )
 
 
+def _sample(pairs: PairIndex, row: int, manifest: Manifest) -> Sample:
+    optical, sar = pairs.load(row, manifest.modalities["optical"], manifest.modalities["sar"])
+    return checked_sample({"optical": optical, "sar": sar}, manifest)
+
+
 def _accuracy(
-    backend: Backend, labelled: Sequence[tuple[PatchPair, str]], classes: Sequence[str]
+    backend: Backend, labelled: Sequence[tuple[Sample, str]], classes: Sequence[str]
 ) -> float | None:
     if not labelled:
         return None
@@ -215,7 +222,7 @@ def _accuracy(
     try:
         for start in range(0, len(labelled), backend.max_batch):
             part = labelled[start : start + backend.max_batch]
-            best = np.argmax(lane.answer([pair for pair, _ in part]).logits, axis=1)
+            best = np.argmax(lane.answer([pair for pair, _ in part]).outputs["logits"], axis=1)
             right += sum(classes[i] == label for i, (_, label) in zip(best, part, strict=True))
     finally:
         lane.close()

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from esccs_edge.backends.base import Backend
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.manifest import Manifest, ModalitySpec
-from esccs_edge.contracts.values import PatchPair
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.modality import ModalitySpec
+from esccs_edge.contracts.values import Sample
 from esccs_edge.errors import ArtifactError, MissingDependencyError
 
 from .reference import Arrays, read_reference
@@ -98,7 +99,7 @@ def check_parity(
     Args:
         bundle: An exported bundle.
         backend: A loaded backend of the same bundle. It gets raw pixels rebuilt from the reference.
-        backend_is_exact: It computes in float32 (``precision="f32"``); False allows what
+        backend_is_exact: It computes in float32 (``precision="fp32"``); False allows what
             bfloat16, float16 or INT8 lose. An INT8 model is never held to float32 tolerances.
 
     Raises:
@@ -167,26 +168,27 @@ def run_backend(backend: Backend, inputs: Arrays, manifest: Manifest) -> Arrays:
     """Return a backend's outputs for the reference inputs, which it gets as raw pixels."""
     lane = backend.open_lane()
     try:
-        parts = []
-        pairs = _raw_pairs(inputs, manifest)
-        for start in range(0, len(pairs), backend.max_batch):
-            parts.append(lane.answer(pairs[start : start + backend.max_batch]))
+        samples = _raw_samples(inputs, manifest)
+        parts = [
+            lane.answer(samples[start : start + backend.max_batch]).outputs
+            for start in range(0, len(samples), backend.max_batch)
+        ]
     finally:
         lane.close()
-    return {
-        "logits": np.concatenate([part.logits for part in parts]),
-        "gate": np.concatenate([part.gate for part in parts]),
-    }
+    return {name: np.concatenate([part[name] for part in parts]) for name in manifest.outputs}
 
 
-def _raw_pairs(inputs: Arrays, manifest: Manifest) -> list[PatchPair]:
-    """Undo the normalisation; pixels that are 0 in all channels were invalid and become NaN."""
-    optical = _raw(inputs["optical"], manifest.optical)
-    sar = _raw(inputs["sar"], manifest.sar)
-    present = inputs["availability"] > 0
+def _raw_samples(inputs: Arrays, manifest: Manifest) -> list[Sample]:
+    """Undo the normalization; pixels that are 0 in all channels were invalid and become NaN."""
+    raw = {name: _raw(inputs[name], spec) for name, spec in manifest.modalities.items()}
     return [
-        PatchPair(o if has_optical else None, s if has_sar else None)
-        for o, s, (has_optical, has_sar) in zip(optical, sar, present, strict=True)
+        Sample(
+            {
+                name: raw[name][i] if share > 0 else None
+                for name, share in zip(raw, shares, strict=True)
+            }
+        )
+        for i, shares in enumerate(inputs["availability"])
     ]
 
 

@@ -13,30 +13,42 @@ import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.manifest import Manifest, ModalitySpec
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.errors import ArtifactError
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 REFERENCE_NAME = "reference.npz"
 SEED = 20240229
-#: Share of valid pixels (optical, SAR) per row: both present, one absent, partial, none.
-AVAILABILITY = ((1.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.75, 0.5), (0.0, 0.0))
+#: Shares of valid pixels of modalities that are there in part, in turn.
+PARTIAL = (0.75, 0.5)
 #: Values lie on this grid so that the file compresses; offset by half a step, so none is 0.
 GRID_STEP = 1 / 4
 
 
 def reference_inputs(manifest: Manifest) -> Arrays:
-    """Return simulated, normalised network inputs by name; the same for the same manifest.
+    """Return simulated, normalized network inputs by name; the same for the same manifest.
 
-    Rows follow `AVAILABILITY`. A field is smooth, correlated between channels and within the
+    Rows follow `availability_rows`. A field is smooth, correlated between channels and within the
     clip range, like what preprocessing hands over; invalid pixels (the upper rows) are 0.
     """
     rng = np.random.default_rng(SEED)
-    tensors = {name: _rows(rng, manifest, name) for name in ("optical", "sar")}
-    size = manifest.patch_size
-    exact = [[int(share * size) / size for share in row] for row in AVAILABILITY]
-    return {**tensors, "availability": np.asarray(exact, np.float32)}
+    shares = availability_rows(len(manifest.modalities))
+    height = manifest.sample.height
+    tensors = {
+        name: _rows(rng, spec, manifest.inputs[name].row, shares[:, column])
+        for column, (name, spec) in enumerate(manifest.modalities.items())
+    }
+    exact = np.floor(shares * height) / height
+    return {**tensors, "availability": exact.astype(np.float32)}
+
+
+def availability_rows(modalities: int) -> npt.NDArray[np.float64]:
+    """Return the share of valid pixels per row: all present, one alone, all partial, none."""
+    alone = np.eye(modalities) if modalities > 1 else np.empty((0, 1))
+    partial = np.resize(PARTIAL, (1, modalities))
+    return np.concatenate([np.ones((2, modalities)), alone, partial, np.zeros((1, modalities))])
 
 
 def pack_reference(inputs: Arrays, outputs: Arrays) -> bytes:
@@ -67,8 +79,8 @@ def read_reference(bundle: Bundle) -> tuple[Arrays, Arrays]:
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{REFERENCE_NAME} cannot be read: {error}") from error
     rows = len(arrays["availability"])
-    for name, shape in wanted.items():
-        expected = (rows, *shape[1:])
+    for name, tensor in wanted.items():
+        expected = (rows, *tensor.row)
         if arrays[name].shape != expected or arrays[name].dtype != np.float32:
             raise ArtifactError(
                 f"{REFERENCE_NAME} holds {name} as {arrays[name].dtype} {arrays[name].shape}, "
@@ -79,27 +91,34 @@ def read_reference(bundle: Bundle) -> tuple[Arrays, Arrays]:
             {n: arrays[n] for n in bundle.manifest.outputs})  # fmt: skip
 
 
-def _rows(rng: np.random.Generator, manifest: Manifest, name: str) -> npt.NDArray[np.float32]:
-    spec: ModalitySpec = getattr(manifest, name)
-    column = ("optical", "sar").index(name)
-    size = manifest.patch_size
-    rows = np.zeros((len(AVAILABILITY), len(spec.channels), size, size), np.float32)
-    for row, shares in zip(rows, AVAILABILITY, strict=True):
-        field = _field(rng, spec, size)
-        valid = int(shares[column] * size)
-        row[:, size - valid :] = field[:, size - valid :]
+def _rows(
+    rng: np.random.Generator,
+    spec: ModalitySpec,
+    shape: tuple[int, ...],
+    shares: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float32]:
+    height = shape[1]
+    rows = np.zeros((len(shares), *shape), np.float32)
+    for row, share in zip(rows, shares, strict=True):
+        field = _field(rng, spec, shape)
+        valid = int(share * height)
+        row[:, height - valid :] = field[:, height - valid :]
     return rows
 
 
-def _field(rng: np.random.Generator, spec: ModalitySpec, size: int) -> npt.NDArray[np.float32]:
-    """``(C, size, size)``: one smooth ground shared by all channels, and a little of their own.
+def _field(
+    rng: np.random.Generator, spec: ModalitySpec, shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """``(C, H, W)``: one smooth ground shared by all channels, and a little of their own.
 
     A patch varies less within itself than the training data did as a whole, whose standard
     deviation is the unit here; INT8 ranges would not cover anything wilder.
     """
-    channels = len(spec.channels)
+    channels, height, width = shape
     level = 0.5 * rng.normal(size=(1, 1, 1)) + 0.2 * rng.normal(size=(channels, 1, 1))
-    texture = 0.5 * _smooth(rng, (1, size, size)) + 0.15 * _smooth(rng, (channels, size, size))
+    texture = 0.5 * _smooth(rng, (1, height, width)) + 0.15 * _smooth(
+        rng, (channels, height, width)
+    )
     field = level + texture
     field = (np.floor(field / GRID_STEP) + 0.5) * GRID_STEP
     low, high = (

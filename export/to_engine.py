@@ -25,15 +25,9 @@ from esccs_edge.backends.trt.build import (
     build_plan,
 )
 from esccs_edge.backends.trt.layers import layers_of_inspector, layers_of_table
-from esccs_edge.backends.trt.library import (
-    MODEL_FILES,
-    Flavor,
-    FlavorName,
-    Precision,
-    load_engine,
-    load_flavor,
-)
+from esccs_edge.backends.trt.library import Flavor, FlavorName, load_engine, load_flavor
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import MODEL_FILES, GraphPrecision
 from esccs_edge.contracts.manifest import BatchProfile
 from esccs_edge.cuda.probe import driver_present, probe_driver
 from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
@@ -98,7 +92,7 @@ def build_engine(
     bundle: Bundle,
     *,
     flavor: FlavorName = "rtx",
-    precision: Precision = "int8",
+    precision: GraphPrecision = "int8",
     out: str | os.PathLike[str] | None = None,
     target: str | None = None,
     progress: Progress | None = None,
@@ -161,9 +155,9 @@ def build_engine(
     return report
 
 
-def _model(bundle: Bundle, precision: Precision) -> bytes:
-    if precision not in get_args(Precision):
-        raise InputError(f"precision is {precision!r}, expected one of {get_args(Precision)}")
+def _model(bundle: Bundle, precision: GraphPrecision) -> bytes:
+    if precision not in get_args(GraphPrecision):
+        raise InputError(f"precision is {precision!r}, expected one of {get_args(GraphPrecision)}")
     name = MODEL_FILES[precision]
     if name in bundle.manifest.files:
         return bundle.read(name)

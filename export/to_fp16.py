@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from esccs_edge.backends.trt.library import MODEL_FILES
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import MODEL_FILES
 from esccs_edge.errors import ArtifactError
 
 #: Operations that may follow a convolution and stay in float16 with it.

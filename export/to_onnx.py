@@ -24,7 +24,7 @@ from torch import nn
 
 from esccs_edge import __version__
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.manifest import GATE_ORDER, Manifest
+from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import ArtifactError, InputError, ManifestError
 from esccs_edge.training.learning.networks import StudentNet
 from esccs_edge.training.options import Branch
@@ -51,7 +51,7 @@ def export_student(bundle: Bundle) -> Bundle:
     An earlier calibration is dropped with its files, since it measured another graph.
 
     Args:
-        bundle: Holds `student.safetensors`; ``provenance["architecture"]`` gives the branch sizes.
+        bundle: Holds `student.safetensors`; ``architecture`` gives the branch sizes.
 
     Returns:
         The extended bundle. ``provenance["export"]`` says with what it was made.
@@ -104,10 +104,10 @@ def load_student(bundle: Bundle) -> StudentNet:
         ManifestError: The manifest does not state the architecture.
     """
     manifest = bundle.manifest
-    branches = _branches(manifest.provenance)
+    branches = _branches(manifest.architecture)
     student = StudentNet(
-        len(manifest.optical.channels),
-        len(manifest.sar.channels),
+        len(manifest.modalities["optical"].channels),
+        len(manifest.modalities["sar"].channels),
         len(manifest.classes),
         optical=branches["optical"],
         sar=branches["sar"],
@@ -123,16 +123,16 @@ def load_student(bundle: Bundle) -> StudentNet:
     return student.eval()
 
 
-def _branches(provenance: Mapping[str, Any]) -> dict[str, Branch]:
+def _branches(architecture: Mapping[str, Any]) -> dict[str, Branch]:
     try:
-        parts = {name: provenance["architecture"][name] for name in GATE_ORDER}
+        parts = {name: architecture[name] for name in ("optical", "sar")}
         return {
             name: Branch(**{**part, "blocks": tuple(part["blocks"])})
             for name, part in parts.items()
         }
     except (KeyError, TypeError, InputError) as error:
         raise ManifestError(
-            f"manifest provenance.architecture is {provenance.get('architecture')!r}, expected "
+            f"manifest architecture is {dict(architecture)!r}, expected "
             "{'optical': {'width', 'blocks', 'stem_stride', 'block'}, 'sar': {...}}",
             hint="Export a bundle that `esccs-edge train` wrote",
         ) from error
@@ -209,17 +209,17 @@ def _describe(
         "name": manifest.name,
         "task": manifest.task,
         "classes": manifest.classes,
-        "bands": manifest.optical.channels,
-        "polarisations": manifest.sar.channels,
-        "patch_size": manifest.patch_size,
-        "pixel_size_m": manifest.pixel_size_m,
-        "gate_order": GATE_ORDER,
+        "bands": manifest.modalities["optical"].channels,
+        "polarisations": manifest.modalities["sar"].channels,
+        "patch_size": manifest.sample.height,
+        "pixel_size_m": manifest.sample.pixel_size_m,
+        "gate_order": list(manifest.modalities),
         "temperature": manifest.temperature,
         "esccs_edge_version": __version__,
         "weights_sha256": weights_digest,
         "simplifier": simplifier,
     }
-    for name, spec in (("optical", manifest.optical), ("sar", manifest.sar)):
+    for name, spec in manifest.modalities.items():
         facts[f"normalization.{name}"] = {
             "unit": spec.unit, "clip": spec.clip, "mean": spec.mean, "std": spec.std,
             "dn_scale": spec.dn_scale, "dn_offset": spec.dn_offset, "nodata": spec.nodata,

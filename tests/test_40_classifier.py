@@ -30,9 +30,12 @@ def classifier(bundle):
 
 def expected_probabilities(manifest, optical, sar) -> tuple[np.ndarray, np.ndarray]:
     """The slow road: oracle preprocessing, NumPy network, float64 softmax."""
-    size = manifest.patch_size
+    size = manifest.sample.height
     planes, availability = [], []
-    for pixels, spec in ((optical, manifest.optical), (sar, manifest.sar)):
+    for pixels, spec in (
+        (optical, manifest.modalities["optical"]),
+        (sar, manifest.modalities["sar"]),
+    ):
         if pixels is None:
             planes.append(np.zeros((len(spec.channels), size, size)))
             availability.append(0.0)
@@ -127,8 +130,8 @@ def test_dn_offset_replaces_that_of_the_manifest(bundle):
     offset = sentinel2_dn_offset("05.10")
     with Classifier(bundle, "cpu", dn_offset=offset) as made:
         shifted = made.classify(optical + np.uint16(-offset), sar)
-        assert made.manifest.optical.dn_offset == offset
-        assert made.bundle.manifest.optical.dn_offset == 0
+        assert made.manifest.modalities["optical"].dn_offset == offset
+        assert made.bundle.manifest.modalities["optical"].dn_offset == 0
     with Classifier(bundle, "cpu") as made:
         assert made.classify(optical, sar) == shifted
 
@@ -144,7 +147,7 @@ def test_linear_sar_is_converted_when_asked_for(bundle):
             db.classify(optical, sigma0)
         with pytest.raises(InputError, match="above -50"):
             linear.classify(optical, sar_db)
-        assert linear.health()["ok"]
+        assert linear.health().ok
 
 
 # ---- every way in -------------------------------------------------------------------------------
@@ -238,7 +241,7 @@ def test_a_cancelled_coroutine_cancels_its_request(bundle, hold, gate):
         asyncio.run(run(made))
         gate.opened.set()
     stats = made.stats()
-    assert stats["cancelled"] == 1 and stats["queued"] == 0
+    assert stats.cancelled == 1 and stats.queued == 0
 
 
 def test_submit_refuses_bad_shapes_at_once_and_full_queues(bundle, hold, gate):

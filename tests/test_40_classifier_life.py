@@ -16,7 +16,7 @@ import pytest
 from support import tiny
 
 from esccs_edge import Classifier, Prediction
-from esccs_edge.backends.cpu import backend as cpu_backend
+from esccs_edge.backends.cpu import compiled as cpu_compiled
 from esccs_edge.errors import (
     ArtifactError,
     BackendError,
@@ -68,28 +68,28 @@ def test_a_model_that_answers_nan_is_refused_at_construction(tmp_path, monkeypat
 
 def test_health_names_backend_and_bundle(classifier):
     health = classifier.health()
-    assert health["ok"] and health["problem"] is None and health["latency_ms"] > 0
-    assert health["backend"]["backend"] == "cpu"
-    assert health["bundle"]["name"] == "tiny"
-    assert health["bundle"]["digest"] == classifier.bundle.digest
+    assert health.ok and health.problem is None and health.latency_ms > 0
+    assert health.backend["backend"] == "cpu"
+    assert health.bundle["name"] == "tiny"
+    assert health.bundle["digest"] == classifier.bundle.digest
 
 
 def test_health_turns_red_when_answers_change(classifier, monkeypatch):
-    lane_type = type(classifier._backend.open_lane())
+    lane_type = type(classifier._model.backend.open_lane())
     finish = lane_type.finish
 
     def damaged(self):
         output = finish(self)
-        output.logits[:] = output.logits[:, ::-1]
+        output.outputs["logits"][:] = output.outputs["logits"][:, ::-1]
         return output
 
     monkeypatch.setattr(lane_type, "finish", damaged)
     health = classifier.health()
-    assert not health["ok"] and "differently" in health["problem"]
+    assert not health.ok and "differently" in health.problem
 
 
 def test_health_turns_red_when_the_backend_fails(classifier, monkeypatch):
-    lane_type = type(classifier._backend.open_lane())
+    lane_type = type(classifier._model.backend.open_lane())
     finish = lane_type.finish
 
     def broken(self):
@@ -98,7 +98,7 @@ def test_health_turns_red_when_the_backend_fails(classifier, monkeypatch):
 
     monkeypatch.setattr(lane_type, "finish", broken)
     health = classifier.health()
-    assert not health["ok"] and "device lost" in health["problem"]
+    assert not health.ok and "device lost" in health.problem
 
 
 def test_health_turns_red_when_the_queue_is_full(bundle, hold, gate):
@@ -107,19 +107,19 @@ def test_health_turns_red_when_the_queue_is_full(bundle, hold, gate):
         made.submit(*tiny.raw_pair(made.manifest))
         health = made.health()
         gate.opened.set()
-    assert not health["ok"] and "1 requests are waiting" in health["problem"]
+    assert not health.ok and "1 requests are waiting" in health.problem
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_after_warmup_nothing_is_compiled_any_more(bundle, monkeypatch, cores):
     with Classifier(bundle, "cpu", max_batch=20) as made:
-        made._backend.cores = cores
+        made._model.backend._models.cores = cores
         made.warmup()
 
         def compile_model(*args, **options):
             raise AssertionError("a model was compiled after the warm-up")
 
-        monkeypatch.setattr(cpu_backend, "load_model", compile_model)
+        monkeypatch.setattr(cpu_compiled, "_load_model", compile_model)
         optical, sar = tiny.raw_pair(made.manifest)
         for pairs in range(1, 21):
             answers = made.classify_batch([optical] * pairs, [sar] * pairs)

@@ -12,7 +12,8 @@ import click
 import pytest
 
 from esccs_edge.cli import _COMMANDS, main
-from esccs_edge.contracts.manifest import Manifest, ModalitySpec
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.modality import ModalitySpec
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -27,15 +27,11 @@ def provenance(chain: Chain, metrics: dict[str, Any]) -> dict[str, Any]:
         metrics: What was measured, by split.
 
     Returns:
-        ``architecture`` (what export rebuilds the student from), ``data``, ``simulated``,
-        ``metrics``, ``options``, ``seed``, ``versions``, ``commit`` (if known), ``created``.
+        ``data``, ``simulated``, ``metrics``, ``options``, ``seed``, ``versions``, ``commit``
+        (if known), ``created``.
     """
     options = chain.options
     found = {
-        "architecture": {
-            "optical": _branch(options.student.optical),
-            "sar": _branch(options.student.sar),
-        },
         "data": {
             "name": chain.source.name,
             "pairs": dict(Counter(chain.source.splits)),
@@ -51,6 +47,12 @@ def provenance(chain: Chain, metrics: dict[str, Any]) -> dict[str, Any]:
     if commit := _commit():
         found["commit"] = commit
     return found
+
+
+def architecture(chain: Chain) -> dict[str, Any]:
+    """Return what export rebuilds the student from: the sizes of its branches."""
+    student = chain.options.student
+    return {"optical": _branch(student.optical), "sar": _branch(student.sar)}
 
 
 def _options(options: TrainOptions) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from esccs_edge.contracts.bundle import MANIFEST_NAME, Bundle
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import MANIFEST
 from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.modality import SampleSpec
 from esccs_edge.errors import InputError
 from esccs_edge.system.atomic import write_atomic
 
@@ -23,7 +25,7 @@ from .datasets import open_source
 from .judging.heldout import write_heldout
 from .judging.judge import bimodal, has_labels, held_out, judge, unimodal
 from .options import TrainOptions
-from .provenance import provenance
+from .provenance import architecture, provenance
 from .stages.chain import Chain
 
 OPTIONS_NAME = "options.json"
@@ -51,7 +53,7 @@ def train(options: TrainOptions, *, resume: bool = False) -> Bundle:
         raise InputError("data and out are not both given", hint="Pass --data SOURCE and --out DIR")
     folder = Path(options.out)
     _check_folder(folder, options, resume)
-    if (folder / "bundle" / MANIFEST_NAME).is_file():
+    if (folder / "bundle" / MANIFEST).is_file():
         return Bundle.open(folder / "bundle")
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -69,10 +71,9 @@ def train(options: TrainOptions, *, resume: bool = False) -> Bundle:
     manifest = Manifest(
         name=options.name,
         classes=source.classes,
-        optical=chain.optical_spec,
-        sar=chain.sar_spec,
-        patch_size=chain.patch_size,
-        pixel_size_m=options.pixel_size_m,
+        modalities={"optical": chain.optical_spec, "sar": chain.sar_spec},
+        sample=SampleSpec(chain.patch_size, chain.patch_size, options.pixel_size_m),
+        architecture=architecture(chain),
         temperature=temperature,
         provenance=provenance(chain, metrics),
     )

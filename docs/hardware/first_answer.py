@@ -16,12 +16,12 @@ import numpy as np
 from esccs_edge.backends.cpu.backend import CpuBackend
 from esccs_edge.backends.trt.backend import TrtBackend
 from esccs_edge.backends.trt.layers import layers_of_inspector
-from esccs_edge.backends.trt.library import MODEL_FILES
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import MODEL_FILES
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import EsccsError
 from esccs_edge.pixels.synthetic import random_pairs
-from esccs_edge.system.sealed_cache import EngineCache
+from esccs_edge.system.sealed_cache import SealedCache
 
 PAIRS = 8
 
@@ -39,10 +39,10 @@ def answer(backend: Any, manifest: Manifest) -> Any:
 def compare(bundle: Bundle, model: str, flavor: Any, folder: Path) -> dict[str, Any]:
     """Run one model file of a bundle on GPU and CPU; returns the largest differences."""
     manifest = bundle.manifest.evolve(model=model)
-    cpu = CpuBackend(bundle, manifest, max_batch=PAIRS, precision="f32", cache=False)
+    cpu = CpuBackend(bundle, manifest, max_batch=PAIRS, precision="fp32", cache=False)
     wanted = answer(cpu, manifest)
     cpu.close()
-    gpu = TrtBackend(bundle, manifest, max_batch=PAIRS, flavor=flavor, cache=EngineCache(folder))
+    gpu = TrtBackend(bundle, manifest, max_batch=PAIRS, flavor=flavor, cache=SealedCache(folder))
     try:
         found = answer(gpu, manifest)
         parts = [layer.part for layer in layers_of_inspector(gpu.layers())]

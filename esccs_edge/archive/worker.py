@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..classifier import Classifier
-from ..errors import BackendError, EsccsError, InputError
+from ..errors import BackendError, EsccsError, InputError, Remedy
 from ..rasters.raster_file import regular_file
 from ..rasters.reader import open_scene
 from ..scenes.map_writer import scores_path_of
@@ -75,7 +75,7 @@ class SceneWorker:
             dn_offset=options.dn_offset,
             sar_unit=options.sar_unit,
         )
-        self._backend = str(self._classifier.health()["backend"]["backend"])
+        self._backend = self._classifier.backend_name
 
     def __enter__(self) -> SceneWorker:
         return self
@@ -92,7 +92,7 @@ class SceneWorker:
         try:
             return self._record(scene)
         except BackendError as error:
-            if error.action == "restart":
+            if error.action is Remedy.RESTART:
                 raise
             return failed(scene, str(error))
         except (EsccsError, OSError) as error:

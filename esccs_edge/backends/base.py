@@ -1,37 +1,31 @@
 """The seam between the pipeline and whatever runs the network.
 
 The pipeline sees a `Backend` that opens `Lane`s; a lane takes one batch at a time, starts it and
-later hands the result over. CPU, TensorRT and a test double are peers behind these two classes.
+later returns the result. CPU, TensorRT and a test double are peers behind these two classes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from ..contracts.values import PatchPair, PixelStats
+from ..contracts.types import Floats
+from ..contracts.values import PixelStats, Sample
 
 
 @dataclass(frozen=True)
 class LaneOutput:
-    """What a lane returns for a batch of N pairs. The arrays belong to the caller.
+    """What a lane returns for a batch of N samples. The arrays belong to the caller.
 
     Attributes:
-        logits: ``(N, K)`` float32, before softmax.
-        gate: ``(N, 2)`` float32, optical first; a row sums to 1, or is 0 if nothing was valid.
-        optical: Preprocessing statistics of each pair's optical patch.
-        sar: The same for SAR.
+        outputs: Name of each output of the network -> ``(N, ...)`` float32.
+        stats: Modality name -> preprocessing statistics of each sample.
     """
 
-    logits: npt.NDArray[np.float32]
-    gate: npt.NDArray[np.float32]
-    optical: Sequence[PixelStats]
-    sar: Sequence[PixelStats]
+    outputs: Mapping[str, Floats]
+    stats: Mapping[str, Sequence[PixelStats]]
 
 
 class Lane(ABC):
@@ -42,8 +36,8 @@ class Lane(ABC):
     """
 
     @abstractmethod
-    def start(self, batch: Sequence[PatchPair]) -> None:
-        """Take 1..max_batch checked pairs, whose pixels stay as they are until `finish` returns.
+    def start(self, batch: Sequence[Sample]) -> None:
+        """Take 1..max_batch checked samples, whose pixels stay as they are until `finish` returns.
 
         A device begins to work on them; where the CPU itself does, the work may wait for `finish`.
         """
@@ -56,7 +50,7 @@ class Lane(ABC):
             BackendError: Inference failed; the lane can be used again.
         """
 
-    def answer(self, batch: Sequence[PatchPair]) -> LaneOutput:
+    def answer(self, batch: Sequence[Sample]) -> LaneOutput:
         """Start a batch and finish it."""
         self.start(batch)
         return self.finish()
@@ -71,7 +65,7 @@ class Backend(ABC):
 
     Attributes:
         name: ``"cpu"`` or ``"tensorrt"``; what ``Classifier(backend=...)`` takes.
-        max_batch: Most pairs one lane takes at once.
+        max_batch: Most samples one lane takes at once.
     """
 
     name: str

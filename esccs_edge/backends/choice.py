@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 
 from ..contracts.bundle import Bundle
+from ..contracts.bundle_files import Precision
 from ..contracts.manifest import Manifest
 from ..cuda.probe import driver_present
 from ..errors import InputError, MissingDependencyError
@@ -26,7 +27,7 @@ def open_backend(
     *,
     max_batch: int,
     threads: int | None,
-    sar_is_linear: bool,
+    precision: Precision = "auto",
 ) -> Backend:
     """Load a bundle's model into the named backend.
 
@@ -38,10 +39,10 @@ def open_backend(
         manifest: Contract to obey.
         max_batch: Most pairs in a batch.
         threads: CPU threads, None for all.
-        sar_is_linear: SAR pixels are linear sigma0.
+        precision: Number format of the network; ``"auto"`` leaves the choice to the backend.
 
     Raises:
-        InputError: Unknown backend.
+        InputError: Unknown backend or precision.
         MissingDependencyError: Its library is not installed.
     """
     if name not in BACKENDS:
@@ -49,7 +50,7 @@ def open_backend(
     if name == "tensorrt" or name == "auto" and tensorrt_is_usable():
         from .trt.backend import TrtBackend
 
-        return TrtBackend(bundle, manifest, max_batch=max_batch, sar_is_linear=sar_is_linear)
+        return TrtBackend(bundle, manifest, max_batch=max_batch, precision=precision)
     try:
         from .cpu.backend import CpuBackend
     except ImportError as error:
@@ -57,9 +58,7 @@ def open_backend(
             f"the CPU backend needs the package openvino, which cannot be loaded: {error}",
             hint="Run: pip install openvino",
         ) from error
-    return CpuBackend(
-        bundle, manifest, max_batch=max_batch, threads=threads, sar_is_linear=sar_is_linear
-    )
+    return CpuBackend(bundle, manifest, max_batch=max_batch, threads=threads, precision=precision)
 
 
 def tensorrt_is_usable() -> bool:

@@ -100,7 +100,7 @@ class _Run:
             for patch in self._plan.patches:
                 place = Path(folder, str(patch))
                 bundle = self._bundle
-                if patch not in (None, bundle.manifest.patch_size):
+                if patch not in (None, bundle.manifest.sample.height):
                     bundle = resized_bundle(bundle, patch, place / "bundle")
                 write_pixels(place, bundle.manifest, max(self._plan.batches))
                 if patch == self._plan.patches[0]:
@@ -138,7 +138,7 @@ class _Run:
     def _time_all(self, bundle: Bundle, pixels: Path, threads: int | None) -> None:
         absent = {row["peer"] for row in self._found.absent}
         names = [name for name in self._plan.peers if name not in absent]
-        patch = bundle.manifest.patch_size
+        patch = bundle.manifest.sample.height
         with ExitStack() as stack:
             peers = {
                 name: stack.enter_context(self._opened(name, bundle, pixels, threads))

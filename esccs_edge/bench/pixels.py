@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import Manifest, ModalitySpec
+from ..contracts.manifest import Manifest
+from ..contracts.modality import ModalitySpec
 
 SEED = 1
 #: Standard deviations, in those of the training pixels: of a whole pair, of what all channels
@@ -28,8 +29,8 @@ def write_pixels(folder: Path, manifest: Manifest, count: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(SEED)
     for name in ("optical", "sar"):
-        spec = getattr(manifest, name)
-        pairs = [_stored(spec, manifest.patch_size, rng) for _ in range(count)]
+        spec = manifest.modalities[name]
+        pairs = [_stored(spec, manifest.sample.height, rng) for _ in range(count)]
         np.save(folder / f"{name}.npy", np.stack(pairs))
     return folder
 

@@ -67,15 +67,17 @@ def _read(optical_path: Path | None, sar_path: Path | None, manifest: Manifest) 
     from ..errors import InputError
     from ..rasters.reader import read_pair
 
-    pair = read_pair(optical_path, sar_path, manifest.optical, manifest.sar)
+    pair = read_pair(
+        optical_path, sar_path, manifest.modalities["optical"], manifest.modalities["sar"]
+    )
     height, width = next(pixels for pixels in pair if pixels is not None).shape[1:]
-    size = manifest.patch_size
+    size = manifest.sample.height
     if (height, width) != (size, size):
         raise InputError(
             f"{optical_path or sar_path} has {height} x {width} pixels, expected {size} x {size}",
             hint="Use `esccs-edge map` for larger rasters"
             if min(height, width) >= size
-            else f"Cut a patch of {size} x {size} pixels of {manifest.pixel_size_m:g} m",
+            else f"Cut a patch of {size} x {size} pixels of {manifest.sample.pixel_size_m:g} m",
         )
     return pair
 

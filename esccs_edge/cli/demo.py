@@ -59,7 +59,7 @@ def run(out: Path, size: int, seed: int, bundle: str, backend: str) -> Answer:
     out.mkdir(parents=True, exist_ok=True)
     with Progress("simulate"):
         scene = simulate_scene(seed, size)
-        optical, sar = write_rasters(scene, out, opened.manifest.pixel_size_m)
+        optical, sar = write_rasters(scene, out, opened.manifest.sample.pixel_size_m)
     with Classifier(opened, backend=backend) as classifier, Progress("map") as progress:
         summary = classify_scene(
             classifier, optical, sar, out / "map.tif", overwrite=True, progress=progress

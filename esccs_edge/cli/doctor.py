@@ -90,7 +90,8 @@ def _cpu_answer() -> str:
     with Classifier("default", backend="cpu", max_batch=1, lanes=1) as classifier:
         (pair,) = random_pairs(classifier.manifest, 1)
         classifier.classify(pair.optical, pair.sar)
-        return str(classifier.health()["backend"]["device"])
+        backend = classifier.health().backend
+        return f"{backend['device']}, {backend['precision']}: {backend['precision_reason']}"
 
 
 def _extra(extra: str) -> Check:

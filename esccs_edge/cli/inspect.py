@@ -15,7 +15,8 @@ from .shell import Answer, command
 if TYPE_CHECKING:
     from ..backends.trt.layers import EngineListing
     from ..contracts.bundle import Bundle
-    from ..contracts.manifest import Manifest, ModalitySpec
+    from ..contracts.manifest import Manifest
+from ..contracts.modality import ModalitySpec
 
 
 @command(
@@ -74,11 +75,11 @@ def _text(bundle: Bundle, operators: dict[str, int] | None) -> str:
     lines = [
         f"{manifest.name}  ({bundle.folder})",
         f"  task          {manifest.task}",
-        f"  patch         {manifest.patch_size} x {manifest.patch_size} pixels "
-        f"of {manifest.pixel_size_m:g} m",
+        f"  patch         {manifest.sample.height} x {manifest.sample.height} pixels "
+        f"of {manifest.sample.pixel_size_m:g} m",
         f"  classes       {', '.join(manifest.classes)}",
-        f"  optical       {_modality(manifest.optical)}",
-        f"  SAR           {_modality(manifest.sar)}",
+        f"  optical       {_modality(manifest.modalities['optical'])}",
+        f"  SAR           {_modality(manifest.modalities['sar'])}",
         f"  model         {manifest.model}, {_arithmetic(manifest)}",
         f"  temperature   {manifest.temperature:.3f}",
         f"  batch         {manifest.batch.min} / {manifest.batch.opt} / {manifest.batch.max}"

@@ -48,7 +48,7 @@ def _parity(bundle: Bundle) -> ParityReport | None:
 
     from ..backends.cpu.backend import CpuBackend
 
-    backend = CpuBackend(bundle, bundle.manifest, max_batch=BATCH, precision="f32")
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=BATCH, precision="fp32")
     try:
         return check_parity(bundle, backend)
     finally:

@@ -7,7 +7,6 @@ through its recorded SHA-256, so a changed file is refused before any parser see
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,12 @@ from typing import Any
 
 from ..errors import ArtifactError, ManifestError
 from ..system.atomic import write_atomic
+from .bundle_files import MANIFEST, MLM
 from .manifest import FileRecord, Manifest
 from .stac_mlm import mlm_item
+from .types import PathLike
 
-MANIFEST_NAME = "manifest.json"
-MLM_NAME = "mlm.json"
 DEFAULT_FOLDER = Path(__file__).parents[1] / "models" / "default"
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -47,9 +44,9 @@ class Bundle:
                 hint="Give the folder that `esccs-edge train` wrote, or 'default'",
             )
         try:
-            text = (folder / MANIFEST_NAME).read_bytes()
+            text = (folder / MANIFEST).read_bytes()
         except OSError as error:
-            raise ManifestError(f"cannot read {folder / MANIFEST_NAME}: {error.strerror}") from None
+            raise ManifestError(f"cannot read {folder / MANIFEST}: {error.strerror}") from None
         return cls(folder, Manifest.from_json(text))
 
     @classmethod
@@ -89,8 +86,8 @@ class Bundle:
             write_atomic(self.folder / name, content)
             records[name] = FileRecord(hashlib.sha256(content).hexdigest(), len(content))
         manifest = self.manifest.evolve(files=records, **manifest_changes)
-        write_atomic(self.folder / MLM_NAME, mlm_item(manifest))
-        write_atomic(self.folder / MANIFEST_NAME, manifest.to_json())
+        write_atomic(self.folder / MLM, mlm_item(manifest))
+        write_atomic(self.folder / MANIFEST, manifest.to_json())
         return Bundle(self.folder, manifest)
 
     def copy(self, folder: PathLike, *, without: Collection[str] = ()) -> Bundle:
@@ -119,6 +116,15 @@ class Bundle:
         return sorted(self.manifest.files)
 
     @property
+    def identity(self) -> dict[str, str]:
+        """Return ``name``, ``digest`` and ``folder``."""
+        return {
+            "name": self.manifest.name,
+            "digest": self.digest,
+            "folder": str(self.folder.resolve()),
+        }
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the manifest, which itself covers every file."""
         return hashlib.sha256(self.manifest.to_json().encode()).hexdigest()
@@ -134,6 +140,6 @@ class Bundle:
 
 
 def _check_name(name: str) -> None:
-    reserved = ("", "..", MANIFEST_NAME, MLM_NAME)
+    reserved = ("", "..", MANIFEST, MLM)
     if Path(name).name != name or name in reserved or "\0" in name:
         raise ArtifactError(f"bundle file name is {name!r}, expected a plain file name")

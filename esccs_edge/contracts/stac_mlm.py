@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .manifest import Manifest, ModalitySpec
+from .manifest import Manifest
+from .modality import ModalitySpec
+from .tasks import task_named
+from .tensor import Tensor
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
 
@@ -26,13 +29,13 @@ def mlm_item(manifest: Manifest) -> str:
         "properties": {
             "datetime": created,
             "mlm:name": manifest.name,
-            "mlm:architecture": "two-branch residual CNN with modality gate (ESCCS student)",
+            "mlm:architecture": task_named(manifest.task).network,
             "mlm:tasks": [manifest.task],
             "mlm:framework": "ONNX",
             "mlm:accelerator_summary": "CPU through OpenVINO, NVIDIA GPU through TensorRT",
             "mlm:input": [
-                _input(manifest, "optical", manifest.optical),
-                _input(manifest, "sar", manifest.sar),
+                _input(name, spec, manifest.inputs[name])
+                for name, spec in manifest.modalities.items()
             ],
             "mlm:output": [_output(manifest)],
         },
@@ -52,13 +55,12 @@ def mlm_item(manifest: Manifest) -> str:
     return json.dumps(item, indent=2, ensure_ascii=False) + "\n"
 
 
-def _input(manifest: Manifest, name: str, spec: ModalitySpec) -> dict[str, Any]:
-    shape = [-1 if axis == "N" else axis for axis in manifest.inputs[name]]
+def _input(name: str, spec: ModalitySpec, tensor: Tensor) -> dict[str, Any]:
     return {
         "name": name,
         "bands": list(spec.channels),
         "input": {
-            "shape": shape,
+            "shape": [-1, *tensor.row],
             "dim_order": ["batch", "bands", "height", "width"],
             "data_type": "float32",
         },
@@ -70,12 +72,13 @@ def _input(manifest: Manifest, name: str, spec: ModalitySpec) -> dict[str, Any]:
 
 
 def _output(manifest: Manifest) -> dict[str, Any]:
+    tensor = manifest.outputs[manifest.logits]
     return {
-        "name": "logits",
+        "name": tensor.name,
         "tasks": [manifest.task],
         "result": {
-            "shape": [-1, len(manifest.classes)],
-            "dim_order": ["batch", "classes"],
+            "shape": [-1, *tensor.row],
+            "dim_order": ["batch", "classes", *("height", "width")[: len(tensor.row) - 1]],
             "data_type": "float32",
         },
         "classification:classes": [

@@ -1,4 +1,4 @@
-"""The values that travel through the SDK: a pair goes in, a prediction comes out."""
+"""The values that travel through the SDK: a sample goes in, an answer comes out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-#: Label of a pair in which neither modality holds a usable pixel.
+from .types import Pixels
+
+#: Label of a sample in which no modality holds a usable pixel.
 NODATA_LABEL = "NODATA"
 
 
@@ -47,25 +49,41 @@ class DevicePixels:
     owner: Any
 
 
-#: One modality of a pair as the lanes take it: an array, or `DevicePixels`. Not a union, since all
-#: but the first and the last step of a pair's way see arrays only, or do not look.
-Pixels = Any
-
-
 @dataclass(frozen=True)
-class PatchPair:
-    """One co-registered patch; either modality may be absent, not both unless nothing is known.
+class Sample:
+    """What the network judges at once: the pixels of every modality on one grid.
 
     Attributes:
-        optical: ``(C, H, W)`` digital numbers (integer) or reflectance (float32), or None.
-        sar: ``(P, H, W)`` backscatter, float32 dB, or None.
+        pixels: Modality name -> ``(C, H, W)`` stored pixels, or None where the modality is absent;
+            all modalities of the manifest, in its order.
 
     Arrays here are in native byte order, C-contiguous and of a dtype the kernels take;
-    `esccs_edge.pixels.checks.checked_pair` makes them so.
+    `esccs_edge.pixels.checks.checked_sample` makes them so.
     """
 
-    optical: Pixels | None
-    sar: Pixels | None
+    pixels: Mapping[str, Pixels | None]
+
+
+class PatchPair(Sample):
+    """A sample of the two modalities ``optical`` and ``sar``.
+
+    Args:
+        optical: ``(C, H, W)`` digital numbers (integer) or reflectance (float32), or None.
+        sar: ``(P, H, W)`` backscatter, float32 dB, or None.
+    """
+
+    def __init__(self, optical: Pixels | None, sar: Pixels | None) -> None:
+        super().__init__({"optical": optical, "sar": sar})
+
+    @property
+    def optical(self) -> Any:
+        """The optical pixels, or None."""
+        return self.pixels["optical"]
+
+    @property
+    def sar(self) -> Any:
+        """The SAR pixels, or None."""
+        return self.pixels["sar"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ class Prediction:
 
 
 class PixelStats(NamedTuple):
-    """What preprocessing saw in one modality of one pair.
+    """What preprocessing saw in one modality of one sample.
 
     Attributes:
         pixels: Number of pixels ``H * W``; 0 when the modality is absent.

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BackendError, CudaError, InputError, MissingDependencyError
+from ..errors import BackendError, CudaError, InputError, MissingDependencyError, Remedy
 from .probe import probe_driver
 
 #: Provider name -> module of this package, in order of preference.
@@ -170,11 +170,14 @@ _OUT_OF_MEMORY = 2
 def cuda_error(call: str, number: int, name: str, explanation: str) -> CudaError:
     """Make the error of a failed driver call, with NVIDIA's own explanation."""
     if number in _STICKY:
-        hint, action = "The GPU state is lost for this process: restart it", "restart"
+        hint, action = "The GPU state is lost for this process: restart it", Remedy.RESTART
     elif number == _OUT_OF_MEMORY:
-        hint, action = "Use a smaller max_batch, fewer lanes, or free GPU memory", "smaller-batch"
+        hint, action = (
+            "Use a smaller max_batch, fewer lanes, or free GPU memory",
+            Remedy.SMALLER_BATCH,
+        )
     else:
-        hint, action = "", ""
+        hint, action = "", Remedy.NONE
     return CudaError(f"{call} failed: {name} ({number}), {explanation}", hint=hint, action=action)
 
 

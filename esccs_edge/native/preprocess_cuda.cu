@@ -39,15 +39,17 @@ struct Params {
     std::int32_t has_nodata, linear_to_db;
 };
 
+constexpr int kMostModalities = 4;
+
 struct AvailabilityParams {
-    Stats *optical, *sar;
-    float *availability;  // (batch, 2)
-    std::int64_t pixels;  // per patch, the same for both
-    std::int32_t batch;
+    Stats *stats[kMostModalities];
+    float *availability;  // (batch, modalities)
+    std::int64_t pixels;  // per patch, the same for all
+    std::int32_t batch, modalities;
 };
 
-static_assert(sizeof(Patch) == 16 && sizeof(Stats) == 32 && sizeof(Params) == 80 && sizeof(AvailabilityParams) == 40,
-              "preprocess_gpu.py mirrors these layouts");
+static_assert(sizeof(Patch) == 16 && sizeof(Stats) == 32 && sizeof(Params) == 80 && sizeof(AvailabilityParams) == 56,
+              "backends/trt/pixel_kernels.py mirrors these layouts");
 
 template <typename T, int N>
 struct alignas(sizeof(T) * N) Pack {
@@ -237,13 +239,6 @@ extern "C" __global__ void esccs_preprocess_f32(const Params p) {
     preprocess<float>(p, esccs_shared);
 }
 
-#if defined(__CUDACC__)
-extern "C" __global__ void esccs_preprocess_f16(const Params p) {
-    extern __shared__ __align__(16) std::uint8_t esccs_shared[];
-    preprocess<__half>(p, esccs_shared);
-}
-#endif
-
 // Counts -> share of valid pixels. Divides in double, as the CPU does, so that both round alike.
 __device__ __forceinline__ float settled(Stats &stats, std::int64_t pixels) {
     stats.lowest = bits_in_order(~stats.lowest);
@@ -251,10 +246,10 @@ __device__ __forceinline__ float settled(Stats &stats, std::int64_t pixels) {
     return static_cast<float>(stats.valid / static_cast<double>(pixels));
 }
 
-// Runs once both modalities of a batch are preprocessed, a thread a pair.
+// Runs once all modalities of a batch are preprocessed, a thread a sample.
 extern "C" __global__ void esccs_availability(const AvailabilityParams p) {
     const std::int32_t n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= p.batch) return;
-    p.availability[2 * n] = settled(p.optical[n], p.pixels);
-    p.availability[2 * n + 1] = settled(p.sar[n], p.pixels);
+    for (std::int32_t m = 0; m < p.modalities; ++m)
+        p.availability[p.modalities * n + m] = settled(p.stats[m][n], p.pixels);
 }

@@ -1,6 +1,6 @@
 """Copies of callers' pixels, in memory that is used again.
 
-A queued pair is copied, so that its caller may reuse the arrays at once. Into fresh memory that
+A queued sample is copied, so that its caller may reuse the arrays at once. Into fresh memory that
 would take longer, since the kernel clears each of its pages when it is first written.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.values import PatchPair
+from ..contracts.values import Sample
 
 #: Most memory kept for images of one shape and type, in bytes; what is beyond is freed.
 KEPT_BYTES = 64 * 2**20
@@ -44,14 +44,14 @@ class PixelMemory:
             np.copyto(copy, pixels)
         return copy
 
-    def give_back(self, pair: PatchPair) -> None:
-        """Let the arrays of a pair be used again; nobody may read them any more."""
-        for pixels in (pair.optical, pair.sar):
+    def release(self, sample: Sample) -> None:
+        """Take back the arrays of a sample; they are overwritten by later copies."""
+        for pixels in sample.pixels.values():
             if isinstance(pixels, np.ndarray):
                 self._shelf(pixels.shape, pixels.dtype).append(pixels)
 
     def clear(self) -> None:
-        """Free what nobody uses."""
+        """Free the memory that is not in use."""
         self._idle.clear()
 
     def _shelf(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> deque[npt.NDArray[Any]]:

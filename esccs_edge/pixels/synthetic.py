@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import Manifest, ModalitySpec
+from ..contracts.manifest import Manifest
+from ..contracts.modality import ModalitySpec
 from ..contracts.values import PatchPair
 
 
 def random_pairs(manifest: Manifest, count: int) -> list[PatchPair]:
     """Return pairs of random digital numbers (or physical values); the same at every call."""
     rng = np.random.default_rng(0)
-    size = manifest.patch_size
+    size = manifest.sample.height
     return [
-        PatchPair(_random(manifest.optical, size, rng), _random(manifest.sar, size, rng))
+        PatchPair(
+            _random(manifest.modalities["optical"], size, rng),
+            _random(manifest.modalities["sar"], size, rng),
+        )
         for _ in range(count)
     ]
 

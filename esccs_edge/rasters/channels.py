@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..contracts.manifest import ModalitySpec
+from ..contracts.modality import ModalitySpec
 from ..contracts.sensors import SENTINEL2_L1C_BANDS, band_name
 from ..errors import RasterError
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import ModalitySpec
+from ..contracts.modality import ModalitySpec
 from ..errors import RasterError
 
 #: Most bytes of pixels one file may declare.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..contracts.manifest import ModalitySpec
+from ..contracts.modality import ModalitySpec
 from ..errors import InputError
 from ..system.atomic import write_atomic
 from .reader import read_pair

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import ModalitySpec
+from ..contracts.modality import ModalitySpec
 from ..errors import MissingDependencyError, RasterError
 from .channels import channel_positions
 from .grid import Grid, grid_of

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import Manifest, ModalitySpec
+from ..contracts.manifest import Manifest
+from ..contracts.modality import ModalitySpec
 from ..contracts.values import PatchPair
 from ..errors import InputError, RasterError
 from .channels import channel_named
@@ -124,7 +125,7 @@ class SceneReader:
         present = [raster for raster in (optical, sar) if raster is not None]
         self.grid: Grid = present[0].grid
         self._rasters = (optical, sar)
-        self._specs = (manifest.optical, manifest.sar)
+        self._specs = (manifest.modalities["optical"], manifest.modalities["sar"])
         self._one_at_a_time = threading.Lock()
 
     def read(self, row: int, column: int, height: int, width: int) -> PatchPair:
@@ -178,7 +179,10 @@ def open_scene(
             None
             if path is None
             else stack.enter_context(open_raster(path, spec, max_bytes=MAX_SCENE_BYTES))
-            for path, spec in ((optical_path, manifest.optical), (sar_path, manifest.sar))
+            for path, spec in (
+                (optical_path, manifest.modalities["optical"]),
+                (sar_path, manifest.modalities["sar"]),
+            )
         )
         if optical is not None and sar is not None:
             require_same_grid(optical.grid, sar.grid)

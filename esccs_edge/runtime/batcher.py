@@ -3,7 +3,7 @@
 One worker at a time gathers. While another batch is under way it waits for the queue to fill or
 for the oldest request to have waited long enough; then for a free lane; and only then it takes what
 is queued. So a request that comes alone is answered at once, and a busy backend makes larger
-batches by itself. There is one worker more than lanes, so that somebody is always free to let
+batches by itself. There is one worker more than lanes, so that one is always free to let
 deadlines expire, even while every lane hangs.
 """
 
@@ -14,20 +14,23 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ..backends.base import Lane
 from ..contracts.manifest import Manifest
-from ..contracts.values import PatchPair, Prediction
+from ..contracts.values import Sample
 from ..errors import ClosedError, DeadlineExceeded, EsccsError, Overloaded
+from .batch_run import BatchRun, as_backend_error
 from .counters import Counters
-from .lane_pool import Flight, LanePool, as_backend_error
-from .postprocess import Answer
+from .lane_pool import LanePool
 
 #: How often queued deadlines are looked at while every lane is busy.
 DEADLINE_CHECK_S = 0.02
+
+A = TypeVar("A")
 
 _log = logging.getLogger("esccs_edge.runtime")
 
@@ -48,16 +51,25 @@ class BatchRules:
 
 
 @dataclass(frozen=True, eq=False)
-class _Request:
-    pair: PatchPair
-    future: Future[Prediction]
+class _Request(Generic[A]):
+    sample: Sample
+    future: Future[A]
     enqueued_s: float
     deadline_s: float
-    ready_s: float  # when it stops waiting for company
+    ready_s: float  # latest time to be put into a batch
 
 
-class Batcher:
-    """The queue and its workers; knows lanes, not what runs in them."""
+class Batcher(Generic[A]):
+    """The queue and its workers; knows lanes, not what runs in them.
+
+    Args:
+        pool: Where batches run.
+        manifest: Contract of the model.
+        counters: Where requests are counted.
+        rules: When a batch is complete and when the queue is full.
+        workers: Threads that gather and run batches.
+        release: Called with each sample once it is answered and not read any more.
+    """
 
     def __init__(
         self,
@@ -66,19 +78,21 @@ class Batcher:
         counters: Counters,
         rules: BatchRules,
         workers: int,
-        let_go: Callable[[PatchPair], None],
+        release: Callable[[Sample], None],
     ) -> None:
         self._pool = pool
         self._manifest = manifest
         self._counters = counters
         self._rules = rules
         self._workers = workers
-        self._let_go = let_go
+        self._release = release
         self._threads: list[threading.Thread] = []
-        self._queue: deque[_Request] = deque()
-        self._late: list[_Request] = []  # expired, to be told so outside the lock
-        # Looking at every request costs more than all the rest of a refusal; these tell when to.
-        self._somebody_cancelled = False
+        self._queue: deque[_Request[A]] = deque()
+        self._reserved = 0  # places promised to callers that still check their pixels
+        self._expired: list[_Request[A]] = []  # their futures are resolved outside the lock
+        # Looking at every request costs more than all the rest of a refusal, so it is only done
+        # where one was cancelled or a deadline has passed.
+        self._any_cancelled = False
         self._next_deadline_s = math.inf
         self._lock = threading.RLock()
         self._arrived = threading.Condition(self._lock)
@@ -92,31 +106,10 @@ class Batcher:
         """Requests that wait now."""
         return len(self._queue)
 
-    def refuse_when_full(self) -> None:
-        """Refuse what would find no place anyway, before the price of its copy is paid.
-
-        Raises:
-            Overloaded: The queue is full.
-            ClosedError: The batcher is closed.
-        """
-        if len(self._queue) < self._rules.queue_size and not self._closing:
-            return  # as nearly always; `put` looks again, under the lock
-        with self._lock:
-            try:
-                self._claim_place(wait=False)
-            except BaseException:
-                self._counters.submitted(1)
-                self._counters.rejected()
-                raise
-
-    def put(
-        self, pair: PatchPair, *, deadline_s: float = math.inf, wait: bool
-    ) -> Future[Prediction]:
-        """Queue a pair, whose arrays must not change any more.
+    def reserve(self, *, wait: bool) -> None:
+        """Promise the caller a place in the queue; `put` or `withdraw` must follow.
 
         Args:
-            pair: A checked pair.
-            deadline_s: `time.monotonic` at which the answer is no longer wanted.
             wait: Wait for a place in a full queue instead of refusing.
 
         Raises:
@@ -126,17 +119,38 @@ class Batcher:
         self._counters.submitted(1)
         with self._lock:
             try:
-                self._claim_place(wait)
+                self._await_place(wait)
                 self._start_workers()
             except BaseException:
                 self._counters.rejected()
                 raise
+            self._reserved += 1
+
+    def withdraw(self) -> None:
+        """Give up a reserved place: there is nothing to run after all."""
+        self._counters.submitted(-1)
+        with self._lock:
+            self._reserved -= 1
+            self._space.notify()
+
+    def put(self, sample: Sample, *, deadline_s: float = math.inf) -> Future[A]:
+        """Queue a sample in a reserved place; its arrays must not change any more.
+
+        Args:
+            sample: A checked sample.
+            deadline_s: `time.monotonic` at which the answer is no longer wanted.
+        """
+        with self._lock:
+            self._reserved -= 1
             now = time.monotonic()
             ready = now + self._rules.max_delay_s
-            request = _Request(
-                pair, Future(), now, deadline_s, ready if deadline_s > ready else now
+            request: _Request[A] = _Request(
+                sample, Future(), now, deadline_s, ready if deadline_s > ready else now
             )
             request.future.add_done_callback(self._note_cancelled)
+            if self._closing:  # since the place was reserved; the workers may have ended
+                self._cancel([request])
+                return request.future
             self._queue.append(request)
             self._next_deadline_s = min(self._next_deadline_s, deadline_s)
             if len(self._queue) in (1, self._rules.max_batch) or request.ready_s == now:
@@ -160,19 +174,21 @@ class Batcher:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         self._cancel_queued()
-        self._tell_late()
+        self._resolve_expired()
 
-    def _claim_place(self, wait: bool) -> None:
-        full = self._rules.queue_size
-        if len(self._queue) >= full:
+    def _is_full(self) -> bool:
+        return len(self._queue) + self._reserved >= self._rules.queue_size
+
+    def _await_place(self, wait: bool) -> None:
+        if self._is_full():
             self._drop_dead()
         if wait:
-            self._space.wait_for(lambda: self._closing or len(self._queue) < full)
+            self._space.wait_for(lambda: self._closing or not self._is_full())
         if self._closing:
             raise ClosedError("the classifier was closed")
-        if len(self._queue) >= full:
+        if self._is_full():
             raise Overloaded(
-                f"{full} requests are waiting, the most that queue_size allows",
+                f"{self._rules.queue_size} requests are waiting, the most that queue_size allows",
                 hint="Submit slower, give deadlines, or raise queue_size",
             )
 
@@ -216,21 +232,21 @@ class Batcher:
 
     def _await_lane(self) -> Lane | None:
         """Wait for a free lane; None when meanwhile every request expired or was cancelled."""
-        place = self._pool.line_up()
+        ticket = self._pool.take_ticket()
         try:
-            while (lane := self._pool.await_lane(place, DEADLINE_CHECK_S)) is None:
+            while (lane := self._pool.await_lane(ticket, DEADLINE_CHECK_S)) is None:
                 with self._lock:
                     self._drop_dead()
                     is_empty = not self._queue
-                self._tell_late()
+                self._resolve_expired()
                 if is_empty:
                     return None
             return lane
         finally:
-            self._pool.leave(place)
+            self._pool.drop(ticket)
 
-    def _take_batch(self) -> list[_Request]:
-        batch: list[_Request] = []
+    def _take_batch(self) -> list[_Request[A]]:
+        batch: list[_Request[A]] = []
         with self._lock:
             self._drop_dead()
             while self._queue and len(batch) < self._rules.max_batch:
@@ -240,46 +256,48 @@ class Batcher:
                 else:
                     self._counters.cancelled()
             self._space.notify_all()
-        self._tell_late()
+        self._resolve_expired()
         return batch
 
-    def _run(self, lane: Lane, batch: list[_Request]) -> None:
-        answers: list[Answer]
+    def _run(self, lane: Lane, batch: list[_Request[A]]) -> None:
+        answers: list[A | EsccsError]
         try:
-            answers = Flight(self._pool, lane, [r.pair for r in batch], self._manifest).land()
+            answers = BatchRun[A](
+                self._pool, lane, [request.sample for request in batch], self._manifest
+            ).answers()
         except BaseException as error:  # a backend that ends the thread must not end the queue
             self._pool.reclaim()
             answers = [as_backend_error(error) for _ in batch]
         now = time.monotonic()
         self._counters.answered(answers, [now - request.enqueued_s for request in batch])
         for request, answer in zip(batch, answers, strict=True):
-            if not isinstance(answer, EsccsError):  # else a hanging device may yet read the pair
-                self._let_go(request.pair)
+            if not isinstance(answer, EsccsError):  # else a hanging device may yet read the pixels
+                self._release(request.sample)
             _resolve(request.future, answer)
 
     def _count_under_way(self, change: int) -> None:
         with self._lock:
             self._under_way += change
-            self._arrived.notify()  # with none under way, what waits for company need not wait on
+            self._arrived.notify()  # with none under way, requests do not wait for company
 
-    def _note_cancelled(self, future: Future[Prediction]) -> None:
+    def _note_cancelled(self, future: Future[A]) -> None:
         if future.cancelled():
-            self._somebody_cancelled = True
+            self._any_cancelled = True
 
     def _drop_dead(self) -> None:
         """Remove requests that were cancelled or whose deadline has passed."""
         now = time.monotonic()
-        if not self._somebody_cancelled and now < self._next_deadline_s:
+        if not self._any_cancelled and now < self._next_deadline_s:
             return
-        self._somebody_cancelled = False  # first: who cancels from here on sets it again
+        self._any_cancelled = False  # first, since a request cancelled from here on sets it again
         self._next_deadline_s = math.inf
-        alive: deque[_Request] = deque()
+        alive: deque[_Request[A]] = deque()
         for request in self._queue:
             if request.future.cancelled():
                 request.future.set_running_or_notify_cancel()
                 self._counters.cancelled()
             elif request.deadline_s <= now:
-                self._late.append(request)
+                self._expired.append(request)
             else:
                 self._next_deadline_s = min(self._next_deadline_s, request.deadline_s)
                 alive.append(request)
@@ -287,11 +305,11 @@ class Batcher:
             self._queue = alive
             self._space.notify_all()
 
-    def _tell_late(self) -> None:
+    def _resolve_expired(self) -> None:
         """Resolve what expired; without the lock, since callbacks of futures run here."""
         with self._lock:
-            late, self._late = self._late, []
-        for request in late:
+            expired, self._expired = self._expired, []
+        for request in expired:
             if not request.future.set_running_or_notify_cancel():
                 self._counters.cancelled()
                 continue
@@ -313,17 +331,20 @@ class Batcher:
     def _cancel_queued(self) -> None:
         with self._lock:
             queue, self._queue = self._queue, deque()
-        for request in queue:
+        self._cancel(queue)
+
+    def _cancel(self, requests: Iterable[_Request[A]]) -> None:
+        for request in requests:
             request.future.cancel()
             request.future.set_running_or_notify_cancel()
             self._counters.cancelled()
 
 
-def _resolve(future: Future[Prediction], answer: Answer) -> None:
+def _resolve(future: Future[A], answer: A | EsccsError) -> None:
     try:
         if isinstance(answer, EsccsError):
             future.set_exception(answer)
         else:
             future.set_result(answer)
-    except BaseException:  # a caller's callback must not take the answers of others with it
+    except BaseException:  # a caller's callback must not end the thread of other callers' answers
         _log.exception("a callback of a future raised")

@@ -1,7 +1,7 @@
-"""From checked pairs to answers over any `Backend`: at once, queued, or as a stream.
+"""From checked samples to answers over any `Backend`: at once, queued, or as a stream.
 
 Knows lanes, batches, order, back-pressure and futures; nothing of CUDA, OpenVINO or pixels. Every
-pair that enters ends in exactly one of a prediction, an error, or a cancelled future.
+sample that enters ends in exactly one of an answer, an error, or a cancelled future.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import Any
+from typing import Generic, TypeVar
 
 from ..backends.base import Backend, Lane
 from ..contracts.manifest import Manifest
-from ..contracts.values import PatchPair, Prediction
+from ..contracts.values import Sample
 from ..errors import ClosedError, EsccsError, ForkedProcessError, InputError
+from .batch_run import BatchRun, as_backend_error
 from .batcher import Batcher, BatchRules
-from .counters import Counters
-from .lane_pool import Flight, LanePool, as_backend_error
-from .postprocess import Answer, predictions
+from .counters import Counters, Stats
+from .lane_pool import LanePool
+from .postprocess import answers
 
-#: A pair, or the error that already stands in its place.
-Item = PatchPair | EsccsError
+A = TypeVar("A")
+
+#: A sample, or the error that already stands in its place.
+Item = Sample | EsccsError
 
 #: How long the end of the interpreter waits for requests that were accepted.
 EXIT_TIMEOUT_S = 5.0
 
 
-class Pipeline:
-    """Runs pairs on the lanes of a backend, which it owns from now on. Thread-safe.
+class Pipeline(Generic[A]):
+    """Runs samples on the lanes of a backend, which it owns from now on. Thread-safe.
 
     Args:
         backend: Where the network runs; closed by `close`.
@@ -41,8 +44,8 @@ class Pipeline:
         queue_size: Most requests of `submit` that wait.
         max_delay_ms: Longest wait of a request of `submit` for company in its batch, while another
             batch is under way.
-        let_go: Called with each pair of `submit` or `stream` once it is answered, when nobody will
-            read it any more.
+        release: Called with each sample of `submit` or `stream` once it is answered and not read
+            any more.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Pipeline:
         lanes: int = 2,
         queue_size: int = 256,
         max_delay_ms: float = 2.0,
-        let_go: Callable[[PatchPair], None] = lambda _: None,
+        release: Callable[[Sample], None] = lambda _: None,
     ) -> None:
         if lanes < 1 or queue_size < 1 or not 0 <= max_delay_ms < math.inf:
             raise InputError(
@@ -66,7 +69,9 @@ class Pipeline:
         self._counters = Counters()
         self._pool = LanePool(backend, lanes)
         rules = BatchRules(backend.max_batch, max_delay_ms / 1e3, queue_size)
-        self._batcher = Batcher(self._pool, manifest, self._counters, rules, lanes + 1, let_go)
+        self._batcher: Batcher[A] = Batcher(
+            self._pool, manifest, self._counters, rules, lanes + 1, release
+        )
         self._process = os.getpid()
         self._closed = False
         # Runs when the object is collected or the interpreter ends, whichever comes first.
@@ -75,42 +80,42 @@ class Pipeline:
         )
         self._backend = backend
 
-    def run(self, pairs: Sequence[PatchPair]) -> list[Answer]:
-        """Answer pairs in the calling thread; more than ``max_batch`` overlap over free lanes.
+    def run(self, samples: Sequence[Sample]) -> list[A | EsccsError]:
+        """Answer samples in the calling thread; more than ``max_batch`` overlap over free lanes.
 
         Raises:
             ClosedError: After `close`.
             ForkedProcessError: In a child of the process that made the pipeline.
         """
         self._check_usable()
-        self._counters.submitted(len(pairs))
-        answers: list[Answer] = []
-        flights: deque[Flight] = deque()
+        self._counters.submitted(len(samples))
+        found: list[A | EsccsError] = []
+        runs: deque[BatchRun[A]] = deque()
         started_s = time.monotonic()
         try:
-            for first in range(0, len(pairs), self._max_batch):
-                lane = self._lane_for_next(flights)
+            for first in range(0, len(samples), self._max_batch):
+                lane = self._lane_for_next(runs)
                 while lane is None:
-                    answers += self._land(flights, started_s)
-                    lane = self._lane_for_next(flights)
-                batch = pairs[first : first + self._max_batch]
-                flights.append(Flight(self._pool, lane, batch, self._manifest))
-            while flights:
-                answers += self._land(flights, started_s)
+                    found += self._answers_of(runs, started_s)
+                    lane = self._lane_for_next(runs)
+                batch = samples[first : first + self._max_batch]
+                runs.append(BatchRun(self._pool, lane, batch, self._manifest))
+            while runs:
+                found += self._answers_of(runs, started_s)
         except BaseException:
-            self._counters.failed(len(pairs) - len(answers))
+            self._counters.failed(len(samples) - len(found))
             self._pool.reclaim()
             raise
-        return answers
+        return found
 
-    def warmup(self, pair: PatchPair) -> None:
+    def warmup(self, sample: Sample) -> None:
         """Run batches of `warmup_sizes` twice on every lane that is free, and keep these meanwhile.
 
         Lanes prepare themselves for what they first meet, and a GPU's records some batches as a
         graph the second time.
 
         Raises:
-            EsccsError: The backend failed, the pair cannot be judged, or the pipeline was closed.
+            EsccsError: The backend failed, the sample cannot be judged, or the pipeline was closed.
             ForkedProcessError: In a child of the process that made the pipeline.
         """
         self._check_usable()
@@ -121,8 +126,8 @@ class Pipeline:
                 while (lane := self._pool.acquire(wait=not lanes)) is not None:
                     lanes.append(lane)
                 for lane in lanes:
-                    for pairs in warmup_sizes(self._max_batch) * 2:
-                        self._require_answers(lane, [pair] * pairs)
+                    for size in warmup_sizes(self._max_batch) * 2:
+                        self._require_answers(lane, [sample] * size)
             except Exception as error:  # after which a lane can be used again
                 failed = as_backend_error(error)
             for lane in lanes:
@@ -133,27 +138,20 @@ class Pipeline:
         if failed is not None:
             raise failed
 
-    def _require_answers(self, lane: Lane, batch: Sequence[PatchPair]) -> None:
-        for answer in predictions(lane.answer(batch), batch, self._manifest):
+    def _require_answers(self, lane: Lane, batch: Sequence[Sample]) -> None:
+        for answer in answers(lane.answer(batch), batch, self._manifest):
             if isinstance(answer, EsccsError):
                 raise answer
 
-    def admit(self) -> None:
-        """Refuse what would find no place in the queue, before anything is paid for it.
-
-        Raises:
-            Overloaded: The queue is full.
-            ClosedError: After `close`.
-            ForkedProcessError: In a child of the process that made the pipeline.
-        """
-        self._check_usable()
-        self._batcher.refuse_when_full()
-
-    def submit(self, pair: PatchPair, *, deadline_ms: float | None = None) -> Future[Prediction]:
-        """Queue a pair for the next batch.
+    def submit(
+        self, sample_of: Callable[[], Sample], *, deadline_ms: float | None = None
+    ) -> Future[A]:
+        """Queue a sample for the next batch.
 
         Args:
-            pair: A checked pair, whose arrays must not change until it is answered.
+            sample_of: Returns the checked sample, whose arrays must not change until it is
+                answered. Called only where there is a place for it, since a refusal should cost
+                next to nothing.
             deadline_ms: The answer is not wanted later than this from now; a request that could
                 not start by then ends in `DeadlineExceeded`.
 
@@ -172,22 +170,28 @@ class Pipeline:
             if not deadline_ms > 0:
                 raise InputError(f"deadline_ms is {deadline_ms}, expected a positive number")
             deadline_s = time.monotonic() + deadline_ms / 1e3
-        return self._batcher.put(pair, deadline_s=deadline_s, wait=False)
+        self._batcher.reserve(wait=False)
+        try:
+            sample = sample_of()
+        except BaseException:
+            self._batcher.withdraw()
+            raise
+        return self._batcher.put(sample, deadline_s=deadline_s)
 
-    def stream(self, items: Iterable[Item]) -> Iterator[Answer]:
+    def stream(self, items: Iterable[Item]) -> Iterator[A | EsccsError]:
         """Answer an iterable in its order, while later items are read and run.
 
-        The arrays of a pair must not change until it is answered.
+        The arrays of a sample must not change until it is answered.
         Items are pulled in the calling thread, only as far ahead as keeps every lane busy, and an
-        answer that is ready is handed out before the next item is pulled. An error among the items
+        answer that is ready is returned before the next item is pulled. An error among the items
         keeps its place.
         """
         self._check_usable()
         return self._stream(items)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Stats:
         """Return counts, mean batch size, latency percentiles and the length of the queue."""
-        return {**self._counters.snapshot(), "queued": self._batcher.queued}
+        return self._counters.snapshot(self._batcher.queued)
 
     def close(self, *, drain: bool = True, timeout_s: float = 30.0) -> None:
         """Answer what is queued (or cancel it), then free lanes and backend. Idempotent.
@@ -201,32 +205,43 @@ class Pipeline:
         if self._finalizer.detach() is not None:
             _shut(self._process, self._batcher, self._pool, self._backend, drain, timeout_s)
 
-    def _stream(self, items: Iterable[Item]) -> Iterator[Answer]:
-        waiting: deque[Future[Prediction] | EsccsError] = deque()
+    def _stream(self, items: Iterable[Item]) -> Iterator[A | EsccsError]:
+        waiting: deque[Future[A] | EsccsError] = deque()
         try:
             for item in items:
                 if isinstance(item, EsccsError):
                     waiting.append(item)
                 else:
                     self._check_usable()
-                    waiting.append(self._batcher.put(item, wait=True))
+                    self._batcher.reserve(wait=True)
+                    waiting.append(self._batcher.put(item))
                 while waiting and (len(waiting) >= self._look_ahead or _is_done(waiting[0])):
-                    yield _answer_of(waiting.popleft())
+                    yield self._answer_of(waiting.popleft())
             while waiting:
-                yield _answer_of(waiting.popleft())
+                yield self._answer_of(waiting.popleft())
         finally:
             for future in waiting:
                 if isinstance(future, Future):
                     future.cancel()
 
-    def _lane_for_next(self, flights: deque[Flight]) -> Lane | None:
-        # A thread that holds a lane must not wait for another, or two such threads wait for ever.
-        return self._pool.acquire(wait=not flights)
+    def _answer_of(self, slot: Future[A] | EsccsError) -> A | EsccsError:
+        if isinstance(slot, EsccsError):
+            return slot
+        try:
+            return slot.result()
+        except CancelledError:
+            raise ClosedError("the classifier was closed while it streamed") from None
+        except EsccsError as error:
+            return error
 
-    def _land(self, flights: deque[Flight], started_s: float) -> list[Answer]:
-        answers = flights.popleft().land()
-        self._counters.answered(answers, [time.monotonic() - started_s])
-        return answers
+    def _lane_for_next(self, runs: deque[BatchRun[A]]) -> Lane | None:
+        # A thread that holds a lane must not wait for another, or two such threads wait for ever.
+        return self._pool.acquire(wait=not runs)
+
+    def _answers_of(self, runs: deque[BatchRun[A]], started_s: float) -> list[A | EsccsError]:
+        found = runs.popleft().answers()
+        self._counters.answered(found, [time.monotonic() - started_s])
+        return found
 
     def _check_usable(self) -> None:
         if os.getpid() != self._process:
@@ -248,7 +263,12 @@ def warmup_sizes(max_batch: int) -> list[int]:
 
 
 def _shut(
-    process: int, batcher: Batcher, pool: LanePool, backend: Backend, drain: bool, timeout_s: float
+    process: int,
+    batcher: Batcher[A],
+    pool: LanePool,
+    backend: Backend,
+    drain: bool,
+    timeout_s: float,
 ) -> None:
     if os.getpid() != process:  # threads and native state belong to the parent
         return
@@ -258,16 +278,5 @@ def _shut(
         backend.close()
 
 
-def _is_done(slot: Future[Prediction] | EsccsError) -> bool:
+def _is_done(slot: Future[A] | EsccsError) -> bool:
     return isinstance(slot, EsccsError) or slot.done()
-
-
-def _answer_of(slot: Future[Prediction] | EsccsError) -> Answer:
-    if isinstance(slot, EsccsError):
-        return slot
-    try:
-        return slot.result()
-    except CancelledError:
-        raise ClosedError("the classifier was closed while it streamed") from None
-    except EsccsError as error:
-        return error

@@ -1,118 +1,95 @@
-"""Logits, gate and pixel statistics -> one answer per pair: a `Prediction` or its own error.
+"""Outputs and pixel statistics of a batch -> one answer per sample: the task's, or an error.
 
-Nothing here can fail a whole batch for the sake of one pair. A row holds about ten numbers, so it
-is worked off without NumPy, whose calls would take several times as long.
+Nothing here can fail a whole batch for the sake of one sample.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy.typing as npt
-
 from ..backends.base import LaneOutput
-from ..contracts.manifest import Manifest, ModalitySpec
-from ..contracts.values import NODATA_LABEL, Flag, Gate, PatchPair, PixelStats, Prediction
+from ..contracts.manifest import Manifest
+from ..contracts.modality import ModalitySpec
+from ..contracts.tasks import task_named
+from ..contracts.values import Flag, PixelStats, Sample
 from ..errors import BackendError, EsccsError
-from ..pixels.checks import flags_of, radiometry_problem
-
-#: What every pair ends in; errors are values here, so that neighbours are unharmed.
-Answer = Prediction | EsccsError
+from ..pixels.radiometry import flags_of, radiometry_problem
 
 
-def predictions(
-    output: LaneOutput, batch: Sequence[PatchPair], manifest: Manifest, *, retried: bool = False
-) -> list[Answer]:
-    """Return one answer per pair, in order.
+def answers(
+    output: LaneOutput, batch: Sequence[Sample], manifest: Manifest, *, retried: bool = False
+) -> list[Any]:
+    """Return one answer per sample, in order; an error stands in the place of its sample alone.
 
     Args:
         output: What a lane returned for ``batch``.
-        batch: The N pairs, as they were started.
+        batch: The N samples, as they were started.
         manifest: Contract of the model.
         retried: True if the backend failed once before it gave ``output``.
 
     Raises:
-        BackendError: The arrays do not have one row per pair and one column per class.
+        BackendError: The arrays do not have one row per sample in the shape of the manifest.
     """
-    _check_shapes(output, len(batch), len(manifest.classes))
-    numbers = output.logits.tolist(), output.gate.tolist()
-    rows = zip(batch, output.optical, output.sar, *numbers, strict=True)
-    return [_answer(manifest, retried, *row) for row in rows]
-
-
-def softmax(logits: Sequence[float], temperature: float) -> list[float]:
-    """Return probabilities of K finite logits divided by ``temperature`` (Guo et al., 2017)."""
-    highest = max(logits)
-    weights = [math.exp((logit - highest) / temperature) for logit in logits]
-    total = sum(weights)
-    return [weight / total for weight in weights]
-
-
-def _answer(
-    manifest: Manifest,
-    retried: bool,
-    pair: PatchPair,
-    optical: PixelStats,
-    sar: PixelStats,
-    logits: list[float],
-    gate: list[float],
-) -> Answer:
-    if not optical.valid and not sar.valid:
-        return _nodata(manifest, optical, sar)
-    flags = {Flag.RETRIED} if retried else set()
-    for pixels, stats, spec in (
-        (pair.optical, optical, manifest.optical),
-        (pair.sar, sar, manifest.sar),
+    _check_shapes(output, len(batch), manifest)
+    task = task_named(manifest.task)
+    each_stats = _by_sample(output.stats, len(batch))
+    found = []
+    for row, sample, stats in zip(
+        task.rows(output.outputs, manifest), batch, each_stats, strict=True
     ):
-        if (problem := _judge(pixels, stats, spec, flags)) is not None:
-            return problem
-    if not math.isfinite(sum(logits) + sum(gate)):
-        return BackendError(
-            "the network answered NaN or infinity for this pair, expected finite logits and gate",
-            hint="A damaged or overflowing model does this; check it with `esccs-edge verify`",
-        )
-    probabilities = softmax(logits, manifest.temperature)
-    confidence = max(probabilities)
-    return Prediction(
-        label=manifest.classes[probabilities.index(confidence)],
-        confidence=confidence,
-        probabilities=dict(zip(manifest.classes, probabilities, strict=True)),
-        gate=Gate(gate[0], gate[1]),
-        flags=frozenset(flags),
-    )
+        flags = {Flag.RETRIED} if retried else set()
+        if not any(seen.valid for seen in stats.values()):
+            found.append(task.without_pixels(_flags_without_pixels(stats), manifest))
+        elif (problem := _judge(sample, stats, manifest.modalities, flags)) is not None:
+            found.append(problem)
+        else:
+            found.append(task.answer(row, flags, manifest))
+    return found
+
+
+def _by_sample(
+    stats: Mapping[str, Sequence[PixelStats]], count: int
+) -> list[dict[str, PixelStats]]:
+    return [{name: seen[i] for name, seen in stats.items()} for i in range(count)]
 
 
 def _judge(
-    pixels: npt.NDArray[Any] | None, stats: PixelStats, spec: ModalitySpec, flags: set[Flag]
+    sample: Sample,
+    stats: Mapping[str, PixelStats],
+    specs: Mapping[str, ModalitySpec],
+    flags: set[Flag],
 ) -> EsccsError | None:
-    """Add what one modality deserves to ``flags``, or return why its values are refused."""
-    if pixels is None or not stats.valid:
-        flags.add(Flag.MODALITY_MISSING)
-        if stats.nonfinite:
-            flags.add(Flag.NONFINITE_MASKED)
-        return None
-    is_dn = pixels.dtype.kind in "iu"
-    flags |= flags_of(stats, spec, is_dn)
-    return radiometry_problem(stats, spec, is_dn)
+    """Add what the pixels deserve to ``flags``, or return why their values are refused."""
+    for name, seen in stats.items():
+        pixels = sample.pixels[name]
+        if pixels is None or not seen.valid:
+            flags.add(Flag.MODALITY_MISSING)
+            if seen.nonfinite:
+                flags.add(Flag.NONFINITE_MASKED)
+            continue
+        is_dn = pixels.dtype.kind in "iu"
+        flags |= flags_of(seen, specs[name], is_dn)
+        if (problem := radiometry_problem(seen, specs[name], is_dn)) is not None:
+            return problem
+    return None
 
 
-def _nodata(manifest: Manifest, optical: PixelStats, sar: PixelStats) -> Prediction:
+def _flags_without_pixels(stats: Mapping[str, PixelStats]) -> set[Flag]:
     flags = {Flag.ALL_NODATA}
-    if not optical.pixels or not sar.pixels:
+    if not all(seen.pixels for seen in stats.values()):
         flags.add(Flag.MODALITY_MISSING)
-    if optical.nonfinite or sar.nonfinite:
+    if any(seen.nonfinite for seen in stats.values()):
         flags.add(Flag.NONFINITE_MASKED)
-    nothing = dict.fromkeys(manifest.classes, 0.0)
-    return Prediction(NODATA_LABEL, 0.0, nothing, Gate(0.0, 0.0), frozenset(flags))
+    return flags
 
 
-def _check_shapes(output: LaneOutput, pairs: int, classes: int) -> None:
-    found = output.logits.shape, output.gate.shape, len(output.optical), len(output.sar)
-    expected = (pairs, classes), (pairs, 2), pairs, pairs
-    if found != expected:
+def _check_shapes(output: LaneOutput, count: int, manifest: Manifest) -> None:
+    found = {name: array.shape for name, array in output.outputs.items()}
+    wanted = {name: (count, *tensor.row) for name, tensor in manifest.outputs.items()}
+    rows = {name: len(seen) for name, seen in output.stats.items()}
+    if found != wanted or rows != dict.fromkeys(manifest.modalities, count):
         raise BackendError(
-            f"the backend returned logits {found[0]} and gate {found[1]} with statistics of "
-            f"{found[2]} and {found[3]} patches, expected {expected[0]}, {expected[1]} and {pairs}"
+            f"the backend returned outputs {found} with statistics of {rows} patches, expected "
+            f"{wanted} and {count} of each modality"
         )

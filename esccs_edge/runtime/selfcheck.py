@@ -1,4 +1,4 @@
-"""A fixed synthetic pair whose answer must not change while a classifier lives.
+"""A fixed synthetic sample whose answer must not change while a model lives.
 
 A damaged weight in memory or a driver gone bad still answers, only wrongly; the same question,
 asked again, shows it.
@@ -9,25 +9,27 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import Manifest, ModalitySpec
-from ..contracts.values import PatchPair, Prediction
-
-#: Largest change of a probability or gate weight that is still the same answer. Low-precision
-#: arithmetic may round differently when the pair shares its batch with others.
-SELF_CHECK_ATOL = 0.02
+from ..contracts.manifest import Manifest
+from ..contracts.modality import ModalitySpec
+from ..contracts.types import Array
+from ..contracts.values import Sample
 
 
-def golden_pair(manifest: Manifest, *, sar_is_linear: bool = False) -> PatchPair:
+def golden_sample(manifest: Manifest) -> Sample:
     """Return waves of one standard deviation around each channel's mean, as a station sends them.
 
-    Optical pixels are digital numbers where the manifest tells what they mean and they can hold the
-    waves.
+    Pixels are digital numbers where the manifest says what they mean and they can hold the waves.
     """
-    optical, sar = (_waves(spec, manifest.patch_size) for spec in (manifest.optical, manifest.sar))
-    if sar_is_linear:
-        sar = np.power(10.0, sar / 10.0, dtype=np.float32)
-    numbers = _digital_numbers(optical, manifest.optical)
-    return PatchPair(optical if numbers is None else numbers, sar)
+    grid = manifest.sample.height, manifest.sample.width
+    return Sample({name: _stored(spec, grid) for name, spec in manifest.modalities.items()})
+
+
+def _stored(spec: ModalitySpec, grid: tuple[int, int]) -> Array:
+    waves = _waves(spec, grid)
+    if spec.is_linear:
+        return np.asarray(np.power(10.0, waves / 10.0, dtype=np.float32))
+    numbers = _digital_numbers(waves, spec)
+    return waves if numbers is None else numbers
 
 
 def _digital_numbers(
@@ -42,19 +44,10 @@ def _digital_numbers(
     return np.asarray(numbers, np.uint16)
 
 
-def is_same_answer(first: Prediction, second: Prediction) -> bool:
-    """Tell whether two answers agree in label, probabilities and gate."""
-    return first.label == second.label and np.allclose(
-        _numbers(first), _numbers(second), rtol=0, atol=SELF_CHECK_ATOL
-    )
-
-
-def _numbers(answer: Prediction) -> list[float]:
-    return [*answer.probabilities.values(), answer.gate.optical, answer.gate.sar]
-
-
-def _waves(spec: ModalitySpec, size: int) -> npt.NDArray[np.float32]:
-    rows, columns = np.mgrid[:size, :size] * (2 * np.pi / size)
+def _waves(spec: ModalitySpec, grid: tuple[int, int]) -> npt.NDArray[np.float32]:
+    height, width = grid
+    rows, columns = np.mgrid[:height, :width] * 2 * np.pi
+    rows, columns = rows / height, columns / width
     phases = np.arange(len(spec.channels))[:, None, None]
     wave = np.sin(2 * rows + phases) * np.cos(3 * columns - phases)
     mean, std = (np.reshape(values, (-1, 1, 1)) for values in (spec.mean, spec.std))

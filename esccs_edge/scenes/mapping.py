@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import Manifest, ModalitySpec
+from ..contracts.manifest import Manifest
+from ..contracts.modality import ModalitySpec
 from ..contracts.values import NODATA_LABEL, PatchPair, Prediction
 from ..errors import BackendError, EsccsError, InputError
 from ..rasters.reader import SceneReader, open_scene
@@ -87,7 +88,7 @@ def classify_scene(
     require_free_target(out_path, sources, overwrite=overwrite)
     with open_scene(optical_path, sar_path, manifest) as scene:
         grid = scene.grid
-        tiling = Tiling.of(grid.height, grid.width, manifest.patch_size, stride)
+        tiling = Tiling.of(grid.height, grid.width, manifest.sample.height, stride)
         tags = {"MODEL": manifest.name, "TASK": manifest.task}
         with open_map(out_path, grid, manifest.classes, tags) as writer:
             run = _SceneRun(tiling, manifest, writer)
@@ -113,7 +114,10 @@ def valid_pixels(pair: PatchPair, manifest: Manifest) -> Mask:
     """Return ``(H, W)``: True where a modality has a valid pixel by the manifest's rule."""
     first, *others = [
         _valid(pixels, spec)
-        for pixels, spec in ((pair.optical, manifest.optical), (pair.sar, manifest.sar))
+        for pixels, spec in (
+            (pair.optical, manifest.modalities["optical"]),
+            (pair.sar, manifest.modalities["sar"]),
+        )
         if pixels is not None
     ]
     for other in others:
@@ -134,10 +138,10 @@ def _checked_stride(stride: int | None, manifest: Manifest) -> int:
     if len(manifest.classes) > NODATA:
         raise InputError(f"the model has {len(manifest.classes)} classes, a map holds {NODATA}")
     if stride is None:
-        return max(manifest.patch_size // 2, 1)
-    if not 1 <= stride <= manifest.patch_size:
+        return max(manifest.sample.height // 2, 1)
+    if not 1 <= stride <= manifest.sample.height:
         raise InputError(
-            f"stride is {stride}, expected 1 to {manifest.patch_size} (the patch size)"
+            f"stride is {stride}, expected 1 to {manifest.sample.height} (the patch size)"
         )
     return stride
 

@@ -86,7 +86,7 @@ def unseal(entry: bytes, key: Key, secret: bytes) -> bytes:
     return body[start + length :]
 
 
-class EngineCache:
+class SealedCache:
     """Sealed entries in one folder; safe for many threads and processes at once.
 
     Args:

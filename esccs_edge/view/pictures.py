@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import ModalitySpec
+from ..contracts.modality import ModalitySpec
 from ..errors import MissingDependencyError
 from ..scenes.palette import class_colors
 

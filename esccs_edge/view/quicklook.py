@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.manifest import Manifest, ModalitySpec
+from ..contracts.manifest import Manifest
+from ..contracts.modality import ModalitySpec
 from ..errors import InputError
 from ..rasters.channels import narrowed
 from ..rasters.grid import Grid, require_same_grid
@@ -69,20 +70,24 @@ def draw_quicklook(
     if target.suffix.lower() != ".png":
         raise InputError(f"quicklook is {target.name!r}, expected a name ending in .png")
     result = read_map(class_map, PANEL_PX)
-    bands = true_color_channels(manifest.optical)
-    optical = _read(optical_path, manifest.optical, bands, result.grid)
-    sar = _read(sar_path, manifest.sar, manifest.sar.channels, result.grid)
+    bands = true_color_channels(manifest.modalities["optical"])
+    optical = _read(optical_path, manifest.modalities["optical"], bands, result.grid)
+    sar = _read(
+        sar_path, manifest.modalities["sar"], manifest.modalities["sar"].channels, result.grid
+    )
     sheet = Sheet(result.grid)
     sheet.headline(title or Path(class_map).name, note, _facts(result))
     sheet.picture(
         (0, 0),
         f"Optical ({', '.join(bands)})",
-        None if optical is None else optical_picture(optical, narrowed(manifest.optical, bands)),
+        None
+        if optical is None
+        else optical_picture(optical, narrowed(manifest.modalities["optical"], bands)),
     )
     sheet.picture(
         (1, 0),
-        f"SAR ({sar_caption(manifest.sar)})",
-        None if sar is None else sar_picture(sar, manifest.sar),
+        f"SAR ({sar_caption(manifest.modalities['sar'])})",
+        None if sar is None else sar_picture(sar, manifest.modalities["sar"]),
     )
     sheet.picture((0, 1), "Class map", class_picture(result.classes, result.names), smooth=False)
     sheet.class_legend((0, 1), result.classes, result.names)

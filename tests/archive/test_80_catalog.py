@@ -29,7 +29,7 @@ from esccs_edge.archive.scene_list import ArchiveScene, read_scene_list
 from esccs_edge.archive.statistics import wkb_of
 from esccs_edge.archive.worker import ArchiveOptions, SceneWorker
 from esccs_edge.classifier import Classifier
-from esccs_edge.errors import BackendError
+from esccs_edge.errors import BackendError, Remedy
 from esccs_edge.rasters.grid import Grid
 
 NAMES = ("north", "south", "west")
@@ -266,7 +266,7 @@ def test_a_broken_device_ends_the_run_instead_of_failing_every_scene(
     monkeypatch, bundle, catalog, tmp_path
 ):
     def broken(*_, **__):
-        raise BackendError("the GPU is gone", action="restart")
+        raise BackendError("the GPU is gone", action=Remedy.RESTART)
 
     monkeypatch.setattr(worker, "classify_scene", broken)
     options = ArchiveOptions(tmp_path / "maps", str(bundle.folder), "cpu")

@@ -12,7 +12,7 @@ from esccs_edge.backends import choice as backend_choice
 from esccs_edge.backends.choice import open_backend, tensorrt_is_usable
 from esccs_edge.errors import InputError, MissingDependencyError
 
-OPTIONS = {"max_batch": 2, "threads": None, "sar_is_linear": False}
+OPTIONS = {"max_batch": 2, "threads": None}
 
 
 @pytest.fixture
@@ -78,9 +78,7 @@ def test_auto_takes_the_cpu_without_a_gpu(bundle, host, tensorrt_backend):
 def test_auto_takes_tensorrt_where_it_is_usable(bundle, host, tensorrt_backend):
     host(gpu=True, modules={"tensorrt", "cuda.bindings"})
     assert open_backend("auto", bundle, bundle.manifest, **OPTIONS).name == "fake"
-    assert tensorrt_backend == [
-        ((bundle, bundle.manifest), {"max_batch": 2, "sar_is_linear": False})
-    ]
+    assert tensorrt_backend == [((bundle, bundle.manifest), {"max_batch": 2, "precision": "auto"})]
 
 
 def test_a_failure_of_the_picked_backend_is_not_answered_by_another(bundle, host, monkeypatch):
@@ -103,8 +101,8 @@ def test_the_cpu_can_be_asked_for_where_tensorrt_is_usable(bundle, host, tensorr
 
 def test_a_missing_openvino_names_the_command_that_installs_it(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    for module in ("cpu_backend", "openvino_runtime"):
-        monkeypatch.delitem(sys.modules, f"esccs_edge.{module}", raising=False)
+    for module in [name for name in sys.modules if name.startswith("esccs_edge.backends.cpu.")]:
+        monkeypatch.delitem(sys.modules, module)
     with pytest.raises(MissingDependencyError, match="pip install openvino"):
         open_backend("cpu", bundle, bundle.manifest, **OPTIONS)
 

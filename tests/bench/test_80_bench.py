@@ -53,7 +53,7 @@ def test_numpy_preprocessing_is_ours_with_nodata_clipping_and_nan(dtype):
     found = NumpyPreprocess(manifest)(optical, sar)
     for column, (name, stored) in enumerate((("optical", optical), ("sar", sar))):
         out = np.empty(stored.shape, np.float32)
-        stats = preprocess(list(stored), getattr(manifest, name), out)
+        stats = preprocess(list(stored), manifest.modalities[name], out)
         np.testing.assert_allclose(found[name], out, atol=NUMPY_ATOL, rtol=1e-5)
         np.testing.assert_allclose(
             found["availability"][:, column], [seen.availability for seen in stats], atol=1e-6
@@ -64,8 +64,8 @@ def test_numpy_preprocessing_obeys_an_offset_and_another_nodata():
     from dataclasses import replace
 
     manifest = tiny_manifest()
-    spec = replace(manifest.optical, dn_offset=-1000.0, nodata=7.0)
-    manifest = manifest.evolve(optical=spec)
+    spec = replace(manifest.modalities["optical"], dn_offset=-1000.0, nodata=7.0)
+    manifest = manifest.with_modality("optical", spec)
     optical = np.random.default_rng(0).integers(900, 9000, (1, 13, 16, 16), np.uint16)
     optical[0, :, 2, 2] = 7
     out = np.empty(optical.shape, np.float32)
@@ -81,7 +81,7 @@ def test_timed_pixels_are_all_valid_and_inside_the_range_the_network_knows(tmp_p
     for name, kind in (("optical", "u"), ("sar", "f")):
         stored = np.load(folder / f"{name}.npy")
         out = np.empty(stored.shape, np.float32)
-        stats = preprocess(list(stored), getattr(manifest, name), out)
+        stats = preprocess(list(stored), manifest.modalities[name], out)
         assert stored.dtype.kind == kind and len({image.tobytes() for image in stored}) == 5
         assert all(seen.availability == 1 and not seen.nonfinite for seen in stats)
         assert abs(out.mean()) < 1 and 0.2 < out.std() < 2
@@ -124,8 +124,8 @@ def test_a_resized_student_answers_larger_patches_with_the_same_weights(student,
     from esccs_edge.bench.peers.resized import resized_bundle
 
     resized = resized_bundle(student, 48, tmp_path / "resized")
-    assert resized.manifest.patch_size == 48 and resized.manifest.model == student.manifest.model
-    assert student.manifest.patch_size == 32
+    assert resized.manifest.sample.height == 48 and resized.manifest.model == student.manifest.model
+    assert student.manifest.sample.height == 32
     assert resized.verify() == ["student.int8.onnx", "student.onnx"]
     with Classifier(resized, backend="cpu", max_batch=2) as classifier:
         answer = classifier.classify(np.full((13, 48, 48), 900, np.uint16), None)

@@ -17,7 +17,7 @@ from esccs_edge.backends.trt import backend as trt_backend
 from esccs_edge.backends.trt.library import LoadedEngine, error_log
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.pixels.synthetic import random_pairs
-from esccs_edge.system.sealed_cache import EngineCache
+from esccs_edge.system.sealed_cache import SealedCache
 
 BATCHES = (1, 8, 32)
 ROUNDS = 400
@@ -40,7 +40,7 @@ def open_backend(bundle: Bundle, folder: Path, graphs: bool) -> trt_backend.TrtB
         bundle.manifest,
         max_batch=max(BATCHES),
         graph_batches=BATCHES if graphs else (),
-        cache=EngineCache(folder),
+        cache=SealedCache(folder),
     )
 
 

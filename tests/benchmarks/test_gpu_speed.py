@@ -22,7 +22,7 @@ from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.manifest import BatchProfile
 from esccs_edge.contracts.values import PatchPair
 from esccs_edge.cuda.probe import probe_driver
-from esccs_edge.system.sealed_cache import EngineCache
+from esccs_edge.system.sealed_cache import SealedCache
 
 pytestmark = [
     pytest.mark.gpu,
@@ -70,7 +70,7 @@ def student(tmp_path_factory) -> Bundle:
 def open_backend(student, tmp_path_factory):
     from esccs_edge.backends.trt.backend import TrtBackend
 
-    cache = EngineCache(tmp_path_factory.mktemp("engines"))
+    cache = SealedCache(tmp_path_factory.mktemp("engines"))
     cache.folder.chmod(0o700)
     opened = []
 
@@ -177,7 +177,7 @@ def test_latency_of_one_pair(benchmark, student, open_backend, tell, precision):
 
     def answer():
         lane.start(batch)
-        return int(np.argmax(lane.finish().logits))
+        return int(np.argmax(lane.finish().outputs["logits"]))
 
     found = percentiles(latencies_ms(answer))
     parts = gpu_parts.parts_ms(backend, batch)
@@ -296,7 +296,7 @@ class TorchPeer:
 
         self.torch, self.dtype = torch, dtype
         self.network = load_student(student).eval().cuda().to(dtype)
-        self.specs = student.manifest.optical, student.manifest.sar
+        self.specs = student.manifest.modalities["optical"], student.manifest.modalities["sar"]
         self.host = [
             torch.from_numpy(np.stack([getattr(pair, name) for pair in batch])).pin_memory()
             for name in ("optical", "sar")
@@ -335,7 +335,7 @@ def test_same_work_through_torch(benchmark, student, open_backend, tell, torch_c
 
     def answer():
         lane.start(batch)
-        return np.argmax(lane.finish().logits, axis=1)
+        return np.argmax(lane.finish().outputs["logits"], axis=1)
 
     ours = percentiles(latencies_ms(answer, rounds=100))
     benchmark.extra_info.update(way=way, theirs_ms=theirs, ours_ms=ours)
@@ -351,7 +351,7 @@ def test_preprocessing_uses_the_memory_bandwidth(student, open_backend, tell, to
     """Bytes read and written by the kernel, against a plain copy on the same device."""
     backend, count = open_backend("fp16", graph_batches=()), 256
     parts = gpu_parts.parts_ms(backend, pairs_of(student, count))
-    channels = len(student.manifest.optical.channels)
+    channels = len(student.manifest.modalities["optical"].channels)
     moved = count * channels * PATCH * PATCH * (2 + 4)
     ours = moved / parts["preprocess optical"] / 1e6
     source = torch_cuda.empty(256 << 20, dtype=torch_cuda.uint8, device="cuda")

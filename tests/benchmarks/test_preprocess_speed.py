@@ -48,7 +48,7 @@ def call(kernel: Callable[..., object], dtype: type, batch: int) -> Callable[...
     channels = CHANNELS[dtype]
     image = rng.uniform(low, high, (channels, PATCH, PATCH)).astype(dtype)
     images = [image.copy() for _ in range(batch)]
-    spec = MANIFEST.optical if dtype is np.uint16 else MANIFEST.sar
+    spec = MANIFEST.modalities["optical"] if dtype is np.uint16 else MANIFEST.modalities["sar"]
     count = itemsize(kernel) * batch * image.size
     memory = np.ones(count + 64, np.uint8)
     start = -memory.ctypes.data % 64

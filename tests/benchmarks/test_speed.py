@@ -65,7 +65,7 @@ def test_submit_and_wait(benchmark, classifier, pairs):
 
 
 def test_preprocess_batch_of_32(benchmark, classifier, pairs):
-    spec = classifier.manifest.optical
+    spec = classifier.manifest.modalities["optical"]
     out = np.empty((BATCH, len(spec.channels), PATCH, PATCH), np.float32)
     stats = benchmark(preprocess, [optical for optical, _ in pairs], spec, out)
     assert all(seen.valid == PATCH * PATCH for seen in stats)
@@ -100,7 +100,7 @@ def test_a_batch_costs_no_more_per_pair_than_single_calls(classifier, pairs):
 
 def test_native_preprocessing_is_no_slower_than_careful_numpy(pixels):
     manifest = Bundle.open().manifest
-    specs = manifest.optical, manifest.sar
+    specs = manifest.modalities["optical"], manifest.modalities["sar"]
     outs = [np.empty(stored.shape, np.float32) for stored in pixels]
 
     def native():

@@ -186,9 +186,9 @@ def with_wild_band(bundle: Bundle, band: int, factor: float) -> Bundle:
     weight = onnx.numpy_helper.to_array(stem).copy()
     weight[:, band] /= factor
     stem.CopyFrom(onnx.numpy_helper.from_array(weight, stem.name))
-    std = list(bundle.manifest.optical.std)
+    std = list(bundle.manifest.modalities["optical"].std)
     std[band] /= factor
-    optical = replace(bundle.manifest.optical, std=tuple(std))
+    optical = replace(bundle.manifest.modalities["optical"], std=tuple(std))
     return bundle.add({"student.onnx": model.SerializeToString()}, optical=optical)
 
 

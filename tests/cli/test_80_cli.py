@@ -153,7 +153,7 @@ def test_linear_sar_is_refused_with_the_option_that_reads_it(bundle, pair, at, t
 
 
 def test_a_larger_raster_is_sent_to_map(bundle, at, tmp_path):
-    size = bundle.manifest.patch_size * 2
+    size = bundle.manifest.sample.height * 2
     np.save(tmp_path / "large.npy", np.full((13, size, size), 900, np.uint16))
     assert "esccs-edge map" in refused(run("classify", tmp_path / "large.npy", "-", *at))
 
@@ -276,7 +276,7 @@ def scene(bundle, tmp_path: Path):
             dtype=pixels.dtype, crs="EPSG:32632", transform=Affine(10, 0, 6e5, 0, -10, 5.4e6),
         ) as dataset:  # fmt: skip
             dataset.write(pixels)
-            dataset.descriptions = getattr(bundle.manifest, name).channels
+            dataset.descriptions = bundle.manifest.modalities[name].channels
     return tmp_path / "optical.tif", tmp_path / "sar.tif"
 
 

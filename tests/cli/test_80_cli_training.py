@@ -78,7 +78,7 @@ def test_evaluate_reads_undescribed_files_in_the_order_of_the_model(bundle, inde
     from dataclasses import replace
 
     expected = run_json("evaluate", bundle.folder, index)
-    sar = replace(bundle.manifest.sar, channels=("first", "second"))
+    sar = replace(bundle.manifest.modalities["sar"], channels=("first", "second"))
     renamed = bundle.add({}, sar=sar)
     assert run_json("evaluate", renamed.folder, index) == expected
 
@@ -98,7 +98,7 @@ def test_evaluate_counts_like_the_python_interface(bundle, index):
     with Classifier(bundle, backend="cpu") as classifier:
         right = [
             classifier.classify(
-                *pairs.load(i, bundle.manifest.optical, bundle.manifest.sar)
+                *pairs.load(i, *bundle.manifest.modalities.values())
             ).label == row.label
             for i, row in enumerate(pairs.rows)
             if row.split == "val"

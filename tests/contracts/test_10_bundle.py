@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from support import tiny
 
-from esccs_edge.contracts.bundle import MANIFEST_NAME, Bundle
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import MANIFEST
 from esccs_edge.contracts.onnx_file import refuse_external_data
 from esccs_edge.errors import ArtifactError, ManifestError
 from esccs_edge.system import atomic
@@ -62,9 +63,7 @@ def test_a_removed_or_linked_file_is_refused(bundle, tmp_path):
         bundle.read("student.onnx")
 
 
-@pytest.mark.parametrize(
-    "name", ["../x", "/etc/passwd", "a/b", "", ".", "..", "a\0b", MANIFEST_NAME]
-)
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "", ".", "..", "a\0b", MANIFEST])
 def test_only_plain_file_names_are_read_and_written(bundle, name):
     with pytest.raises(ArtifactError):
         bundle.read(name)

@@ -9,7 +9,11 @@ import pytest
 from esccs_edge import errors
 from esccs_edge.errors import EsccsError, MissingDependencyError
 
-TREE = [value for value in vars(errors).values() if isinstance(value, type)]
+TREE = [
+    value
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, Exception)
+]
 
 
 @pytest.mark.parametrize("error", TREE)

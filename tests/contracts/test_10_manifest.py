@@ -108,7 +108,7 @@ def test_hostile_json_is_refused(text):
         Manifest.from_json(text)
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, 3, None, "1", "2", True])
 def test_another_schema_version_is_refused_with_a_hint(version):
     with pytest.raises(ManifestError, match="schema_version") as caught:
         read({**DOCUMENT, "schema_version": version})
@@ -120,18 +120,19 @@ def test_another_schema_version_is_refused_with_a_hint(version):
     [
         ("classes", ["A"]),
         ("classes", ["A", "A"]),
-        ("patch_size", 0),
-        ("patch_size", True),
-        ("pixel_size_m", -10.0),
+        ("sample", {"height": 0, "width": 16, "pixel_size_m": 10.0}),
+        ("sample", {"height": 16, "width": True, "pixel_size_m": 10.0}),
+        ("sample", {"height": 16, "width": 16, "pixel_size_m": -10.0}),
+        ("task", "no-such-task"),
         ("temperature", 0.0),
         ("temperature", 10**400),
         ("batch", {"min": 4, "opt": 2, "max": 8}),
-        ("gate_order", ["sar", "optical"]),
         ("inputs", []),
     ],
 )
 def test_a_field_out_of_its_range_is_named(field, value):
-    with pytest.raises(ManifestError, match=field):
+    named = "height|width|pixel_size_m" if field == "sample" else field
+    with pytest.raises(ManifestError, match=named):
         read({**DOCUMENT, field: value})
 
 
@@ -150,24 +151,27 @@ def test_a_field_out_of_its_range_is_named(field, value):
 )
 def test_a_modality_out_of_its_range_is_named(field, value):
     document = copy.deepcopy(DOCUMENT)
-    document["optical"][field] = value
+    document["modalities"]["optical"][field] = value
     with pytest.raises(ManifestError, match=field):
         read(document)
 
 
-def test_tensors_follow_from_channels_classes_and_size():
-    assert RICH.inputs == {
+def test_tensors_follow_from_modalities_classes_and_grid():
+    shapes = {name: tensor.shape for name, tensor in RICH.inputs.items()}
+    assert shapes == {
         "optical": ("N", 13, 16, 16),
         "sar": ("N", 2, 16, 16),
         "availability": ("N", 2),
     }
-    assert RICH.outputs == {"logits": ("N", 4), "gate": ("N", 2)}
+    shapes = {name: tensor.shape for name, tensor in RICH.outputs.items()}
+    assert shapes == {"logits": ("N", 4), "gate": ("N", 2)}
+    assert RICH.logits == "logits"
 
 
 def test_evolve_checks_again():
     assert RICH.evolve(temperature=2.0).temperature == 2.0
     with pytest.raises(ManifestError):
-        RICH.evolve(patch_size=-1)
+        RICH.evolve(temperature=-1.0)
     with pytest.raises(ManifestError):
         BatchProfile(0, 1, 2)
 
@@ -176,7 +180,7 @@ def test_the_stac_item_lists_bands_classes_and_files():
     item = json.loads(mlm_item(RICH))
     assert item["stac_extensions"] == [MLM_SCHEMA] and item["id"] == RICH.name
     optical, sar = item["properties"]["mlm:input"]
-    assert tuple(optical["bands"]) == RICH.optical.channels
+    assert tuple(optical["bands"]) == RICH.modalities["optical"].channels
     assert sar["input"]["shape"] == [-1, 2, 16, 16]
     classes = item["properties"]["mlm:output"][0]["classification:classes"]
     assert [entry["name"] for entry in classes] == list(RICH.classes)

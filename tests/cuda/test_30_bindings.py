@@ -209,7 +209,7 @@ from support.tiny import tiny_bundle
 from support.trt_machine import assert_same, awkward_batch, cpu_answer
 from esccs_edge.backends.trt import backend as trt_backend
 from esccs_edge.cuda.owners import Device
-from esccs_edge.system.sealed_cache import EngineCache
+from esccs_edge.system.sealed_cache import SealedCache
 from esccs_edge.errors import CudaError
 from esccs_edge.backends.trt.library import LoadedEngine, error_log
 
@@ -243,7 +243,7 @@ engine = LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
 trt_backend.pick_flavor = lambda: flavor
 trt_backend.EngineSource.load = lambda self, cache: engine
 backend = trt_backend.TrtBackend(
-    bundle, bundle.manifest, max_batch=8, graph_batches=(), cache=EngineCache(folder / "engines")
+    bundle, bundle.manifest, max_batch=8, graph_batches=(), cache=SealedCache(folder / "engines")
 )
 lane = backend.open_lane()
 for count in (1, 5, 8):

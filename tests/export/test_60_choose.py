@@ -220,7 +220,9 @@ def _right(manifest, count):
     for seed in range(count):
         ready = []
         for pixels, spec in zip(
-            raw_pair(manifest, seed), (manifest.optical, manifest.sar), strict=True
+            raw_pair(manifest, seed),
+            (manifest.modalities["optical"], manifest.modalities["sar"]),
+            strict=True,
         ):
             out = np.empty((1, *pixels.shape), np.float32)
             preprocess([pixels], spec, out)

@@ -81,7 +81,7 @@ def test_an_int8_bundle_is_held_to_both_tolerances(calibrated):
 @pytest.mark.parametrize("kind", ["float", "int8"])
 def test_the_cpu_backend_agrees_from_raw_pixels(exported, calibrated, kind):
     bundle = exported if kind == "float" else calibrated
-    backend = CpuBackend(bundle, bundle.manifest, max_batch=4, threads=1, precision="f32")
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=4, threads=1, precision="fp32")
     row = check_parity(bundle, backend).rows[-1]
     backend.close()
     assert row.name == "backend cpu" and row.label_agreement == 1
@@ -148,7 +148,7 @@ def test_a_backend_gets_raw_pixels_with_absent_parts_marked(exported):
     partial = backend.seen[4].optical
     share = np.isfinite(partial).all(axis=0).mean()
     assert share == pytest.approx(inputs["availability"][4, 0])
-    low, high = exported.manifest.optical.clip
+    low, high = exported.manifest.modalities["optical"].clip
     assert np.nanmin(partial) >= low - 1e-6 and np.nanmax(partial) <= high + 1e-6
 
 

@@ -15,7 +15,7 @@ from support.small_student import ARCHITECTURE, exported_bundle, small_bundle
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import ArtifactError, ManifestError
 from esccs_edge.export import simplify, to_onnx
-from esccs_edge.export.reference import AVAILABILITY, read_reference, reference_inputs
+from esccs_edge.export.reference import availability_rows, read_reference, reference_inputs
 from esccs_edge.export.to_onnx import export_student, load_student
 
 #: Two float32 programs of the same sums in another order; logits reach about 15.
@@ -93,11 +93,11 @@ def test_metadata_describes_the_model(exported):
     found = {p.key: p.value for p in model.metadata_props}
     manifest = exported.manifest
     assert json.loads(found["classes"]) == list(manifest.classes)
-    assert json.loads(found["bands"]) == list(manifest.optical.channels)
+    assert json.loads(found["bands"]) == list(manifest.modalities["optical"].channels)
     assert json.loads(found["polarisations"]) == ["VV", "VH"]
-    assert json.loads(found["patch_size"]) == manifest.patch_size
+    assert json.loads(found["patch_size"]) == manifest.sample.height
     assert json.loads(found["gate_order"]) == ["optical", "sar"]
-    assert json.loads(found["normalization.sar"])["std"] == list(manifest.sar.std)
+    assert json.loads(found["normalization.sar"])["std"] == list(manifest.modalities["sar"].std)
     assert found["weights_sha256"] == manifest.files["student.safetensors"].sha256
 
 
@@ -131,7 +131,7 @@ def test_pixels_of_an_absent_modality_cannot_reach_any_output(exported, absent):
 
 def test_reference_covers_present_absent_and_partial_modalities_in_a_small_file(exported):
     inputs, outputs = read_reference(exported)
-    np.testing.assert_array_equal(inputs["availability"], np.float32(AVAILABILITY))
+    np.testing.assert_array_equal(inputs["availability"], np.float32(availability_rows(2)))
     for column, name in enumerate(("optical", "sar")):
         valid = (inputs[name] != 0).any(axis=1).mean(axis=(1, 2))
         np.testing.assert_allclose(valid, inputs["availability"][:, column])
@@ -159,7 +159,7 @@ def test_a_reparameterized_block_is_one_convolution_in_the_graph(tmp_path):
 
 def test_a_manifest_without_architecture_is_refused_and_nothing_written(tmp_path):
     bundle = small_bundle(tmp_path / "b")
-    bundle = bundle.add({}, provenance={})
+    bundle = bundle.add({}, architecture={})
     before = listing(bundle.folder)
     with pytest.raises(ManifestError, match="architecture"):
         export_student(bundle)
@@ -168,7 +168,7 @@ def test_a_manifest_without_architecture_is_refused_and_nothing_written(tmp_path
 
 def test_weights_of_another_architecture_are_refused_and_nothing_written(tmp_path):
     wider = {**ARCHITECTURE, "sar": {"width": 6, "blocks": [1, 1]}}
-    bundle = small_bundle(tmp_path / "b").add({}, provenance={"architecture": wider})
+    bundle = small_bundle(tmp_path / "b").add({}, architecture=wider)
     before = listing(bundle.folder)
     with pytest.raises(ArtifactError, match="does not fit the architecture"):
         export_student(bundle)

@@ -71,7 +71,9 @@ def test_every_tile_of_the_triplet_is_judged_from_both_from_one_and_from_the_oth
     triplet, classifier, sky
 ):
     manifest = classifier.manifest
-    optical, sar = read_pair(triplet[sky], triplet["s1"], manifest.optical, manifest.sar)
+    optical, sar = read_pair(
+        triplet[sky], triplet["s1"], manifest.modalities["optical"], manifest.modalities["sar"]
+    )
     np.testing.assert_array_equal(optical, as_stored(triplet[sky]))
     np.testing.assert_array_equal(sar, as_stored(triplet["s1"]))
     absent = [None] * 16
@@ -95,7 +97,9 @@ def test_a_scene_without_overlap_equals_its_tiles(triplet, classifier, sky, tmp_
     summary = classifier.classify_scene(
         triplet[sky], triplet["s1"], tmp_path / "map.tif", stride=SIZE
     )
-    optical, sar = read_pair(triplet[sky], triplet["s1"], manifest.optical, manifest.sar)
+    optical, sar = read_pair(
+        triplet[sky], triplet["s1"], manifest.modalities["optical"], manifest.modalities["sar"]
+    )
     answers = classifier.classify_batch(tiles(optical), tiles(sar))
     result = read_map(tmp_path / "map.tif", 256)
     for answer, block in zip(answers, tiles(result.classes[None]), strict=True):
@@ -122,7 +126,7 @@ def test_named_bands_of_the_chip_and_their_order_agree(flood_chip, classifier):
     """Its bands are described as B1..B12, which the reader follows; the order is the same."""
     with rasterio.open(flood_chip[0]) as dataset:
         assert dataset.descriptions[7:9] == ("B8", "B8A")
-    read = read_patch(flood_chip[0], classifier.manifest.optical)
+    read = read_patch(flood_chip[0], classifier.manifest.modalities["optical"])
     np.testing.assert_array_equal(read, as_stored(flood_chip[0]))
 
 
@@ -152,8 +156,8 @@ def test_every_bigearthnet_pair_is_read_and_judged(bigearthnet, classifier):
     manifest = classifier.manifest
     assert len(bigearthnet) == 6
     for files in bigearthnet.values():
-        optical = read_band_files(files["S2"], manifest.optical, fill={"B10": 15})
-        sar = read_band_files(files["S1"], manifest.sar)
+        optical = read_band_files(files["S2"], manifest.modalities["optical"], fill={"B10": 15})
+        sar = read_band_files(files["S1"], manifest.modalities["sar"])
         assert optical.shape == (13, 120, 120) and sar.shape == (2, 120, 120)
         assert optical.dtype == np.uint16 and sar.dtype == np.float32
         np.testing.assert_array_equal(optical[3], as_stored(files["S2"]["B04"])[0])
@@ -163,7 +167,7 @@ def test_every_bigearthnet_pair_is_read_and_judged(bigearthnet, classifier):
 
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
 def test_coarse_bigearthnet_bands_keep_their_values(bigearthnet, classifier, resampling):
-    spec = narrowed(classifier.manifest.optical, ["B02", "B01", "B11"])
+    spec = narrowed(classifier.manifest.modalities["optical"], ["B02", "B01", "B11"])
     for files in bigearthnet.values():
         patch = read_band_files(files["S2"], spec, resampling=resampling)
         for band, channel in zip(patch[1:], ("B01", "B11"), strict=True):
@@ -180,7 +184,7 @@ def test_coarse_bigearthnet_bands_keep_their_values(bigearthnet, classifier, res
 def test_bigearthnet_without_b10_is_refused_by_name(bigearthnet, classifier):
     files = next(iter(bigearthnet.values()))
     with pytest.raises(RasterError, match="no file for B10"):
-        read_band_files(files["S2"], classifier.manifest.optical)
+        read_band_files(files["S2"], classifier.manifest.modalities["optical"])
 
 
 # SAR alone: float64 (M3M-CR), one polarisation with nodata -99 (geocoded GRD)
@@ -190,7 +194,7 @@ def test_float64_sar_is_judged_without_losing_its_fraction(sample_data, classifi
     paths = sorted((sample_data / "m3m-cr" / "M3M-CR").glob("*/S1_*/*/*.tif"))
     assert len(paths) == 2
     for path in paths:
-        sar = read_patch(path, classifier.manifest.sar)
+        sar = read_patch(path, classifier.manifest.modalities["sar"])
         stored = as_stored(path)
         assert stored.dtype == np.float64 and sar.dtype == np.float32
         np.testing.assert_allclose(sar, stored, rtol=1e-6)  # half a unit of float32
@@ -201,10 +205,10 @@ def test_float64_sar_is_judged_without_losing_its_fraction(sample_data, classifi
 def test_a_single_polarisation_is_refused_by_a_model_of_two(sample_data, classifier):
     (path,) = (sample_data / "s1-geocoded").glob("*.tif")
     with pytest.raises(RasterError, match="has 1 bands, expected 2: VV, VH"):
-        read_patch(path, classifier.manifest.sar)
+        read_patch(path, classifier.manifest.modalities["sar"])
     with rasterio.open(path) as dataset:
         stored, nodata = dataset.read(), dataset.nodata
-    read = read_patch(path, narrowed(classifier.manifest.sar, ["VV"]))
+    read = read_patch(path, narrowed(classifier.manifest.modalities["sar"], ["VV"]))
     assert nodata == -99
     np.testing.assert_array_equal(np.isnan(read), stored == nodata)
     np.testing.assert_array_equal(read[stored != nodata], stored[stored != nodata])

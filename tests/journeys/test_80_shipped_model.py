@@ -77,7 +77,10 @@ def test_the_bundle_is_small_whole_int8_and_says_what_was_simulated():
     assert sum(path.stat().st_size for path in bundle.folder.iterdir()) <= MAX_BYTES
     assert {"sar", "clouds"} <= bundle.manifest.provenance["simulated"].keys()
     assert len(bundle.manifest.classes) == 10
-    assert len(bundle.manifest.optical.channels) == 13 and bundle.manifest.patch_size == 64
+    assert (
+        len(bundle.manifest.modalities["optical"].channels) == 13
+        and bundle.manifest.sample.height == 64
+    )
 
 
 def test_it_answers_like_the_network_that_was_trained():
@@ -106,9 +109,13 @@ def test_held_out_cells_are_named_right_and_clouds_cost_little(sample_data):
 @pytest.mark.data
 def test_real_tiles_are_judged_and_the_gate_says_from_what(triplet, classifier):
     manifest = classifier.manifest
-    cloudy = tiles(read_patch(triplet["s2_cloudy"], manifest.optical), manifest.patch_size)
-    clear = tiles(read_patch(triplet["s2_cloudfree"], manifest.optical), manifest.patch_size)
-    sar = tiles(read_patch(triplet["s1"], manifest.sar), manifest.patch_size)
+    cloudy = tiles(
+        read_patch(triplet["s2_cloudy"], manifest.modalities["optical"]), manifest.sample.height
+    )
+    clear = tiles(
+        read_patch(triplet["s2_cloudfree"], manifest.modalities["optical"]), manifest.sample.height
+    )
+    sar = tiles(read_patch(triplet["s1"], manifest.modalities["sar"]), manifest.sample.height)
     asked = {
         "clear": classifier.classify_batch(clear, None),
         "cloudy": classifier.classify_batch(cloudy, None),
@@ -133,7 +140,7 @@ def test_real_tiles_are_judged_and_the_gate_says_from_what(triplet, classifier):
 
 @pytest.mark.data
 def test_a_tile_on_disk_gets_the_same_answer_from_the_command_line(triplet, classifier, tmp_path):
-    size = classifier.manifest.patch_size
+    size = classifier.manifest.sample.height
     patches = {}
     for kind in ("s2_cloudy", "s1"):
         with rasterio.open(triplet[kind]) as source:
@@ -183,9 +190,11 @@ def test_bigearthnet_pairs_are_judged_and_mapped(bigearthnet, classifier, tmp_pa
     """L2A bands stand in for L1C and B10 is filled, so only that there is a class is judged."""
     manifest = classifier.manifest
     for bands in bigearthnet.values():
-        optical = stacked(bands["S2"], manifest.optical, bands["S2"]["B02"],
+        optical = stacked(bands["S2"], manifest.modalities["optical"], bands["S2"]["B02"],
                           tmp_path / "s2.tif", fill={"B10": 15})  # fmt: skip
-        sar = stacked(bands["S1"], manifest.sar, bands["S1"]["VV"], tmp_path / "s1.tif")
+        sar = stacked(
+            bands["S1"], manifest.modalities["sar"], bands["S1"]["VV"], tmp_path / "s1.tif"
+        )
         answer = classifier.classify(optical[:, :64, :64], sar[:, :64, :64])
         assert answer.label in manifest.classes and 0 < answer.gate.sar < 1
         report = run_json("map", tmp_path / "s2.tif", tmp_path / "s1.tif",

@@ -10,6 +10,7 @@ import functools
 import os
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from support.kernel_parts import assert_stats, awkward_patch
 from support.tiny import tiny_manifest
 
 from esccs_edge.backends.trt import pixel_kernels as gpu
-from esccs_edge.pixels.preprocess import preprocess
+from esccs_edge.pixels.preprocess import channel_factors, preprocess
 
 SANITIZERS = {"bounds": "address,undefined", "races": "thread"}
 
@@ -37,17 +38,15 @@ def program(check: str, racy: bool = False) -> Path:
         raise
 
 
-def run(check, images, spec, *, linear_to_db=False, cut=0, racy=False):
+def run(check, images, spec, *, cut=0, racy=False):
     """Run the kernel over a batch; ``cut`` bytes are missing at the end of the raw pixels."""
     channels, *sides = next(image.shape for image in images if image is not None)
     pixels, batch = sides[0] * sides[1], len(images)
     layout = gpu.RawLayout(batch, channels, pixels)
     raw = np.zeros(layout.capacity, np.uint8)
     used = layout.fill(raw, images) - cut
-    values = gpu.parameters(
-        spec, pixels, raw=0, out=0, stats=0, statistics=0, linear_to_db=linear_to_db
-    )
-    launch, table = gpu.launch_of(channels, pixels), gpu.statistics(spec)
+    values = gpu.parameters(spec, pixels, raw=0, out=0, stats=0, factors=0)
+    launch, table = gpu.launch_of(channels, pixels), np.stack(channel_factors(spec))
     numbers = np.array(
         [used, batch * channels * pixels, table.size, launch.tiles, batch, launch.block,
          launch.shared_bytes], np.int64,
@@ -75,11 +74,12 @@ def run(check, images, spec, *, linear_to_db=False, cut=0, racy=False):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_whole_warps_give_what_the_cpu_module_gives(check, dtype, side):
     """15: pixels one by one, and threads without any; 64: several blocks a patch."""
-    spec, to_db = tiny_manifest().optical, dtype == "float32"
+    spec = tiny_manifest().modalities["optical"]
+    spec = replace(spec, unit="dB", stored_unit="linear") if dtype == "float32" else spec
     images = [awkward_patch(dtype, side, side, 5, 13), None]
-    out, stats = run(check, images, spec, linear_to_db=to_db)
+    out, stats = run(check, images, spec)
     wanted = np.empty(out.shape, np.float32)
-    wanted_stats = preprocess(images, spec, wanted, linear_to_db=to_db, threads=1)
+    wanted_stats = preprocess(images, spec, wanted, threads=1)
     np.testing.assert_array_equal(out, wanted)
     for mine, theirs in zip(stats, wanted_stats, strict=True):
         assert_stats(mine, theirs)
@@ -88,10 +88,10 @@ def test_whole_warps_give_what_the_cpu_module_gives(check, dtype, side):
 def test_a_read_beyond_the_pixels_would_be_seen():
     images = [awkward_patch("uint16", 16, 16, 5, 13)]
     with pytest.raises(RuntimeError, match="heap-buffer-overflow"):
-        run("bounds", images, tiny_manifest().optical, cut=2)
+        run("bounds", images, tiny_manifest().modalities["optical"], cut=2)
 
 
 def test_a_race_would_be_seen():
     images = [awkward_patch("uint16", 64, 64, 5, 13)]
     with pytest.raises(RuntimeError, match="data race"):
-        run("races", images, tiny_manifest().optical, racy=True)
+        run("races", images, tiny_manifest().modalities["optical"], racy=True)

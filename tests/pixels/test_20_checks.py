@@ -11,11 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support import tiny
+from support.tiny import checked_pair
 
 from esccs_edge.contracts.values import Flag
 from esccs_edge.errors import InputError
-from esccs_edge.pixels.checks import checked_pair, flags_of, radiometry_problem
 from esccs_edge.pixels.preprocess import KERNEL_DTYPES, preprocess
+from esccs_edge.pixels.radiometry import flags_of, radiometry_problem
 
 MANIFEST = tiny.tiny_manifest()
 OPTICAL, SAR = tiny.raw_pair(MANIFEST)
@@ -129,7 +130,7 @@ def test_a_float64_beyond_float32_becomes_infinite_and_is_masked():
     pixels[3, 4, 5] = 1e300
     found = optical_of(pixels)
     assert np.isinf(found[3, 4, 5])
-    flags, problem = judged(found, MANIFEST.optical)
+    flags, problem = judged(found, MANIFEST.modalities["optical"])
     assert problem is None and flags == {Flag.PARTIAL_NODATA, Flag.NONFINITE_MASKED}
 
 
@@ -220,7 +221,7 @@ def masked(pixels, at):
 @pytest.mark.parametrize("channel", [0, 7])
 def test_a_pixel_masked_in_one_channel_is_absent_in_all(channel):
     found = optical_of(masked(OPTICAL, np.s_[channel, 2:4, :]))
-    assert (found[:, 2:4] == MANIFEST.optical.nodata).all()
+    assert (found[:, 2:4] == MANIFEST.modalities["optical"].nodata).all()
     assert (found[:, 4:] == OPTICAL[:, 4:]).all() and OPTICAL[:, 2:4].any()
 
 
@@ -236,7 +237,9 @@ def test_a_mask_that_hides_nothing_costs_nothing():
 def test_a_masked_integer_without_a_nodata_value_is_refused():
     from dataclasses import replace
 
-    manifest = MANIFEST.evolve(optical=replace(MANIFEST.optical, nodata=None))
+    manifest = MANIFEST.with_modality(
+        "optical", replace(MANIFEST.modalities["optical"], nodata=None)
+    )
     with pytest.raises(InputError, match="no nodata value"):
         checked_pair(masked(OPTICAL, np.s_[0, 0, 0]), None, manifest)
 
@@ -245,15 +248,15 @@ def test_a_masked_integer_without_a_nodata_value_is_refused():
 def test_nan_pixels_count_as_absent_ones(places):
     rows, columns = map(list, zip(*places, strict=True))
     outs = []
-    for value in (np.nan, np.inf, -np.inf, MANIFEST.sar.nodata):
+    for value in (np.nan, np.inf, -np.inf, MANIFEST.modalities["sar"].nodata):
         pixels = SAR.copy()
         if np.isfinite(value):
             pixels[:, rows, columns] = value
         else:
             pixels[0, rows, columns] = value
         out = np.empty((1, *SAR.shape), np.float32)
-        stats = preprocess([pixels], MANIFEST.sar, out)[0]
-        flags = flags_of(stats, MANIFEST.sar, False)
+        stats = preprocess([pixels], MANIFEST.modalities["sar"], out)[0]
+        flags = flags_of(stats, MANIFEST.modalities["sar"], False)
         assert (Flag.NONFINITE_MASKED in flags) == (not np.isfinite(value))
         assert Flag.PARTIAL_NODATA in flags and stats.valid == 256 - len(set(places))
         outs.append(out)
@@ -264,60 +267,60 @@ def test_nan_pixels_count_as_absent_ones(places):
 
 
 def test_plausible_pixels_raise_no_flag_and_no_problem():
-    assert judged(OPTICAL, MANIFEST.optical) == (set(), None)
-    assert judged(SAR, MANIFEST.sar) == (set(), None)
+    assert judged(OPTICAL, MANIFEST.modalities["optical"]) == (set(), None)
+    assert judged(SAR, MANIFEST.modalities["sar"]) == (set(), None)
 
 
 @pytest.mark.parametrize("factor", [1.0, 1 / 255 * 10_000])
 def test_digital_numbers_given_as_reflectance_are_refused(factor):
-    _, problem = judged((OPTICAL * factor).astype(np.float32), MANIFEST.optical)
+    _, problem = judged((OPTICAL * factor).astype(np.float32), MANIFEST.modalities["optical"])
     assert isinstance(problem, InputError) and "digital numbers" in problem.hint
 
 
 def test_reflectance_given_as_digital_numbers_is_suspect():
-    flags, _ = judged((OPTICAL * 1e-4 * 255).astype(np.uint16), MANIFEST.optical)
+    flags, _ = judged((OPTICAL * 1e-4 * 255).astype(np.uint16), MANIFEST.modalities["optical"])
     assert Flag.RADIOMETRY_SUSPECT in flags
 
 
 def test_an_offset_applied_twice_is_suspect():
-    flags, _ = judged(OPTICAL.astype(np.int16) - 2000, MANIFEST.optical)
+    flags, _ = judged(OPTICAL.astype(np.int16) - 2000, MANIFEST.modalities["optical"])
     assert Flag.RADIOMETRY_SUSPECT in flags
 
 
 @pytest.mark.parametrize("exponent", [10, 20], ids=["power", "amplitude"])
 def test_linear_sar_given_as_db_is_refused(exponent):
-    _, problem = judged(np.power(10, SAR / exponent, dtype=np.float32), MANIFEST.sar)
+    _, problem = judged(np.power(10, SAR / exponent, dtype=np.float32), MANIFEST.modalities["sar"])
     assert isinstance(problem, InputError) and "linear" in problem.hint
 
 
 def test_db_given_as_linear_sar_is_refused():
-    _, problem = judged(SAR, MANIFEST.sar, linear_to_db=True)
+    _, problem = judged(SAR, MANIFEST.modalities["sar"].stored_as("linear"))
     assert isinstance(problem, InputError) and "sar_unit" in problem.hint
 
 
 def test_scaled_db_is_refused():
-    _, problem = judged(SAR * 100, MANIFEST.sar)
+    _, problem = judged(SAR * 100, MANIFEST.modalities["sar"])
     assert isinstance(problem, InputError) and "divide" in problem.hint
 
 
 def test_the_logarithm_of_zero_is_masked():
     pixels = SAR.copy()
     pixels[:, :4] = -np.inf
-    flags, problem = judged(pixels, MANIFEST.sar)
+    flags, problem = judged(pixels, MANIFEST.modalities["sar"])
     assert problem is None and flags == {Flag.PARTIAL_NODATA, Flag.NONFINITE_MASKED}
 
 
 @pytest.mark.parametrize("pixels", [OPTICAL.clip(4000) * 3, np.full_like(OPTICAL, 65535)])
 def test_values_beyond_the_training_range_are_flagged(pixels):
-    flags, _ = judged(pixels, MANIFEST.optical)
+    flags, _ = judged(pixels, MANIFEST.modalities["optical"])
     assert Flag.CLIPPED in flags
 
 
 @pytest.mark.parametrize("value", [1e30, -1e30])
 def test_an_absurd_finite_value_does_not_pass_silently(value):
-    flags, problem = judged(np.full_like(SAR, value), MANIFEST.sar)
+    flags, problem = judged(np.full_like(SAR, value), MANIFEST.modalities["sar"])
     assert problem is not None or Flag.CLIPPED in flags
 
 
 def test_a_constant_patch_is_not_mistaken_for_linear_sar():
-    assert judged(np.full_like(SAR, -12.0), MANIFEST.sar) == (set(), None)
+    assert judged(np.full_like(SAR, -12.0), MANIFEST.modalities["sar"]) == (set(), None)

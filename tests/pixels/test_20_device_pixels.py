@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 from support.fake_gpu import Block
-from support.tiny import tiny_bundle, tiny_manifest
+from support.tiny import checked_pair, tiny_bundle, tiny_manifest
 from support.trt_machine import Machine, assert_same, cpu_answer, host_pairs
 
 from esccs_edge import Classifier
@@ -15,7 +15,6 @@ from esccs_edge.backends import choice as backend_choice
 from esccs_edge.contracts.values import DevicePixels
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import InputError
-from esccs_edge.pixels.checks import checked_pair
 from esccs_edge.pixels.device_pixels import LEGACY_STREAM, device_pixels_of
 from esccs_edge.pixels.preprocess import preprocess
 
@@ -55,7 +54,7 @@ def test_same_answers_as_from_the_host_and_nothing_but_the_table_is_uploaded(
     for batch in (mixed, mixed, mixed, pairs, pairs, pairs):  # each plain, captured, replayed
         lane.start(batch)
         assert_same(lane.finish(), cpu_answer(tmp_path / "bundle", pairs))
-    branch = lane._optical
+    branch = lane._uploads["optical"]
     all_there = [as_device(p, machine.manifest).optical for p in pairs]
     assert branch.fill(all_there) == (0 if integrated else branch._layout.header_bytes)
     backend.close()
@@ -137,7 +136,7 @@ def test_cpu_backend_refuses_them_with_a_way_out(tmp_path):
 
 
 def test_preprocessing_on_the_cpu_refuses_them():
-    spec = tiny_manifest().sar
+    spec = tiny_manifest().modalities["sar"]
     there = DevicePixels(4096, (2, 4, 4), np.dtype(np.float32), None, None)
     with pytest.raises(InputError, match="lie on a GPU"):
         preprocess([there], spec, np.empty((1, 2, 4, 4), np.float32))

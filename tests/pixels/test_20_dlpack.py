@@ -8,13 +8,12 @@ import weakref
 import numpy as np
 import pytest
 from support.fake_gpu import Block
-from support.tiny import tiny_bundle, tiny_manifest
+from support.tiny import checked_pair, tiny_bundle, tiny_manifest
 from support.trt_machine import Machine, assert_same, cpu_answer, host_pairs
 
 from esccs_edge import Classifier
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import InputError
-from esccs_edge.pixels.checks import checked_pair
 from esccs_edge.pixels.device_pixels import LEGACY_STREAM, device_pixels_of
 from esccs_edge.pixels.dlpack import _Deleter, _Device, _Managed, _Tensor, _Versioned, take
 

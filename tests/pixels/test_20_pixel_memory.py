@@ -37,7 +37,7 @@ def test_a_copy_has_the_same_values_and_its_own_memory(pixels):
         np.testing.assert_array_equal(copy, pixels)
         assert copy.dtype == UINT16 and copy.flags.c_contiguous and copy.flags.aligned
         assert not np.shares_memory(copy, pixels)
-        memory.give_back(PatchPair(copy, None))
+        memory.release(PatchPair(copy, None))
 
 
 def test_read_only_pixels_are_copied():
@@ -54,7 +54,7 @@ def test_floats_beyond_the_range_become_infinite_without_a_warning(recwarn):
 def test_memory_given_back_is_used_again_for_its_kind_alone():
     memory = PixelMemory()
     optical, sar = memory.copy(patch(1), UINT16), memory.copy(patch(1), FLOAT32)
-    memory.give_back(PatchPair(optical, sar))
+    memory.release(PatchPair(optical, sar))
     assert not np.shares_memory(memory.copy(patch(2)[:, :4], UINT16), optical)
     assert memory.copy(patch(3), FLOAT32) is sar
     assert memory.copy(patch(4), UINT16) is optical
@@ -65,7 +65,7 @@ def test_memory_given_back_is_used_again_for_its_kind_alone():
 def test_cleared_memory_is_not_used_again():
     memory = PixelMemory()
     copy = memory.copy(patch(), UINT16)
-    memory.give_back(PatchPair(copy, None))
+    memory.release(PatchPair(copy, None))
     memory.clear()
     assert memory.copy(patch(), UINT16) is not copy
 
@@ -75,7 +75,7 @@ def test_no_more_is_kept_than_allowed(monkeypatch):
     memory = PixelMemory()
     copies = [memory.copy(patch(), UINT16) for _ in range(5)]
     for copy in copies:
-        memory.give_back(PatchPair(copy, None))
+        memory.release(PatchPair(copy, None))
     again = [memory.copy(patch(), UINT16) for _ in range(5)]
     assert sum(any(one is other for other in copies) for one in again) == 3
 
@@ -89,7 +89,7 @@ def test_threads_never_share_a_copy():
         for _ in range(300):
             copy = memory.copy(pixels, UINT16)
             mixed.extend(copy[copy != number])
-            memory.give_back(PatchPair(copy, None))
+            memory.release(PatchPair(copy, None))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:

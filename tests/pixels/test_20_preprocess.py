@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from support import oracle, tiny
 
 from esccs_edge import _preprocess_cpu
-from esccs_edge.contracts.manifest import ModalitySpec
+from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.values import ABSENT
-from esccs_edge.pixels.preprocess import KERNEL_DTYPES, preprocess, quantize
+from esccs_edge.pixels.preprocess import KERNEL_DTYPES, preprocess
 
 #: The kernel computes in float32, the twin in float64. A dB value of 35 has a step of 4e-6, a
 #: reflectance of 1 one of 1e-7; dividing by a std of 0.1 or more and log10f add a few of those.
@@ -65,8 +65,8 @@ def random_pixels(rng, dtype, shape, nodata) -> np.ndarray:
     return pixels
 
 
-def assert_equals_twin(pixels, spec, plane, stats, linear_to_db=False) -> None:
-    wanted, wanted_stats = oracle.preprocess(pixels, spec, linear_to_db)
+def assert_equals_twin(pixels, spec, plane, stats) -> None:
+    wanted, wanted_stats = oracle.preprocess(pixels, spec)
     np.testing.assert_allclose(plane, wanted, rtol=FLOAT32_KERNEL_RTOL, atol=FLOAT32_KERNEL_ATOL)
     assert {name: getattr(stats, name) for name in COUNTS} == {n: wanted_stats[n] for n in COUNTS}
     scale = max(abs(wanted_stats["minimum"]), abs(wanted_stats["maximum"]))
@@ -115,11 +115,11 @@ def test_linear_sigma0_becomes_db_with_a_floor(seed, height, width, instructions
     pixels = np.power(10, rng.uniform(-7, 1, (2, height, width))).astype(np.float32)
     pixels[:, rng.random((height, width)) < 0.1] = 0  # declared nodata
     pixels[0, rng.random((height, width)) < 0.1] = rng.choice([-1.0, 0.0, np.nan])
-    spec = spec_for(2, "dB", 0.0)
+    spec = spec_for(2, "dB", 0.0).stored_as("linear")
     out = np.empty((1, *pixels.shape), np.float32)
     with using(instructions):
-        stats = preprocess([pixels], spec, out, linear_to_db=True)[0]
-    assert_equals_twin(pixels, spec, out[0], stats, linear_to_db=True)
+        stats = preprocess([pixels], spec, out)[0]
+    assert_equals_twin(pixels, spec, out[0], stats)
 
 
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
@@ -198,7 +198,7 @@ def test_quantized_pixels_are_the_normalised_ones_in_steps(
     found = np.full((4, height, width, channels), 7, np.uint8)
     with np.errstate(over="ignore", invalid="ignore"), using(instructions):
         wanted_stats = preprocess(images, spec, planes, threads=threads)
-        stats = quantize(images, spec, found[:3], step, threads=threads)
+        stats = preprocess(images, spec, found[:3], step=step, threads=threads)
     for plane, bytes_ in zip(planes, found, strict=False):
         assert_is_quantized(bytes_, plane, step)
     assert (found[1] == 128).all() and (found[3] == 7).all()
@@ -220,7 +220,7 @@ def test_quantized_pixels_cross_tiles_and_vectors_alike(dtype, channels):
         found = np.empty((1, height, width, channels), np.uint8)
         with np.errstate(over="ignore", invalid="ignore"), using(instructions):
             preprocess([pixels], spec, planes)
-            quantize([pixels], spec, found, 0.036738)
+            preprocess([pixels], spec, found, step=0.036738)
         assert_is_quantized(found[0], planes[0], 0.036738)
         results.append(found.tobytes())
     assert all(result == results[0] for result in results)
@@ -229,10 +229,10 @@ def test_quantized_pixels_cross_tiles_and_vectors_alike(dtype, channels):
 def test_linear_sigma0_is_quantized_in_db():
     rng = np.random.default_rng(7)
     pixels = np.power(10, rng.uniform(-7, 1, (2, 40, 50))).astype(np.float32)
-    spec = spec_for(2, "dB", 0.0)
+    spec = spec_for(2, "dB", 0.0).stored_as("linear")
     planes, found = np.empty((1, 2, 40, 50), np.float32), np.empty((1, 40, 50, 2), np.uint8)
-    preprocess([pixels], spec, planes, linear_to_db=True)
-    quantize([pixels], spec, found, 0.5, linear_to_db=True)
+    preprocess([pixels], spec, planes)
+    preprocess([pixels], spec, found, step=0.5)
     assert_is_quantized(found[0], planes[0], 0.5)
 
 
@@ -240,7 +240,7 @@ def test_linear_sigma0_is_quantized_in_db():
 def test_a_clip_range_beyond_the_bytes_ends_where_they_end(mean, wanted):
     spec = replace(spec_for(1, "reflectance", None), mean=(mean,), std=(0.1,))
     found = np.empty((1, 8, 8, 1), np.uint8)
-    quantize([np.full((1, 8, 8), 0.3, np.float32)], spec, found, 0.1)
+    preprocess([np.full((1, 8, 8), 0.3, np.float32)], spec, found, step=0.1)
     assert (found == wanted).all()
 
 
@@ -255,7 +255,8 @@ def test_a_clip_range_beyond_the_bytes_ends_where_they_end(mean, wanted):
 )
 def test_quantize_refuses_what_it_would_miswrite(out):
     with pytest.raises((TypeError, ValueError)):
-        quantize([np.zeros((2, 16, 16), np.float32)], MANIFEST.sar, out, 0.1)
+        pixels = np.zeros((2, 16, 16), np.float32)
+        preprocess([pixels], MANIFEST.modalities["sar"], out, step=0.1)
 
 
 def test_an_unknown_instruction_set_is_refused():
@@ -281,7 +282,7 @@ def test_threads_change_nothing():
 
 def test_rows_are_independent_of_their_neighbours():
     rng = np.random.default_rng(4)
-    spec = MANIFEST.optical
+    spec = MANIFEST.modalities["optical"]
     images = [rng.integers(0, 9000, (13, 16, 16), np.uint16) for _ in range(5)]
     together = np.empty((5, 13, 16, 16), np.float32)
     stats = preprocess([*images[:2], None, *images[3:]], spec, together)
@@ -293,7 +294,7 @@ def test_rows_are_independent_of_their_neighbours():
 
 def test_an_absent_modality_becomes_zero_and_has_no_statistics():
     out = np.full((3, 2, 16, 16), 7, np.float32)
-    stats = preprocess([None, None], MANIFEST.sar, out)
+    stats = preprocess([None, None], MANIFEST.modalities["sar"], out)
     assert stats == [ABSENT, ABSENT]
     assert not out[:2].any() and (out[2] == 7).all()
 
@@ -302,18 +303,18 @@ def test_types_may_differ_within_a_batch():
     optical, _ = tiny.raw_pair(MANIFEST)
     images = [optical, optical.astype(np.int16), (optical * 1e-4).astype(np.float32)]
     out = np.empty((3, 13, 16, 16), np.float32)
-    preprocess(images, MANIFEST.optical, out)
+    preprocess(images, MANIFEST.modalities["optical"], out)
     assert (out[0] == out[1]).all()
     np.testing.assert_allclose(out[2], out[0], atol=FLOAT32_KERNEL_ATOL)
 
 
 def test_the_offset_applies_to_digital_numbers_only():
     optical, _ = tiny.raw_pair(MANIFEST)
-    shifted = replace(MANIFEST.optical, dn_offset=-1000.0)
+    shifted = replace(MANIFEST.modalities["optical"], dn_offset=-1000.0)
     reflectance = (optical * 1e-4).astype(np.float32)
     out = np.empty((3, 13, 16, 16), np.float32)
     preprocess([optical + np.uint16(1000), reflectance], shifted, out[:2])
-    preprocess([optical], MANIFEST.optical, out[2:])
+    preprocess([optical], MANIFEST.modalities["optical"], out[2:])
     np.testing.assert_allclose(out[0], out[2], atol=FLOAT32_KERNEL_ATOL)
     np.testing.assert_allclose(out[1], out[2], atol=FLOAT32_KERNEL_ATOL)
 
@@ -322,7 +323,7 @@ def test_read_only_input_is_accepted_and_left_alone():
     optical, _ = tiny.raw_pair(MANIFEST)
     before = optical.tobytes()
     optical.flags.writeable = False
-    preprocess([optical], MANIFEST.optical, np.empty((1, 13, 16, 16), np.float32))
+    preprocess([optical], MANIFEST.modalities["optical"], np.empty((1, 13, 16, 16), np.float32))
     assert optical.tobytes() == before
 
 
@@ -351,7 +352,7 @@ def test_read_only_input_is_accepted_and_left_alone():
 )
 def test_the_kernel_refuses_what_it_would_misread(images, out):
     with pytest.raises((TypeError, ValueError)):
-        preprocess(images, MANIFEST.sar, out)
+        preprocess(images, MANIFEST.modalities["sar"], out)
 
 
 def test_the_module_tells_what_it_is():

@@ -42,17 +42,17 @@ def test_files_labels_groups_and_splits_are_read(folder):
 
 def test_pixels_are_loaded_in_the_manifests_order(folder):
     index = read_index(index_of(folder, "o.npy,s.npy,River,a,val", ",s.npy,,,"))
-    optical, sar = index.load(0, MANIFEST.optical, MANIFEST.sar)
+    optical, sar = index.load(0, MANIFEST.modalities["optical"], MANIFEST.modalities["sar"])
     np.testing.assert_array_equal(optical, np.load(folder / "o.npy"))
     np.testing.assert_array_equal(sar, np.load(folder / "s.npy"))
-    assert index.load(1, MANIFEST.optical, MANIFEST.sar)[0] is None
+    assert index.load(1, MANIFEST.modalities["optical"], MANIFEST.modalities["sar"])[0] is None
 
 
 def test_two_sizes_in_one_pair_are_refused(folder):
     np.save(folder / "s.npy", np.load(folder / "s.npy")[:, :8])
     index = read_index(index_of(folder, "o.npy,s.npy,,,"))
     with pytest.raises(RasterError, match="16 x 16 and SAR 8 x 16"):
-        index.load(0, MANIFEST.optical, MANIFEST.sar)
+        index.load(0, MANIFEST.modalities["optical"], MANIFEST.modalities["sar"])
 
 
 def test_a_byte_order_mark_extra_columns_and_blank_lines_do_no_harm(folder):

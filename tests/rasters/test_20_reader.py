@@ -17,7 +17,7 @@ from esccs_edge.rasters.channels import channel_positions
 from esccs_edge.rasters.reader import open_scene, read_pair, read_patch
 
 MANIFEST = tiny_manifest(16)
-OPTICAL, SAR = MANIFEST.optical, MANIFEST.sar
+OPTICAL, SAR = MANIFEST.modalities["optical"], MANIFEST.modalities["sar"]
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_float64_decibels_keep_their_fraction(tmp_path, scene):
 
 
 def test_a_png_is_read_without_its_alpha(tmp_path):
-    spec = tiny_manifest().optical
+    spec = tiny_manifest().modalities["optical"]
     spec = type(spec)(
         **{**vars(spec), "channels": ("R", "G", "B"), "mean": (0.1,) * 3, "std": (1.0,) * 3}
     )

@@ -18,7 +18,7 @@ from esccs_edge.errors import InputError, RasterError
 from esccs_edge.rasters.reader import open_scene, read_pair, read_patch
 
 MANIFEST = tiny_manifest(16)
-OPTICAL, SAR = MANIFEST.optical, MANIFEST.sar
+OPTICAL, SAR = MANIFEST.modalities["optical"], MANIFEST.modalities["sar"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from support.fake import (
     numbered,
     numbered_manifest,
     numbered_pair,
+    submit,
     until,
     with_a_batch_under_way,
 )
@@ -106,9 +107,9 @@ def test_threads_that_want_many_lanes_do_not_wait_for_each_other_for_ever(make):
 def test_requests_that_wait_for_a_lane_share_batches(make, gate):
     backend = FakeBackend(max_batch=4, script=gate)
     pipeline = make(backend, lanes=1, max_delay_ms=0.0)
-    first = pipeline.submit(numbered_pair(0))
+    first = submit(pipeline, numbered_pair(0))
     gate.await_entry()
-    rest = [pipeline.submit(numbered_pair(n)) for n in range(1, 7)]
+    rest = [submit(pipeline, numbered_pair(n)) for n in range(1, 7)]
     gate.opened.set()
     assert labels(f.result(PATIENCE_S) for f in [first, *rest]) == [f"c{n}" for n in range(7)]
     assert backend.batches == [[0], [1, 2, 3, 4], [5, 6]]
@@ -117,16 +118,16 @@ def test_requests_that_wait_for_a_lane_share_batches(make, gate):
 def test_a_request_does_not_wait_for_company_while_nothing_is_under_way(make):
     pipeline = make(FakeBackend(), max_delay_ms=1e3 * PATIENCE_S)
     for _ in range(3):
-        assert pipeline.submit(numbered_pair(3)).result(PATIENCE_S / 4).label == "c3"
+        assert submit(pipeline, numbered_pair(3)).result(PATIENCE_S / 4).label == "c3"
 
 
 def test_a_request_waits_for_company_while_another_batch_is_under_way(make, gate):
     backend = FakeBackend(max_batch=4, script=gate.for_zero)
     pipeline = with_a_batch_under_way(make, gate, backend, max_delay_ms=50.0)
     start = time.monotonic()
-    first = pipeline.submit(numbered_pair(3))
+    first = submit(pipeline, numbered_pair(3))
     time.sleep(0.01)
-    second = pipeline.submit(numbered_pair(4))
+    second = submit(pipeline, numbered_pair(4))
     assert labels(f.result(PATIENCE_S) for f in (first, second)) == ["c3", "c4"]
     assert time.monotonic() - start >= 0.05
     assert backend.batches == [[0], [3, 4]]
@@ -135,7 +136,7 @@ def test_a_request_waits_for_company_while_another_batch_is_under_way(make, gate
 def test_what_waits_for_company_starts_when_the_other_batch_is_answered(make, gate):
     backend = FakeBackend(max_batch=4, script=gate.for_zero)
     pipeline = with_a_batch_under_way(make, gate, backend)
-    waiting = [pipeline.submit(numbered_pair(n)) for n in (1, 2)]
+    waiting = [submit(pipeline, numbered_pair(n)) for n in (1, 2)]
     time.sleep(0.02)
     assert not any(future.done() for future in waiting)
     gate.opened.set()
@@ -145,68 +146,88 @@ def test_what_waits_for_company_starts_when_the_other_batch_is_answered(make, ga
 
 def test_a_full_batch_does_not_wait_for_the_delay(make, gate):
     pipeline = with_a_batch_under_way(make, gate, FakeBackend(max_batch=4, script=gate.for_zero))
-    futures = [pipeline.submit(numbered_pair(n)) for n in range(1, 5)]
+    futures = [submit(pipeline, numbered_pair(n)) for n in range(1, 5)]
     assert labels(f.result(PATIENCE_S / 2) for f in futures) == ["c1", "c2", "c3", "c4"]
 
 
-def test_a_pair_is_let_go_once_it_is_answered(make, gate):
-    let_go = []
+def test_a_pair_is_released_once_it_is_answered(make, gate):
+    released = []
 
     def script(numbers):
         gate.for_zero(numbers)
         if 7 in numbers:
             raise RuntimeError("seven")
 
-    pipeline = make(FakeBackend(max_batch=1, script=script), lanes=1, let_go=let_go.append)
+    pipeline = make(FakeBackend(max_batch=1, script=script), lanes=1, release=released.append)
     pairs = numbered([0, 7, 3, 4])
-    futures = [pipeline.submit(pair) for pair in pairs[:3]]
+    futures = [submit(pipeline, pair) for pair in pairs[:3]]
     gate.await_entry()
-    assert let_go == []
+    assert released == []
     gate.opened.set()
     assert labels(pipeline.stream(pairs[3:])) == ["c4"]
     # A lane that failed might still read 7.
-    assert let_go == [pairs[0], *pairs[2:]]
+    assert released == [pairs[0], *pairs[2:]]
     with pytest.raises(BackendError):
         futures[1].result(PATIENCE_S)
 
 
 def test_a_full_queue_refuses_at_once_and_a_cancelled_request_frees_its_place(make, gate):
     pipeline = make(FakeBackend(max_batch=1, script=gate), lanes=1, queue_size=3, max_delay_ms=0)
-    pipeline.submit(numbered_pair(0))
+    submit(pipeline, numbered_pair(0))
     gate.await_entry()
-    queued = [pipeline.submit(numbered_pair(n)) for n in (1, 2, 3)]
+    queued = [submit(pipeline, numbered_pair(n)) for n in (1, 2, 3)]
     with pytest.raises(Overloaded, match="3 requests"):
-        pipeline.submit(numbered_pair(4))
+        submit(pipeline, numbered_pair(4))
     assert queued[1].cancel()
-    late = pipeline.submit(numbered_pair(5))
+    late = submit(pipeline, numbered_pair(5))
     gate.opened.set()
     assert late.result(PATIENCE_S).label == "c5"
     assert queued[0].result(PATIENCE_S).label == "c1"
-    assert pipeline.stats()["rejected"] == 1 and pipeline.stats()["cancelled"] == 1
+    assert pipeline.stats().rejected == 1 and pipeline.stats().cancelled == 1
 
 
-def test_who_asks_first_is_refused_without_a_look_at_those_who_wait(make, gate, monkeypatch):
+def test_submit_refuses_before_the_pixels_are_checked_and_without_a_scan_of_the_queue(
+    make, gate, monkeypatch
+):
     pipeline = make(FakeBackend(max_batch=1, script=gate), lanes=1, queue_size=3, max_delay_ms=0)
-    running = pipeline.submit(numbered_pair(0))
+    running = submit(pipeline, numbered_pair(0))
     gate.await_entry()
-    queued = [pipeline.submit(numbered_pair(n)) for n in (1, 2, 3)]
-    asked = []
+    queued = [submit(pipeline, numbered_pair(n)) for n in (1, 2, 3)]
+    asked, checked = [], []
     for future in queued:
         monkeypatch.setattr(future, "cancelled", lambda: asked.append(1) or False)
     with pytest.raises(Overloaded):
-        pipeline.admit()
-    assert not asked and pipeline.stats()["rejected"] == 1
+        pipeline.submit(lambda: checked.append(1))
+    assert not asked and not checked and pipeline.stats().rejected == 1
     gate.opened.set()
     assert labels(f.result(PATIENCE_S) for f in (running, *queued)) == ["c0", "c1", "c2", "c3"]
-    pipeline.admit()
     pipeline.close()
     with pytest.raises(ClosedError):
-        pipeline.admit()
+        pipeline.submit(lambda: checked.append(1))
+    assert not checked
+
+
+def test_a_sample_that_cannot_be_checked_gives_its_place_in_the_queue_back(make, gate):
+    pipeline = make(FakeBackend(max_batch=1, script=gate), lanes=1, queue_size=1, max_delay_ms=0)
+    running = submit(pipeline, numbered_pair(0))
+    gate.await_entry()
+
+    def refuse():
+        raise InputError("two bands are missing")
+
+    for _ in range(3):
+        with pytest.raises(InputError, match="two bands"):
+            pipeline.submit(refuse)
+    queued = submit(pipeline, numbered_pair(1))
+    gate.opened.set()
+    assert labels(f.result(PATIENCE_S) for f in (running, queued)) == ["c0", "c1"]
+    stats = pipeline.stats()
+    assert (stats.submitted, stats.completed, stats.rejected) == (2, 2, 0)
 
 
 def test_a_running_request_cannot_be_cancelled(make, gate):
     pipeline = make(FakeBackend(script=gate))
-    future = pipeline.submit(numbered_pair(7))
+    future = submit(pipeline, numbered_pair(7))
     gate.await_entry()
     assert not future.cancel()
     gate.opened.set()
@@ -216,9 +237,9 @@ def test_a_running_request_cannot_be_cancelled(make, gate):
 def test_a_cancelled_request_does_not_reach_the_backend(make, gate):
     backend = FakeBackend(max_batch=4, script=gate)
     pipeline = make(backend, lanes=1, max_delay_ms=0)
-    pipeline.submit(numbered_pair(0))
+    submit(pipeline, numbered_pair(0))
     gate.await_entry()
-    futures = [pipeline.submit(numbered_pair(n)) for n in (1, 2, 3)]
+    futures = [submit(pipeline, numbered_pair(n)) for n in (1, 2, 3)]
     assert futures[1].cancel()
     gate.opened.set()
     assert labels(f.result(PATIENCE_S) for f in (futures[0], futures[2])) == ["c1", "c3"]
@@ -228,11 +249,11 @@ def test_a_cancelled_request_does_not_reach_the_backend(make, gate):
 def test_a_deadline_passes_even_while_every_lane_hangs(make, gate):
     backend = FakeBackend(max_batch=1, script=gate)
     pipeline = make(backend, lanes=2, max_delay_ms=0)
-    running = [pipeline.submit(numbered_pair(n)) for n in (0, 1)]
+    running = [submit(pipeline, numbered_pair(n)) for n in (0, 1)]
     gate.await_entry()
     gate.await_entry()
-    late = pipeline.submit(numbered_pair(2), deadline_ms=30)
-    patient = pipeline.submit(numbered_pair(3), deadline_ms=1e3 * PATIENCE_S)
+    late = submit(pipeline, numbered_pair(2), deadline_ms=30)
+    patient = submit(pipeline, numbered_pair(3), deadline_ms=1e3 * PATIENCE_S)
     with pytest.raises(DeadlineExceeded):
         late.result(PATIENCE_S)
     assert not any(future.done() for future in running)
@@ -243,14 +264,14 @@ def test_a_deadline_passes_even_while_every_lane_hangs(make, gate):
 
 def test_a_deadline_shorter_than_the_delay_is_served_at_once(make, gate):
     pipeline = with_a_batch_under_way(make, gate, FakeBackend(script=gate.for_zero))
-    future = pipeline.submit(numbered_pair(1), deadline_ms=1e3 * PATIENCE_S / 2)
+    future = submit(pipeline, numbered_pair(1), deadline_ms=1e3 * PATIENCE_S / 2)
     assert future.result(PATIENCE_S / 4).label == "c1"
 
 
 @pytest.mark.parametrize("deadline_ms", [0.0, -1.0, float("nan")])
 def test_a_deadline_that_is_no_positive_time_is_refused(make, deadline_ms):
     with pytest.raises(InputError, match="deadline_ms"):
-        make(FakeBackend()).submit(numbered_pair(0), deadline_ms=deadline_ms)
+        submit(make(FakeBackend()), numbered_pair(0), deadline_ms=deadline_ms)
 
 
 def test_a_callback_may_raise_submit_and_run_without_harm(make, caplog):
@@ -259,10 +280,10 @@ def test_a_callback_may_raise_submit_and_run_without_harm(make, caplog):
 
     def callback(future):
         seen.append(pipeline.run(numbered([8]))[0].label)
-        seen.append(pipeline.submit(numbered_pair(9)))
+        seen.append(submit(pipeline, numbered_pair(9)))
         raise RuntimeError("from a callback")
 
-    pipeline.submit(numbered_pair(0)).add_done_callback(callback)
+    submit(pipeline, numbered_pair(0)).add_done_callback(callback)
     until(lambda: len(seen) == 2)
     assert seen[0] == "c8" and seen[1].result(PATIENCE_S).label == "c9"
     until(lambda: "from a callback" in caplog.text)
@@ -275,11 +296,11 @@ def test_a_callback_that_raises_does_not_take_the_answers_of_others(make, gate, 
     def callback(future):
         raise error
 
-    first = pipeline.submit(numbered_pair(1))
+    first = submit(pipeline, numbered_pair(1))
     first.add_done_callback(callback)
-    second = pipeline.submit(numbered_pair(2))
+    second = submit(pipeline, numbered_pair(2))
     assert second.result(PATIENCE_S / 2).label == "c2"
-    assert pipeline.submit(numbered_pair(3), deadline_ms=1e3).result(PATIENCE_S / 2).label == "c3"
+    assert submit(pipeline, numbered_pair(3), deadline_ms=1e3).result(PATIENCE_S / 2).label == "c3"
 
 
 # ---- stream -------------------------------------------------------------------------------------
@@ -329,16 +350,16 @@ def test_stream_hands_out_a_ready_answer_before_it_pulls_on(make):
 
 def test_stream_waits_for_a_place_instead_of_being_refused(make, gate):
     pipeline = make(FakeBackend(max_batch=1, script=gate), lanes=1, queue_size=2, max_delay_ms=0)
-    pipeline.submit(numbered_pair(0))
+    submit(pipeline, numbered_pair(0))
     gate.await_entry()
-    full = [pipeline.submit(numbered_pair(n)) for n in (1, 2)]
+    full = [submit(pipeline, numbered_pair(n)) for n in (1, 2)]
     streamed = []
     consumer = threading.Thread(
         target=lambda: streamed.extend(pipeline.stream(numbered(range(20)))), daemon=True
     )
     consumer.start()
-    until(lambda: pipeline.stats()["submitted"] == 4)
-    assert not streamed and pipeline.stats()["rejected"] == 0
+    until(lambda: pipeline.stats().submitted == 4)
+    assert not streamed and pipeline.stats().rejected == 0
     gate.opened.set()
     consumer.join(PATIENCE_S)
     assert labels(streamed) == [f"c{n}" for n in range(20)] and all(f.done() for f in full)
@@ -355,7 +376,7 @@ def test_an_abandoned_stream_gives_its_places_back(make, gate):
     answers.close()
     gate.opened.set()
     until(lambda: balance(pipeline) == 0)
-    assert pipeline.stats()["submitted"] == 2, "the test needs a request that was abandoned"
+    assert pipeline.stats().submitted == 2, "the test needs a request that was abandoned"
     assert pipeline.run(numbered([5]))[0].label == "c5"
 
 
@@ -372,4 +393,4 @@ def test_an_error_of_the_source_reaches_the_consumer_and_cancels_what_waits(make
         list(pipeline.stream(source()))
     gate.opened.set()
     until(lambda: balance(pipeline) == 0)
-    assert pipeline.stats()["cancelled"] == 2
+    assert pipeline.stats().cancelled == 2

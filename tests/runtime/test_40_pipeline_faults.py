@@ -17,12 +17,11 @@ from support.fake import (
     numbered_manifest,
     numbered_pair,
     poison,
+    submit,
 )
 
 from esccs_edge.contracts.values import Flag
-from esccs_edge.errors import (
-    BackendError,
-)
+from esccs_edge.errors import BackendError, Remedy
 from esccs_edge.runtime.lane_pool import LanePool
 from esccs_edge.runtime.pipeline import Pipeline
 
@@ -60,9 +59,9 @@ def test_a_poisoned_request_fails_alone_among_those_of_other_threads(make, gate)
         gate(numbers) if numbers == [0] else poison(3)(numbers)
 
     pipeline = make(FakeBackend(max_batch=8, script=script), lanes=1, max_delay_ms=0)
-    pipeline.submit(numbered_pair(0))
+    submit(pipeline, numbered_pair(0))
     gate.await_entry()
-    futures = [pipeline.submit(numbered_pair(n)) for n in range(1, 7)]
+    futures = [submit(pipeline, numbered_pair(n)) for n in range(1, 7)]
     gate.opened.set()
     wait(futures, PATIENCE_S)
     failed = [n for n, future in enumerate(futures, 1) if future.exception()]
@@ -78,7 +77,7 @@ def test_a_single_pair_is_run_no_more_than_twice(make):
 @pytest.mark.parametrize("size", [1, 3])
 def test_what_only_a_new_process_can_mend_is_not_tried_again(make, size):
     def lost(numbers):
-        raise BackendError("the GPU state is lost", action="restart")
+        raise BackendError("the GPU state is lost", action=Remedy.RESTART)
 
     backend = FakeBackend(script=lost)
     answers = make(backend).run(numbered(range(size)))
@@ -145,25 +144,25 @@ def test_lanes_that_fail_to_close_are_replaced_and_what_failed_before_is_what_co
 def test_an_interrupt_between_start_and_the_first_wait_gives_all_lanes_back(make, monkeypatch):
     backend = FakeBackend(max_batch=2)
     pipeline = make(backend, lanes=3)
-    land = Pipeline._land
+    land = Pipeline._answers_of
 
     def interrupted(self, flights, started_s):
         assert len(flights) == 3
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Pipeline, "_land", interrupted)
+    monkeypatch.setattr(Pipeline, "_answers_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(numbered(range(20)))
-    monkeypatch.setattr(Pipeline, "_land", land)
+    monkeypatch.setattr(Pipeline, "_answers_of", land)
     assert backend.open_lanes == 0 and balance(pipeline) == 0
     assert labels(pipeline.run(numbered(range(20)))) == [f"c{n}" for n in range(20)]
 
 
-def test_an_interrupt_inside_the_line_blocks_nobody(make, monkeypatch):
+def test_an_interrupt_while_waiting_for_a_lane_blocks_no_other_thread(make, monkeypatch):
     pipeline = make(FakeBackend(), lanes=1)
     await_lane = LanePool.await_lane
     monkeypatch.setattr(LanePool, "await_lane", failing(1, KeyboardInterrupt()))
-    monkeypatch.setattr(LanePool, "leave", failing(1, KeyboardInterrupt()))
+    monkeypatch.setattr(LanePool, "drop", failing(1, KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(numbered([1]))
     monkeypatch.undo()

@@ -21,6 +21,7 @@ from support.fake import (
     numbered_manifest,
     numbered_pair,
     poison,
+    submit,
     until,
     with_a_batch_under_way,
 )
@@ -51,7 +52,7 @@ def test_under_load_from_many_threads_every_request_ends_exactly_once(make):
         number = int(rng.integers(CLASSES))
         try:
             deadline_ms = 2.0 if rng.random() < 0.2 else None
-            future = pipeline.submit(numbered_pair(number), deadline_ms=deadline_ms)
+            future = submit(pipeline, numbered_pair(number), deadline_ms=deadline_ms)
         except Overloaded:
             return "rejected"
         if rng.random() < 0.2:
@@ -79,7 +80,7 @@ def test_under_load_from_many_threads_every_request_ends_exactly_once(make):
     assert sum(outcome.values()) == 32 * 40
     until(lambda: balance(pipeline) == 0)  # a cancelled request is counted when it is met
     stats = pipeline.stats()
-    assert {key: stats[key] for key in outcome} == dict(outcome)
+    assert {key: getattr(stats, key) for key in outcome} == dict(outcome)
 
 
 def test_a_long_run_does_not_keep_others_from_the_lane(make):
@@ -116,7 +117,7 @@ def test_a_request_gets_its_turn_among_many_threads_that_run(make):
         thread.start()
     until(lambda: len(backend.batches) > 24)
     before = len(backend.batches)
-    pipeline.submit(numbered_pair(2)).result(PATIENCE_S)
+    submit(pipeline, numbered_pair(2)).result(PATIENCE_S)
     between = backend.batches[before:].index([2])
     stop.set()
     for thread in threads:
@@ -126,7 +127,7 @@ def test_a_request_gets_its_turn_among_many_threads_that_run(make):
 
 def test_close_answers_what_was_accepted(make, gate):
     pipeline = with_a_batch_under_way(make, gate, FakeBackend(max_batch=4, script=gate.for_zero))
-    futures = [pipeline.submit(numbered_pair(n)) for n in range(7, 14)]
+    futures = [submit(pipeline, numbered_pair(n)) for n in range(7, 14)]
     threading.Timer(0.05, gate.opened.set).start()
     pipeline.close()
     assert labels(f.result(0) for f in futures) == [f"c{n}" for n in range(7, 14)]
@@ -135,9 +136,9 @@ def test_close_answers_what_was_accepted(make, gate):
 def test_close_without_draining_cancels_what_waits_and_finishes_what_runs(make, gate):
     backend = FakeBackend(max_batch=1, script=gate)
     pipeline = make(backend, lanes=1)
-    running = pipeline.submit(numbered_pair(0))
+    running = submit(pipeline, numbered_pair(0))
     gate.await_entry()
-    waiting = [pipeline.submit(numbered_pair(n)) for n in (1, 2)]
+    waiting = [submit(pipeline, numbered_pair(n)) for n in (1, 2)]
     threading.Timer(0.05, gate.opened.set).start()
     pipeline.close(drain=False)
     assert running.result(0).label == "c0" and all(f.cancelled() for f in waiting)
@@ -152,7 +153,7 @@ def test_close_is_idempotent_and_later_use_is_refused(make):
     assert backend.closed == 1
     for use in (
         lambda: pipeline.run(numbered([1])),
-        lambda: pipeline.submit(numbered_pair(1)),
+        lambda: submit(pipeline, numbered_pair(1)),
         lambda: pipeline.stream([]),
     ):
         with pytest.raises(ClosedError):
@@ -166,7 +167,7 @@ def test_close_during_load_leaves_no_request_without_an_end(make):
     def work() -> None:
         while not refused:
             try:
-                futures.append(pipeline.submit(numbered_pair(1)))
+                futures.append(submit(pipeline, numbered_pair(1)))
             except Overloaded:
                 time.sleep(0.001)
             except ClosedError as error:
@@ -185,9 +186,9 @@ def test_close_during_load_leaves_no_request_without_an_end(make):
 def test_close_comes_back_although_the_backend_hangs(make, gate):
     backend = FakeBackend(max_batch=1, script=gate)
     pipeline = make(backend, lanes=1)
-    running = pipeline.submit(numbered_pair(0))
+    running = submit(pipeline, numbered_pair(0))
     gate.await_entry()
-    waiting = pipeline.submit(numbered_pair(1))
+    waiting = submit(pipeline, numbered_pair(1))
     pipeline.close(timeout_s=0.1)
     assert waiting.cancelled() and not running.done() and backend.closed == 0
     gate.opened.set()
@@ -197,7 +198,7 @@ def test_close_comes_back_although_the_backend_hangs(make, gate):
 def test_close_from_a_callback_does_not_wait_for_itself(make):
     backend = FakeBackend()
     pipeline = make(backend, max_delay_ms=0)
-    pipeline.submit(numbered_pair(0)).add_done_callback(lambda future: pipeline.close())
+    submit(pipeline, numbered_pair(0)).add_done_callback(lambda future: pipeline.close())
     until(lambda: backend.closed == 1)
 
 
@@ -213,7 +214,7 @@ def test_a_stream_ends_with_an_error_when_the_pipeline_is_closed(make):
 def test_a_forgotten_pipeline_frees_its_threads_and_lanes():
     backend = FakeBackend()
     pipeline = Pipeline(backend, MANIFEST)
-    pipeline.submit(numbered_pair(1)).result(PATIENCE_S)
+    submit(pipeline, numbered_pair(1)).result(PATIENCE_S)
     workers = set(pipeline._batcher._threads)
     del pipeline
     gc.collect()
@@ -225,11 +226,11 @@ def test_a_forgotten_pipeline_frees_its_threads_and_lanes():
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_is_refused_and_leaves_the_parent_unharmed(make):
     pipeline = make(FakeBackend())
-    pipeline.submit(numbered_pair(1)).result(PATIENCE_S)
+    submit(pipeline, numbered_pair(1)).result(PATIENCE_S)
     child = os.fork()
     if child == 0:
         refused = 0
-        for use in (pipeline.run, lambda pairs: pipeline.submit(pairs[0]), pipeline.stream):
+        for use in (pipeline.run, lambda pairs: submit(pipeline, pairs[0]), pipeline.stream):
             try:
                 use(numbered([1]))
             except ForkedProcessError:
@@ -250,5 +251,5 @@ def test_stats_tell_batches_and_latencies(make):
     pipeline = make(FakeBackend(max_batch=4))
     pipeline.run(numbered(range(6)))
     stats = pipeline.stats()
-    assert stats["batches"] == 2 and stats["mean_batch_size"] == 3.0 and stats["queued"] == 0
-    assert 0 < stats["latency_ms"]["p50"] <= stats["latency_ms"]["p99"]
+    assert stats.batches == 2 and stats.mean_batch_size == 3.0 and stats.queued == 0
+    assert 0 < stats.latency_ms["p50"] <= stats.latency_ms["p99"]

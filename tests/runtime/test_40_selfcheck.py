@@ -9,7 +9,7 @@ import pytest
 from support.tiny import tiny_manifest
 
 from esccs_edge.pixels.preprocess import preprocess
-from esccs_edge.runtime.selfcheck import golden_pair
+from esccs_edge.runtime.selfcheck import golden_sample
 
 
 @pytest.mark.parametrize(
@@ -25,10 +25,10 @@ from esccs_edge.runtime.selfcheck import golden_pair
 )
 def test_optical_waves_come_in_digital_numbers_where_these_can_hold_them(changes, dtype):
     manifest = tiny_manifest()
-    manifest = manifest.evolve(optical=replace(manifest.optical, **changes))
-    pair, spec = golden_pair(manifest), manifest.optical
-    assert pair.optical.dtype == dtype and pair.sar.dtype == np.float32
-    out = np.empty((1, *pair.optical.shape), np.float32)
-    (seen,) = preprocess([pair.optical], spec, out)
+    manifest = manifest.with_modality("optical", replace(manifest.modalities["optical"], **changes))
+    pixels, spec = golden_sample(manifest).pixels, manifest.modalities["optical"]
+    assert pixels["optical"].dtype == dtype and pixels["sar"].dtype == np.float32
+    out = np.empty((1, *pixels["optical"].shape), np.float32)
+    (seen,) = preprocess([pixels["optical"]], spec, out)
     assert seen.valid == seen.pixels and seen.nonfinite == seen.below == seen.above == 0
     assert all(len(np.unique(channel)) >= 10 for channel in out[0])

@@ -34,7 +34,7 @@ BLEND_RTOL = 1e-5
 
 def plain_map(classifier, optical, sar, stride):
     """The slow twin of `classify_scene`: whole arrays, one pixel's weight at a time."""
-    size, classes = classifier.manifest.patch_size, classifier.manifest.classes
+    size, classes = classifier.manifest.sample.height, classifier.manifest.classes
     present = optical if optical is not None else sar
     height, width = present.shape[1:]
     weight = np.outer(window_weights(size), window_weights(size)).astype(float)

@@ -27,8 +27,11 @@ def pairs_for(manifest, count: int) -> list[PatchPair]:
 def expected(manifest, pairs):
     """The slow road to logits and gate."""
     planes, shares = [], []
-    for name, spec in (("optical", manifest.optical), ("sar", manifest.sar)):
-        shape = (len(spec.channels), manifest.patch_size, manifest.patch_size)
+    for name, spec in (
+        ("optical", manifest.modalities["optical"]),
+        ("sar", manifest.modalities["sar"]),
+    ):
+        shape = (len(spec.channels), manifest.sample.height, manifest.sample.height)
         stack, share = [], []
         for pair in pairs:
             pixels = getattr(pair, name)

@@ -33,7 +33,7 @@ def fill(lane, pairs: list[PatchPair]) -> None:
 
 
 def branches(lane) -> dict[str, object]:
-    return {"optical": lane._optical, "sar": lane._sar}
+    return dict(lane._uploads)
 
 
 def execute(lane, count: int) -> None:

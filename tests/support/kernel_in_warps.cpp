@@ -108,8 +108,8 @@ int main() {
     ASAN_POISON_MEMORY_REGION(esccs_shared + launch.shared_bytes, sizeof esccs_shared - launch.shared_bytes);
     for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
         for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block(*p);
-    const AvailabilityParams counted{stats, stats + launch.batch, allocate<float>(2 * launch.batch), p->pixels,
-                                     static_cast<std::int32_t>(launch.batch)};
+    const AvailabilityParams counted{{stats, stats + launch.batch}, allocate<float>(2 * launch.batch), p->pixels,
+                                     static_cast<std::int32_t>(launch.batch), 2};
     for (blockIdx.x = 0, threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) esccs_availability(counted);
     std::fwrite(out, sizeof *out, launch.out_values, stdout);
     std::fwrite(stats, sizeof *stats, launch.batch, stdout);

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from esccs_edge.contracts.manifest import ModalitySpec
+from esccs_edge.contracts.modality import ModalitySpec
 
 
-def preprocess(pixels: np.ndarray, spec: ModalitySpec, linear_to_db: bool = False):
+def preprocess(pixels: np.ndarray, spec: ModalitySpec):
     """Return normalised float64 ``(C, H, W)`` and a dict of the statistics."""
     stored = pixels.astype(np.float64)
     is_dn = pixels.dtype.kind in "iu"
@@ -15,7 +15,7 @@ def preprocess(pixels: np.ndarray, spec: ModalitySpec, linear_to_db: bool = Fals
     finite = np.isfinite(stored).all(axis=0)
     absent = np.zeros_like(finite) if spec.nodata is None else (stored == spec.nodata).all(axis=0)
     valid = finite & ~absent
-    if linear_to_db:
+    if spec.is_linear:
         with np.errstate(invalid="ignore"):
             values = 10 * np.log10(np.maximum(values, 1e-5))
     low, high = spec.clip

@@ -42,6 +42,10 @@ def write_raster(
 def random_scene(manifest, height: int, width: int, seed: int = 0):
     """Return random optical DN ``(C, H, W)`` uint16 and SAR ``(P, H, W)`` float32 dB."""
     rng = np.random.default_rng(seed)
-    optical = rng.integers(200, 6000, (len(manifest.optical.channels), height, width), np.uint16)
-    sar = rng.normal(-14, 4, (len(manifest.sar.channels), height, width)).astype(np.float32)
+    optical = rng.integers(
+        200, 6000, (len(manifest.modalities["optical"].channels), height, width), np.uint16
+    )
+    sar = rng.normal(-14, 4, (len(manifest.modalities["sar"].channels), height, width)).astype(
+        np.float32
+    )
     return optical, np.clip(sar, -34, -1)

@@ -28,7 +28,7 @@ RIDGE = 0.1
 
 def small_pair(label: int, cover: float, manifest: Manifest, rng: np.random.Generator):
     """One cloudy pair, uint16 DN and float32 dB; the class sets spectrum and texture."""
-    size, bands = manifest.patch_size, len(manifest.optical.channels)
+    size, bands = manifest.sample.height, len(manifest.modalities["optical"].channels)
     ramp = np.linspace(0, 1, bands)
     spectrum = 0.12 + 0.1 * np.cos(2 * np.pi * (ramp * (1 + label / 2) + label / 5))
     rows, columns = np.mgrid[:size, :size] / size
@@ -77,7 +77,10 @@ def small_bundle(
     from safetensors.torch import save
 
     manifest = tiny_manifest(
-        patch_size, name="small", provenance={"architecture": architecture, "simulated": "all"}
+        patch_size,
+        name="small",
+        architecture=architecture,
+        provenance={"simulated": "all"},
     )
     state = {k: v.contiguous() for k, v in small_student(manifest, seed).state_dict().items()}
     return Bundle.create(folder, manifest, {"student.safetensors": save(state)})
@@ -124,10 +127,13 @@ def small_student(manifest: Manifest, seed: int = 0):
     torch.manual_seed(seed)
     sizes = {
         name: Branch(**{**part, "blocks": tuple(part["blocks"])})
-        for name, part in manifest.provenance["architecture"].items()
+        for name, part in manifest.architecture.items()
     }
     student = StudentNet(
-        len(manifest.optical.channels), len(manifest.sar.channels), len(manifest.classes), **sizes
+        len(manifest.modalities["optical"].channels),
+        len(manifest.modalities["sar"].channels),
+        len(manifest.classes),
+        **sizes,
     )
     optical, sar, availability, labels = map(torch.from_numpy, _training_tensors(manifest, seed))
     with torch.no_grad():
@@ -154,9 +160,9 @@ def _training_tensors(manifest: Manifest, seed: int, count: int = 192):
     use_sar = (rng.uniform(size=count) > 0.15) | ~use_optical
     tensors = []
     for name, part, used in (("optical", 0, use_optical), ("sar", 1, use_sar)):
-        out = np.zeros((count, *manifest.inputs[name][1:]), np.float32)
+        out = np.zeros((count, *manifest.inputs[name].row), np.float32)
         images = [pair[part] if u else None for pair, u in zip(pairs, used, strict=True)]
-        preprocess(images, getattr(manifest, name), out)
+        preprocess(images, manifest.modalities[name], out)
         tensors.append(out)
     availability = np.stack([use_optical, use_sar], axis=1).astype(np.float32)
     return *tensors, availability, labels

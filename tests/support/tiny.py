@@ -13,8 +13,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.manifest import BatchProfile, Manifest, ModalitySpec
+from esccs_edge.contracts.manifest import BatchProfile, Manifest
+from esccs_edge.contracts.modality import ModalitySpec, SampleSpec
 from esccs_edge.contracts.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.values import PatchPair
+from esccs_edge.pixels.checks import checked_sample
 
 CLASSES = ("Forest", "River", "Residential", "SeaLake")
 GATE_EPS = 1e-12
@@ -25,18 +28,19 @@ def tiny_manifest(patch_size: int = 16, **changes) -> Manifest:
     return Manifest(
         name="tiny",
         classes=CLASSES,
-        optical=ModalitySpec(
-            channels=SENTINEL2_L1C_BANDS, sensor="Sentinel-2 MSI", level="L1C", unit="reflectance",
-            dn_scale=1e-4, dn_offset=0.0, nodata=0.0, clip=(0.0, 1.0),
-            mean=tuple(np.linspace(0.05, 0.3, bands).round(3).tolist()), std=(0.1,) * bands,
-        ),
-        sar=ModalitySpec(
-            channels=SENTINEL1_POLARISATIONS, sensor="Sentinel-1 SAR-C", level="GRD IW", unit="dB",
-            dn_scale=None, dn_offset=0.0, nodata=0.0, clip=(-35.0, 5.0),
-            mean=(-11.8, -18.3), std=(4.5, 4.4),
-        ),
-        patch_size=patch_size,
-        pixel_size_m=10.0,
+        modalities={
+            "optical": ModalitySpec(
+                channels=SENTINEL2_L1C_BANDS, sensor="Sentinel-2 MSI", level="L1C",
+                unit="reflectance", dn_scale=1e-4, dn_offset=0.0, nodata=0.0, clip=(0.0, 1.0),
+                mean=tuple(np.linspace(0.05, 0.3, bands).round(3).tolist()), std=(0.1,) * bands,
+            ),
+            "sar": ModalitySpec(
+                channels=SENTINEL1_POLARISATIONS, sensor="Sentinel-1 SAR-C", level="GRD IW",
+                unit="dB", dn_scale=None, dn_offset=0.0, nodata=0.0, clip=(-35.0, 5.0),
+                mean=(-11.8, -18.3), std=(4.5, 4.4),
+            ),
+        },
+        sample=SampleSpec(patch_size, patch_size, pixel_size_m=10.0),
         batch=BatchProfile(1, 4, 8),
     ).evolve(**changes)  # fmt: skip
 
@@ -44,7 +48,9 @@ def tiny_manifest(patch_size: int = 16, **changes) -> Manifest:
 def weights(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
     """Return the linear layer ``(K, C + P)`` and its bias ``(K,)``."""
     rng = np.random.default_rng(7)
-    features = len(manifest.optical.channels) + len(manifest.sar.channels)
+    features = len(manifest.modalities["optical"].channels) + len(
+        manifest.modalities["sar"].channels
+    )
     weight = rng.normal(0, 1, (len(manifest.classes), features)).astype(np.float32)
     return weight, rng.normal(0, 0.1, len(manifest.classes)).astype(np.float32)
 
@@ -75,7 +81,7 @@ def tiny_onnx(manifest: Manifest) -> bytes:
     shapes = {**manifest.inputs, **manifest.outputs}
 
     def info(name: str):
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name].shape)
 
     graph = helper.make_graph(
         nodes,
@@ -109,7 +115,22 @@ def expected(
 def raw_pair(manifest: Manifest, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Random pixels in the manifest's raw form: uint16 DN and float32 dB."""
     rng = np.random.default_rng(seed)
-    size = manifest.patch_size
-    optical = rng.integers(200, 6000, (len(manifest.optical.channels), size, size), np.uint16)
-    sar = rng.normal(-14, 4, (len(manifest.sar.channels), size, size)).astype(np.float32)
+    size = manifest.sample.height
+    optical = rng.integers(
+        200, 6000, (len(manifest.modalities["optical"].channels), size, size), np.uint16
+    )
+    sar = rng.normal(-14, 4, (len(manifest.modalities["sar"].channels), size, size)).astype(
+        np.float32
+    )
     return optical, np.clip(sar, -34, -1)
+
+
+def checked_pair(optical, sar, manifest: Manifest, memory=None) -> PatchPair:
+    """Check one optical and one SAR patch, as a classifier does."""
+    sample = checked_sample({"optical": optical, "sar": sar}, manifest, memory)
+    return PatchPair(*sample.pixels.values())
+
+
+def linear_sar(manifest: Manifest) -> Manifest:
+    """The same contract for SAR that comes in as linear sigma0."""
+    return manifest.with_modality("sar", manifest.modalities["sar"].stored_as("linear"))

@@ -9,8 +9,8 @@ from esccs_edge.backends.trt.build import BuiltPlan
 from esccs_edge.backends.trt.library import LoadedEngine, error_log
 from esccs_edge.contracts.values import PatchPair
 from esccs_edge.cuda.owners import Device
-from esccs_edge.errors import BackendError
-from esccs_edge.system.sealed_cache import EngineCache
+from esccs_edge.errors import BackendError, Remedy
+from esccs_edge.system.sealed_cache import SealedCache
 from support.fake_gpu import FakeDriver, host_kernels
 from support.fake_trt import fake_flavor
 from support.kernel_parts import assert_stats
@@ -42,14 +42,14 @@ class Machine:
         self.loads.append(plan)
         if self.refuse:
             self.refuse -= 1
-            raise BackendError("made for compute 8.6, this is 7.5", action="rebuild")
+            raise BackendError("made for compute 8.6, this is 7.5", action=Remedy.REBUILD)
         return LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
 
-    def open(self, max_batch=8, **options):
+    def open(self, max_batch=8, manifest=None, **options):
         bundle = tiny_bundle(self.folder / "bundle")
-        cache = EngineCache(self.folder / "engines")
+        cache = SealedCache(self.folder / "engines")
         return trt_backend.TrtBackend(
-            bundle, bundle.manifest, max_batch=max_batch, cache=cache, **options
+            bundle, manifest or bundle.manifest, max_batch=max_batch, cache=cache, **options
         )
 
 
@@ -74,14 +74,14 @@ def awkward_batch(manifest, count=5):
 ENGINE_ATOL = 1e-4
 
 
-def cpu_answer(bundle_folder, pairs, **options):
+def cpu_answer(bundle_folder, pairs, manifest=None):
     """Answer pairs by the CPU backend."""
     from esccs_edge.backends.cpu.backend import CpuBackend
     from esccs_edge.contracts.bundle import Bundle
 
     bundle = Bundle.open(bundle_folder)
     backend = CpuBackend(
-        bundle, bundle.manifest, max_batch=len(pairs), threads=1, precision="f32", **options
+        bundle, manifest or bundle.manifest, max_batch=len(pairs), threads=1, precision="fp32"
     )
     output = backend.open_lane().answer(pairs)
     backend.close()
@@ -90,10 +90,13 @@ def cpu_answer(bundle_folder, pairs, **options):
 
 def assert_same(found, wanted):
     """Compare two outputs of lanes."""
-    np.testing.assert_allclose(found.logits, wanted.logits, atol=ENGINE_ATOL)
-    np.testing.assert_allclose(found.gate, wanted.gate, atol=ENGINE_ATOL)
-    for mine, theirs in zip((found.optical, found.sar), (wanted.optical, wanted.sar), strict=True):
-        for a, b in zip(mine, theirs, strict=True):
+    assert (
+        found.outputs.keys() == wanted.outputs.keys() and found.stats.keys() == wanted.stats.keys()
+    )
+    for name, values in wanted.outputs.items():
+        np.testing.assert_allclose(found.outputs[name], values, atol=ENGINE_ATOL)
+    for name, theirs in wanted.stats.items():
+        for a, b in zip(found.stats[name], theirs, strict=True):
             assert_stats(a, b)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from esccs_edge.errors import ArtifactError, BackendError
 from esccs_edge.system import sealed_cache as engine_cache
-from esccs_edge.system.sealed_cache import EngineCache, default_folder, key_digest, seal, unseal
+from esccs_edge.system.sealed_cache import SealedCache, default_folder, key_digest, seal, unseal
 
 KEY = {"onnx": "ab" * 32, "gpu": "NVIDIA H200", "driver": "13.0", "batch": [1, 8, 64]}
 SECRET = bytes(range(32))
@@ -24,7 +24,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="ownership and locks are P
 
 @pytest.fixture
 def cache(tmp_path):
-    return EngineCache(tmp_path / "engines")
+    return SealedCache(tmp_path / "engines")
 
 
 class Builder:
@@ -45,7 +45,7 @@ def entry(cache, key=KEY):
 def test_second_get_reads_what_the_first_built(cache):
     build = Builder(b"\x00plan" * 1000)
     assert cache.get(KEY, build) == cache.get(KEY, build) == build.content
-    assert EngineCache(cache.folder).get(KEY, build) == build.content
+    assert SealedCache(cache.folder).get(KEY, build) == build.content
     assert build.calls == 1
 
 
@@ -154,7 +154,7 @@ def test_folder_open_to_others_is_refused(tmp_path, mode):
     folder.mkdir()
     folder.chmod(mode)
     with pytest.raises(ArtifactError, match="expected 0700"):
-        EngineCache(folder)
+        SealedCache(folder)
 
 
 @posix
@@ -164,7 +164,7 @@ def test_folder_of_another_user_is_refused(tmp_path):
     folder.mkdir(mode=0o700)
     os.chown(folder, 12345, -1)
     with pytest.raises(ArtifactError, match="belongs to user 12345"):
-        EngineCache(folder)
+        SealedCache(folder)
 
 
 @posix
@@ -172,7 +172,7 @@ def test_folder_that_is_a_link_is_refused(tmp_path):
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(ArtifactError, match="not a folder of its own"):
-        EngineCache(tmp_path / "link")
+        SealedCache(tmp_path / "link")
 
 
 @pytest.mark.parametrize("call", ["open", "replace", "fsync"])
@@ -194,7 +194,7 @@ def test_full_or_read_only_disk_costs_the_cache_not_the_run(cache, caplog, monke
 def test_folder_that_cannot_be_made_costs_the_cache_not_the_run(tmp_path):
     (tmp_path / "file").write_text("in the way")
     build = Builder()
-    assert EngineCache(tmp_path / "file" / "engines").get(KEY, build) == b"plan"
+    assert SealedCache(tmp_path / "file" / "engines").get(KEY, build) == b"plan"
 
 
 def test_what_the_builder_raises_passes_through_and_keeps_nothing(cache):
@@ -211,13 +211,13 @@ def test_what_the_builder_raises_passes_through_and_keeps_nothing(cache):
 SLOW = """
 import sys, time
 from pathlib import Path
-from esccs_edge.system.sealed_cache import EngineCache
+from esccs_edge.system.sealed_cache import SealedCache
 def build():
     with open(sys.argv[2], "a") as log:
         log.write("built\\n")
     time.sleep(0.5)
     return b"plan"
-assert EngineCache(Path(sys.argv[1])).get({"key": 1}, build) == b"plan"
+assert SealedCache(Path(sys.argv[1])).get({"key": 1}, build) == b"plan"
 """
 
 
@@ -232,8 +232,8 @@ def test_of_many_processes_one_builds_and_the_others_wait(tmp_path):
 
 @posix
 def test_waiting_for_another_builder_ends_with_an_error(tmp_path):
-    cache = EngineCache(tmp_path / "engines")
-    impatient = EngineCache(tmp_path / "engines", lock_timeout_s=0.1)
+    cache = SealedCache(tmp_path / "engines")
+    impatient = SealedCache(tmp_path / "engines", lock_timeout_s=0.1)
 
     def build():
         with pytest.raises(BackendError, match="another process has been building"):
@@ -246,9 +246,9 @@ def test_waiting_for_another_builder_ends_with_an_error(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from esccs_edge import atomic
-from esccs_edge.system.sealed_cache import EngineCache
-cache = EngineCache(Path(sys.argv[1]))
+from esccs_edge.system import atomic
+from esccs_edge.system.sealed_cache import SealedCache
+cache = SealedCache(Path(sys.argv[1]))
 cache.get({"first": 1}, lambda: b"whole")
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -265,7 +265,7 @@ def test_killed_writer_leaves_no_half_entry_and_its_temporary_is_swept(tmp_path,
     assert killed.returncode == -signal.SIGKILL
     assert len(list(folder.glob(".*.partial*"))) == 1
 
-    cache = EngineCache(folder)  # sweeps; the lock died with its holder
+    cache = SealedCache(folder)  # sweeps; the lock died with its holder
     assert not list(folder.glob(".*.partial*"))
     assert cache.load({"first": 1}) == b"whole"
     assert cache.load({"second": 2}) is None
@@ -273,12 +273,12 @@ def test_killed_writer_leaves_no_half_entry_and_its_temporary_is_swept(tmp_path,
 
 @posix
 def test_sweeping_spares_a_builder_that_is_still_at_work(tmp_path):
-    cache = EngineCache(tmp_path / "engines")
+    cache = SealedCache(tmp_path / "engines")
 
     def build():
         live = cache.folder / f".{key_digest(KEY)}-abc.partial.engine"
         live.write_bytes(b"half")
-        assert EngineCache(cache.folder).remove_stale() == []
+        assert SealedCache(cache.folder).remove_stale() == []
         assert live.exists()
         live.unlink()
         return b"plan"

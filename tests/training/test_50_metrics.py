@@ -120,7 +120,8 @@ def source_of(manifest, count=12, **changes) -> MemorySource:
     values = {
         "name": "made", "classes": CLASSES, "labels": np.arange(count) % len(CLASSES),
         "groups": tuple(map(str, range(count))), "splits": ("test",) * count,
-        "optical_channels": manifest.optical.channels, "sar_channels": manifest.sar.channels,
+        "optical_channels": manifest.modalities["optical"].channels,
+        "sar_channels": manifest.modalities["sar"].channels,
         "opticals": np.stack([p[0] for p in pairs]), "sars": np.stack([p[1] for p in pairs]),
     }  # fmt: skip
     return MemorySource(**{**values, **changes})

@@ -70,7 +70,7 @@ def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
     assert opened.verify() == ["student.safetensors"]
     manifest = opened.manifest
     assert manifest.classes == CLASSES
-    assert (manifest.patch_size, len(manifest.optical.channels)) == (16, 13)
+    assert (manifest.sample.height, len(manifest.modalities["optical"].channels)) == (16, 13)
     assert 0.2 <= manifest.temperature <= 10
     sizes = {
         name: Branch(**{**part, "blocks": tuple(part["blocks"])})

@@ -34,7 +34,7 @@ from esccs_edge.view.quicklook import draw_quicklook
 from esccs_edge.view.sheet import Sheet
 
 MANIFEST = tiny_manifest(8)
-RGB = narrowed(MANIFEST.optical, ("B04", "B03", "B02"))
+RGB = narrowed(MANIFEST.modalities["optical"], ("B04", "B03", "B02"))
 
 
 def pixels_of(png: bytes) -> np.ndarray:
@@ -64,7 +64,7 @@ def drawn(tmp_path):
 
 
 def test_true_color_takes_the_natural_bands_in_one_stretch():
-    assert true_color_channels(MANIFEST.optical) == ("B04", "B03", "B02")
+    assert true_color_channels(MANIFEST.modalities["optical"]) == ("B04", "B03", "B02")
     ramp = np.linspace(200, 3000, 64).astype(np.uint16).reshape(8, 8)
     picture = optical_picture(np.stack([ramp, ramp // 2, ramp // 4]), RGB).astype(int)
     assert (picture[7, 7] == picture.max(axis=(0, 1))).all()
@@ -92,10 +92,12 @@ def test_absent_pixels_have_their_own_color(case):
 
 def test_sar_is_a_composite_of_two_polarisations_or_grey():
     vv, vh = np.meshgrid(np.linspace(-20, 0, 32), np.linspace(-30, -10, 32))
-    picture = sar_picture(np.stack([vv, vh]).astype(np.float32), MANIFEST.sar).astype(int)
+    picture = sar_picture(np.stack([vv, vh]).astype(np.float32), MANIFEST.modalities["sar"]).astype(
+        int
+    )
     assert picture[0, -1, 0] > picture[0, 0, 0]  # red grows with VV
     assert picture[-1, 0, 1] > picture[0, 0, 1]  # green grows with VH
-    grey = sar_picture(vv[None].astype(np.float32), narrowed(MANIFEST.sar, ["VV"]))
+    grey = sar_picture(vv[None].astype(np.float32), narrowed(MANIFEST.modalities["sar"], ["VV"]))
     assert (grey == grey[:, :, :1]).all() and np.ptp(grey) > 200
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from esccs_edge.contracts.manifest import Manifest, ModalitySpec
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.sensors import (
     SENTINEL1_POLARISATIONS,
     SENTINEL2_L1C_BANDS,
@@ -50,7 +51,7 @@ class IndexSource:
                 reading_spec(_channels(sars, is_sar=True)),
             )
         else:
-            self._specs = manifest.optical, manifest.sar
+            self._specs = manifest.modalities["optical"], manifest.modalities["sar"]
         self.optical_channels = self._specs[0].channels if opticals else ()
         self.sar_channels = self._specs[1].channels if sars else ()
         self._kept: dict[int, RawPair] = {}

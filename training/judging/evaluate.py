@@ -64,8 +64,10 @@ def evaluate(
     """
     manifest = classifier.manifest
     place = _class_places(source, manifest)
-    channels = _channel_order(source.optical_channels, manifest.optical.channels, "optical")
-    polarisations = _channel_order(source.sar_channels, manifest.sar.channels, "SAR")
+    channels = _channel_order(
+        source.optical_channels, manifest.modalities["optical"].channels, "optical"
+    )
+    polarisations = _channel_order(source.sar_channels, manifest.modalities["sar"].channels, "SAR")
     simulated = _simulated(source, manifest, clouds_seeds, only)
     has_sar = only != "optical" and bool(source.sar_channels or "sar" in simulated)
     labels, predicted, confidence, covers = [], [], [], []

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from esccs_edge.contracts.manifest import ModalitySpec
+from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.pixels.preprocess import preprocess
 
 from ..datasets.source import PairSource

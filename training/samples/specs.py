@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from esccs_edge.contracts.manifest import ModalitySpec
+from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.sensors import (
     SENTINEL1_POLARISATIONS,
     SENTINEL2_DN_SCALE,

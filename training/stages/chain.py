@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from esccs_edge.contracts.manifest import ModalitySpec
+from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.errors import InputError
 
 from ..datasets import PairSource

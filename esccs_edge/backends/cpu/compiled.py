@@ -1,4 +1,4 @@
-"""Verified ONNX bytes -> a model compiled by OpenVINO for this CPU, from the cache if it was here.
+"""Verified ONNX bytes -> models compiled by OpenVINO for this CPU, from the cache where possible.
 
 Compiling a small INT8 model takes several times as long as loading what the compiler made, which
 is most of a cold start; so that is kept, sealed like an engine, under a key of all it depends on.
@@ -10,15 +10,20 @@ import hashlib
 import io
 import json
 import logging
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...contracts.manifest import Manifest
+from ...contracts.tensor import Tensor
 from ...errors import ArtifactError, BackendError, ManifestError
-from ...system.sealed_cache import EngineCache, Key
+from ...system.cores import usable_cores
+from ...system.sealed_cache import Key, SealedCache
 from .openvino import ov
 from .quantized_inputs import expose_quantized_inputs
+from .signal_stack import kept_signal_stack
 
 #: How long to wait for another process that stores an entry.
 LOCK_TIMEOUT_S = 5.0
@@ -39,66 +44,154 @@ class LoadedModel:
     steps: dict[str, float]
 
 
-def load_model(
-    core: ov.Core,
-    content: bytes,
-    manifest: Manifest,
-    pairs: int,
-    options: Mapping[str, Any],
-    *,
-    keep: bool,
-) -> LoadedModel:
-    """Compile a model for batches of one size, or take it from the cache.
+class CompiledModels:
+    """One graph, compiled for each batch size and number of cores that a lane asks for.
 
     Args:
-        core: The OpenVINO runtime.
         content: ONNX file, already verified.
+        name: Its name in the bundle.
         manifest: Contract that its inputs and outputs must fit.
-        pairs: Size of a batch. OpenVINO leaves half of its work on layouts undone when it is open.
-        options: Compile options of OpenVINO.
+        threads: Threads for inference and for preprocessing; None takes every core.
+        hint: OpenVINO's inference precision; None leaves it the choice.
         keep: Use the cache.
+
+    Attributes:
+        cores: Threads in use.
+        turn: Held while a single sample runs on all cores: two at once would compete for the same
+            threads.
 
     Raises:
         ArtifactError: OpenVINO cannot read the model.
-        ManifestError: Inputs or outputs are not those of the manifest.
-        BackendError: OpenVINO cannot compile the model.
+        ManifestError: Its inputs or outputs are not those of the manifest.
+        BackendError: OpenVINO cannot compile it.
+    """
+
+    def __init__(
+        self,
+        content: bytes,
+        name: str,
+        manifest: Manifest,
+        *,
+        threads: int | None,
+        hint: str | None,
+        keep: bool,
+    ) -> None:
+        self._graph = _Graph(content, name, manifest)
+        self._threads = threads
+        self._keep = keep
+        self._options: dict[str, Any] = {}
+        if threads is not None and threads < usable_cores():
+            # OpenVINO binds threads to cores, in every process from the first on: two processes of
+            # one thread each would share that core and leave the next one idle.
+            self._options["ENABLE_CPU_PINNING"] = False
+        if hint is not None:
+            self._options["INFERENCE_PRECISION_HINT"] = hint
+        self._closed = False
+        self._models: dict[tuple[int, bool], LoadedModel] = {}
+        self._loading = threading.Lock()
+        self.turn = threading.Lock()
+        with kept_signal_stack():
+            self._core = ov.Core()
+        single = self.get(1, single=True).compiled
+        self.cores: int = single.get_property("INFERENCE_NUM_THREADS")
+
+    def get(self, samples: int, *, single: bool = False) -> LoadedModel:
+        """Return the model for parts of so many samples; compiled when first asked for.
+
+        Args:
+            samples: One of `lane.PART_SIZES`.
+            single: One request at a time on all cores, instead of one on each core.
+
+        Raises:
+            BackendError: OpenVINO cannot compile it, or the models were closed.
+        """
+        with self._loading:
+            if self._closed:
+                raise BackendError("the CPU backend was closed")
+            if (samples, single) not in self._models:
+                self._models[samples, single] = self._load(samples, single)
+            return self._models[samples, single]
+
+    @property
+    def device(self) -> str:
+        """Name of the CPU."""
+        return str(self._core.get_property("CPU", "FULL_DEVICE_NAME"))
+
+    @property
+    def float_type(self) -> str | None:
+        """Number type of float layers, such as ``"f32"``; None after `close`."""
+        if self._closed:
+            return None
+        compiled = self.get(1, single=True).compiled
+        return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
+    def close(self) -> None:
+        """Free the models. Idempotent."""
+        with self._loading:
+            self._closed = True
+            self._models.clear()
+
+    def _load(self, samples: int, single: bool) -> LoadedModel:
+        options = dict(self._options)
+        if single:
+            options["PERFORMANCE_HINT"] = "LATENCY"
+            if self._threads is not None:
+                options["INFERENCE_NUM_THREADS"] = self._threads
+        else:
+            options["NUM_STREAMS"] = options["INFERENCE_NUM_THREADS"] = self.cores
+        with kept_signal_stack():
+            return _load_model(self._core, self._graph, samples, options, keep=self._keep)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    content: bytes
+    name: str
+    manifest: Manifest
+
+
+def _load_model(
+    core: ov.Core, graph: _Graph, samples: int, options: Mapping[str, Any], *, keep: bool
+) -> LoadedModel:
+    """Compile a model for batches of one size, or take it from the cache.
+
+    OpenVINO leaves half of its work on layouts undone when the batch size is open.
     """
     cache = _open_cache() if keep else None
-    key = _key(core, content, manifest, pairs, options)
+    key = _key(core, graph, samples, options)
     model = _from_cache(core, cache, key, options) if cache else None
     if model is None:
-        model = _compile(core, content, manifest, pairs, options)
+        model = _compile(core, graph, samples, options)
         if cache:
-            _keep(cache, key, model)
+            _store(cache, key, model)
     return model
 
 
-def _key(
-    core: ov.Core, content: bytes, manifest: Manifest, pairs: int, options: Mapping[str, Any]
-) -> Key:
-    tensors = manifest.inputs | manifest.outputs
+def _key(core: ov.Core, graph: _Graph, samples: int, options: Mapping[str, Any]) -> Key:
+    tensors = graph.manifest.inputs | graph.manifest.outputs
     return {
         "kind": "openvino",
-        "model": hashlib.sha256(content).hexdigest(),
-        "tensors": {name: list(shape) for name, shape in tensors.items()},
-        "pairs": pairs,
+        "model": hashlib.sha256(graph.content).hexdigest(),
+        "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()},
+        "pairs": samples,
         "openvino": ov.get_version(),
         "device": core.get_property("CPU", "FULL_DEVICE_NAME"),
         "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+        "isa_limit": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
         "options": dict(options),
     }
 
 
-def _open_cache() -> EngineCache | None:
+def _open_cache() -> SealedCache | None:
     try:
-        return EngineCache(lock_timeout_s=LOCK_TIMEOUT_S)
+        return SealedCache(lock_timeout_s=LOCK_TIMEOUT_S)
     except ArtifactError as error:
         _log.warning("Compiled models are not kept: %s", error)
         return None
 
 
 def _from_cache(
-    core: ov.Core, cache: EngineCache, key: Key, options: Mapping[str, Any]
+    core: ov.Core, cache: SealedCache, key: Key, options: Mapping[str, Any]
 ) -> LoadedModel | None:
     entry = cache.load(key)
     if entry is None:
@@ -113,7 +206,7 @@ def _from_cache(
         return None
 
 
-def _keep(cache: EngineCache, key: Key, model: LoadedModel) -> None:
+def _store(cache: SealedCache, key: Key, model: LoadedModel) -> None:
     blob = model.compiled.export_model()
     blob = blob.getvalue() if isinstance(blob, io.BytesIO) else bytes(blob)
     try:
@@ -122,28 +215,25 @@ def _keep(cache: EngineCache, key: Key, model: LoadedModel) -> None:
         _log.warning("A compiled model was not kept: %s", error)
 
 
-def _compile(
-    core: ov.Core, content: bytes, manifest: Manifest, pairs: int, options: Mapping[str, Any]
-) -> LoadedModel:
+def _compile(core: ov.Core, graph: _Graph, samples: int, options: Mapping[str, Any]) -> LoadedModel:
+    manifest = graph.manifest
     try:
-        model = core.read_model(content, b"")
+        model = core.read_model(graph.content, b"")
     except RuntimeError as error:
-        raise ArtifactError(f"OpenVINO cannot read {manifest.model}: {error}") from error
-    _check_ports(model.inputs, manifest.inputs, manifest.model, "inputs")
-    _check_ports(model.outputs, manifest.outputs, manifest.model, "outputs")
+        raise ArtifactError(f"OpenVINO cannot read {graph.name}: {error}") from error
+    _check_ports(model.inputs, manifest.inputs, graph.name, "inputs")
+    _check_ports(model.outputs, manifest.outputs, graph.name, "outputs")
     try:
-        model.reshape({name: [pairs, *shape[1:]] for name, shape in manifest.inputs.items()})
+        model.reshape({name: [samples, *t.row] for name, t in manifest.inputs.items()})
         model, steps = expose_quantized_inputs(model)
         return LoadedModel(core.compile_model(model, "CPU", dict(options)), steps)
     except RuntimeError as error:
-        raise BackendError(f"OpenVINO cannot compile {manifest.model}: {error}") from error
+        raise BackendError(f"OpenVINO cannot compile {graph.name}: {error}") from error
 
 
-def _check_ports(
-    ports: Sequence[Any], expected: dict[str, tuple[str | int, ...]], model: str, what: str
-) -> None:
+def _check_ports(ports: Sequence[Any], expected: dict[str, Tensor], model: str, what: str) -> None:
     found = {name: _port(port) for port in ports for name in port.get_names()}
-    wanted = {name: ("f32", *shape) for name, shape in expected.items()}
+    wanted = {name: ("f32", *tensor.shape) for name, tensor in expected.items()}
     if len(ports) != len(expected) or any(found.get(n) != shape for n, shape in wanted.items()):
         raise ManifestError(
             f"{model} has {what} {found}, expected {wanted} from the manifest",

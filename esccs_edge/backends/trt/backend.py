@@ -15,25 +15,17 @@ from dataclasses import asdict
 from typing import Any
 
 from ...contracts.bundle import Bundle
+from ...contracts.bundle_files import MODEL_FILES, Precision, require_precision
 from ...contracts.manifest import Manifest
 from ...cuda.owners import Device
 from ...cuda.probe import probe_driver
-from ...errors import BackendError, ClosedError, InputError
-from ...system.sealed_cache import EngineCache
+from ...errors import BackendError, ClosedError, InputError, Remedy
+from ...system.sealed_cache import SealedCache
 from ..base import Backend, Lane
 from .build import BuildOptions, Progress, build_plan
 from .kernel_cache import JitCache
 from .lane import LaneOptions, TrtLane
-from .library import (
-    MODEL_FILES,
-    Flavor,
-    FlavorName,
-    LoadedEngine,
-    Precision,
-    load_engine,
-    load_flavor,
-    pick_flavor,
-)
+from .library import Flavor, FlavorName, LoadedEngine, load_engine, load_flavor, pick_flavor
 from .memory_budget import MemoryBudget, limit_of
 from .pixel_kernels import load_fatbin
 
@@ -45,8 +37,7 @@ class TrtBackend(Backend):
         bundle: Where the model is read from, through its recorded digest.
         manifest: Contract to obey; usually ``bundle.manifest``, perhaps with another ``dn_offset``.
         max_batch: Most pairs one lane takes at once; no more than the manifest's batch profile.
-        sar_is_linear: SAR pixels are linear sigma0 and are converted to dB.
-        precision: Which file of the bundle to run; None is the manifest's model.
+        precision: Which graph of the bundle to run; ``"auto"`` is the manifest's model.
         flavor: TensorRT library; None is ``tensorrt`` where installed, else ``rtx``.
         graph_batches: Batch sizes to run as CUDA graphs; None is 1 and ``max_batch``.
         ordinal: Which GPU.
@@ -74,12 +65,11 @@ class TrtBackend(Backend):
         manifest: Manifest,
         *,
         max_batch: int,
-        sar_is_linear: bool = False,
-        precision: Precision | None = None,
+        precision: Precision = "auto",
         flavor: FlavorName | None = None,
         graph_batches: Sequence[int] | None = None,
         ordinal: int = 0,
-        cache: EngineCache | None = None,
+        cache: SealedCache | None = None,
         memory: float | None = None,
         wait: str | None = None,
         progress: Progress | None = None,
@@ -87,7 +77,7 @@ class TrtBackend(Backend):
         wait = _way_of_waiting(wait)
         self.max_batch = min(max_batch, manifest.batch.max)
         self._manifest = manifest
-        self._model = manifest.model if precision is None else MODEL_FILES[precision]
+        self._model = _model_file(manifest, precision)
         onnx = bundle.read(self._model)
         self._flavor = load_flavor(flavor) if flavor else pick_flavor()
         self._lanes: list[TrtLane] = []
@@ -99,14 +89,13 @@ class TrtBackend(Backend):
                 budget = MemoryBudget(limit_of(memory, self._device.free_bytes()))
                 self._options = LaneOptions(
                     max_batch=self.max_batch,
-                    sar_is_linear=sar_is_linear,
                     graph_batches=self._graph_batches(graph_batches),
                     mapped=self._device.integrated,
                     budget=budget,
                     wait=wait,
                 )
                 source = EngineSource(bundle, onnx, manifest, self._flavor, self._device, progress)
-                engines = cache or EngineCache()
+                engines = cache or SealedCache()
                 self._loaded = source.load(engines)
                 self._jit = JitCache.attach(self._loaded, engines, source.key)
                 module = self._device.module(load_fatbin())
@@ -231,18 +220,18 @@ class EngineSource:
             "options": asdict(self._build_options),
         }
 
-    def load(self, cache: EngineCache) -> LoadedEngine:
+    def load(self, cache: SealedCache) -> LoadedEngine:
         """Return the loaded engine; one that this GPU or library refuses is built again, once."""
         plan = cache.get(self.key, lambda: self._build(cache))
         try:
             return load_engine(self._flavor, plan)
         except BackendError as error:
-            if error.action != "rebuild":
+            if error.action is not Remedy.REBUILD:
                 raise
             cache.reject(self.key, error.message)
         return load_engine(self._flavor, cache.get(self.key, lambda: self._build(cache)))
 
-    def _build(self, cache: EngineCache) -> bytes:
+    def _build(self, cache: SealedCache) -> bytes:
         timings = {**self._machine, "kind": "timing cache"}
         built = build_plan(
             self._flavor,
@@ -255,6 +244,18 @@ class EngineSource:
         if built.timing_cache is not None:
             cache.store(timings, built.timing_cache)
         return built.plan
+
+
+def _model_file(manifest: Manifest, precision: Precision) -> str:
+    require_precision(precision)
+    if precision == "auto":
+        return manifest.model
+    if precision == "bf16":
+        raise BackendError(
+            "precision bf16 was asked for, but there are engines in fp32, fp16 and int8 only",
+            hint="Use precision='auto', 'fp32', 'fp16' or 'int8'",
+        )
+    return MODEL_FILES[precision]
 
 
 def _way_of_waiting(wait: str | None) -> str:

@@ -116,7 +116,7 @@ class Section:
 
     Attributes:
         address: Where it starts, for the device.
-        rows: The host's view, one row per pair.
+        rows: The host's view, one row per sample.
     """
 
     address: int
@@ -127,22 +127,25 @@ class Results:
     """Outputs and counts of a batch in one block, so that one copy brings them back.
 
     Attributes:
-        logits: ``(max_batch, K)`` float32.
-        gate: ``(max_batch, 2)`` float32.
-        optical: `STATS` of each pair's optical patch.
-        sar: The same for SAR.
+        outputs: Name of each output of the network -> ``(max_batch, ...)`` float32.
+        counts: Modality name -> `STATS` of each sample.
     """
 
     def __init__(
         self, make: Allocator, manifest: Manifest, max_batch: int, mapped: bool, stream: Stream
     ) -> None:
-        classes = len(manifest.classes)
-        kinds = [np.dtype((np.float32, classes)), np.dtype((np.float32, 2)), STATS, STATS]
-        sizes = [aligned(kind.itemsize * max_batch) for kind in kinds]
-        self._block = Staging(make, sum(sizes), mapped)
-        self.logits, self.gate, self.optical, self.sar = (
-            self._section(sum(sizes[:i]), kind, max_batch) for i, kind in enumerate(kinds)
-        )
+        kinds = {name: np.dtype((np.float32, t.row)) for name, t in manifest.outputs.items()}
+        kinds |= {f"counts of {name}": STATS for name in manifest.modalities}
+        starts = [0]
+        for kind in kinds.values():
+            starts.append(starts[-1] + aligned(kind.itemsize * max_batch))
+        self._block = Staging(make, starts[-1], mapped)
+        sections = {
+            name: self._section(start, kind, max_batch)
+            for start, (name, kind) in zip(starts, kinds.items(), strict=False)
+        }
+        self.outputs = {name: sections[name] for name in manifest.outputs}
+        self.counts = {name: sections[f"counts of {name}"] for name in manifest.modalities}
         self._block.clear(stream)  # a small batch leaves rows unwritten, which are copied too
 
     def download(self, stream: Stream) -> None:

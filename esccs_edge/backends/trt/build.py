@@ -169,7 +169,7 @@ def _check_tensors(network: Any, manifest: Manifest) -> None:
         count, get = getattr(network, f"num_{kind}s"), getattr(network, f"get_{kind}")
         tensors = [get(i) for i in range(count)]
         found = {tensor.name: tuple(tensor.shape) for tensor in tensors}
-        expected = {name: (-1, *shape[1:]) for name, shape in wanted.items()}
+        expected = {name: (-1, *tensor.row) for name, tensor in wanted.items()}
         if found != expected:
             raise ArtifactError(
                 f"the ONNX model has {kind}s {found}, the manifest says {expected} (-1: any batch)",
@@ -206,8 +206,8 @@ def _set_target(trt: Any, config: Any, target: str) -> None:
 
 def _add_profile(builder: Any, config: Any, manifest: Manifest, batch: BatchProfile) -> None:
     profile = builder.create_optimization_profile()
-    for name, shape in manifest.inputs.items():
-        sizes = [(count, *shape[1:]) for count in (batch.min, batch.opt, batch.max)]
+    for name, tensor in manifest.inputs.items():
+        sizes = [(count, *tensor.row) for count in (batch.min, batch.opt, batch.max)]
         profile.set_shape(name, *sizes)
     if config.add_optimization_profile(profile) < 0:
         raise BackendError(f"TensorRT refused the batch profile {batch}")

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...system.sealed_cache import EngineCache, Key
+from ...system.sealed_cache import Key, SealedCache
 from .library import LoadedEngine
 
 
 class JitCache:
     """The kernels of one loaded engine; `attach` gives them to its execution contexts."""
 
-    def __init__(self, kernels: Any, known: bytes | None, cache: EngineCache, key: Key) -> None:
+    def __init__(self, kernels: Any, known: bytes | None, cache: SealedCache, key: Key) -> None:
         self._kernels, self._known = kernels, known
         self._cache, self._key = cache, key
 
     @classmethod
-    def attach(cls, loaded: LoadedEngine, cache: EngineCache, engine_key: Key) -> JitCache | None:
+    def attach(cls, loaded: LoadedEngine, cache: SealedCache, engine_key: Key) -> JitCache | None:
         """Load what was kept and let new contexts use it; None where the library has no such thing.
 
         Kernels of another driver, GPU or version are refused by the library, which then compiles

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...contracts.manifest import Manifest
-from ...contracts.values import PatchPair
+from ...contracts.values import Sample
 from ...cuda.driver import Arguments
 from ...cuda.owners import Device, Graph, Kernel
-from ...errors import BackendError, ClosedError
+from ...errors import BackendError, ClosedError, Remedy
 from ..base import Lane, LaneOutput
 from .buffers import Allocator, Results
 from .library import LoadedEngine, error_log, trt_error
 from .memory_budget import MemoryBudget
-from .modality_upload import Branch
+from .modality_upload import ModalityUpload
 from .pixel_kernels import aligned, availability_parameters
 
 _AVAILABILITY_BLOCK = 128
@@ -31,8 +31,8 @@ _AVAILABILITY_BLOCK = 128
 #: own. Once there are so many of them, all other layouts are enqueued plainly.
 _MOST_GRAPHS = 8
 
-#: Pairs, bytes of optical and bytes of SAR to upload.
-_Layout = tuple[int, int, int]
+#: Samples, then bytes to upload of each modality.
+_Layout = tuple[int, ...]
 _log = logging.getLogger("esccs_edge.tensorrt")
 
 
@@ -42,7 +42,6 @@ class LaneOptions:
 
     Attributes:
         max_batch: Most pairs in a batch.
-        sar_is_linear: SAR pixels are linear sigma0.
         graph_batches: Batch sizes of which a CUDA graph is captured once they have run.
         mapped: Host memory is device memory, so nothing is copied (integrated GPUs).
         budget: Counts the device memory of all lanes.
@@ -50,7 +49,6 @@ class LaneOptions:
     """
 
     max_batch: int
-    sar_is_linear: bool
     graph_batches: frozenset[int]
     mapped: bool
     budget: MemoryBudget
@@ -70,7 +68,7 @@ class TrtLane(Lane):
     ) -> None:
         self._device, self._loaded, self._options = device, loaded, options
         self._errors = error_log(loaded.flavor)
-        self._shapes = {name: shape[1:] for name, shape in manifest.inputs.items()}
+        self._shapes = {name: tensor.row for name, tensor in manifest.inputs.items()}
         self._plain: Any = None
         self._bound = 0  # batch size of the plain context
         self._graph_batches = set(options.graph_batches)
@@ -90,27 +88,26 @@ class TrtLane(Lane):
         self, manifest: Manifest, loaded: LoadedEngine, preprocess: Kernel, count_shares: Kernel
     ) -> None:
         make, options = self._make, self._options
-        pixels, max_batch, mapped = manifest.patch_size**2, options.max_batch, options.mapped
+        grid, max_batch, mapped = manifest.sample, options.max_batch, options.mapped
+        pixels = grid.height * grid.width
         self.compute = make.stream()
         self._fork, self._produced = make.event(), make.event()
         self._done = make.event(blocking=options.wait == "block")
         self._aux = [make.stream() for _ in range(loaded.engine.num_aux_streams)]
         self._results = Results(make, manifest, max_batch, mapped, self.compute)
-        self._optical = Branch(
-            make, preprocess, manifest.optical, pixels, self._results.optical,
-            max_batch=max_batch, mapped=mapped,
-        )  # fmt: skip
-        self._sar = Branch(
-            make, preprocess, manifest.sar, pixels, self._results.sar,
-            max_batch=max_batch, mapped=mapped, linear_to_db=options.sar_is_linear,
-        )  # fmt: skip
-        self._availability = make.memory(aligned(max_batch * 8))
+        counts = self._results.counts
+        self._uploads = {
+            name: ModalityUpload(
+                make, preprocess, spec, pixels, counts[name], max_batch=max_batch, mapped=mapped
+            )
+            for name, spec in manifest.modalities.items()
+        }
+        self._availability = make.memory(aligned(max_batch * len(counts) * 4))
         self._activations = make.memory(aligned(max(1, loaded.activation_bytes)))
         self._count_shares = count_shares
         self._shares = Arguments(
             availability_parameters(
-                self._results.optical.address,
-                self._results.sar.address,
+                [section.address for section in counts.values()],
                 self._availability.address,
                 pixels,
             )
@@ -121,22 +118,24 @@ class TrtLane(Lane):
         """True once `close` was called."""
         return self._closed
 
-    def start(self, batch: Sequence[PatchPair]) -> None:
+    def start(self, batch: Sequence[Sample]) -> None:
         """Copy the pixels into pinned memory and enqueue everything else."""
         if self._closed:
             raise ClosedError("the lane was closed")
         if self._batch or not 1 <= len(batch) <= self._options.max_batch:
             raise BackendError(
-                f"{len(batch)} pairs were started with {self._batch} in flight, "
+                f"{len(batch)} samples were started with {self._batch} in flight, "
                 f"expected 1..{self._options.max_batch} with none"
             )
         with self._device.active():
             self._refuse_if_lost()
             try:
-                optical = self._optical.fill([pair.optical for pair in batch])
-                sar = self._sar.fill([pair.sar for pair in batch])
+                sizes = [
+                    upload.fill([sample.pixels[name] for sample in batch])
+                    for name, upload in self._uploads.items()
+                ]
                 self._await_producers()
-                self._run((len(batch), optical, sar))
+                self._run((len(batch), *sizes))
                 self._done.record(self.compute)
             except BackendError as error:
                 self._make.settle()
@@ -157,10 +156,8 @@ class TrtLane(Lane):
                 self._note_if_lost(error)
                 raise
         return LaneOutput(
-            self._results.logits.rows[:batch].copy(),
-            self._results.gate.rows[:batch].copy(),
-            self._optical.read(),
-            self._sar.read(),
+            {name: part.rows[:batch].copy() for name, part in self._results.outputs.items()},
+            {name: upload.read() for name, upload in self._uploads.items()},
         )
 
     def close(self) -> None:
@@ -182,16 +179,16 @@ class TrtLane(Lane):
             raise BackendError(
                 f"nothing is run any more, since earlier {self._loaded.lost}",
                 hint="Restart the process",
-                action="restart",
+                action=Remedy.RESTART,
             )
 
     def _note_if_lost(self, error: BackendError) -> None:
-        if error.action == "restart":
+        if error.action is Remedy.RESTART:
             self._loaded.lost = self._loaded.lost or error.message
 
     def _await_producers(self) -> None:
         """Let the batch wait for the streams on which device pixels are made; returns at once."""
-        for number in self._optical.producers | self._sar.producers:
+        for number in set[int]().union(*(one.producers for one in self._uploads.values())):
             self._produced.record(self._device.adopt(number))
             self.compute.wait(self._produced)
 
@@ -208,15 +205,14 @@ class TrtLane(Lane):
                 self._met_once.append(layout)
 
     def _enqueue(self, batch: int, context: Any) -> None:
-        """Enqueue everything; both branches' streams set off from the compute stream."""
-        branches = self._optical, self._sar
+        """Enqueue everything; the streams of the modalities start from the compute stream."""
         self._fork.record(self.compute)
-        for branch in branches:
-            branch.stream.wait(self._fork)
-            branch.upload()
-        for branch in branches:
-            branch.preprocess(batch)
-            self.compute.wait(branch.ready)
+        for one in self._uploads.values():
+            one.stream.wait(self._fork)
+            one.upload()
+        for one in self._uploads.values():
+            one.preprocess(batch)
+            self.compute.wait(one.ready)
         self._shares.struct["batch"] = batch
         grid = -(-batch // _AVAILABILITY_BLOCK), 1
         self._count_shares.launch(self.compute, grid, _AVAILABILITY_BLOCK, self._shares)
@@ -244,7 +240,7 @@ class TrtLane(Lane):
 
     def _do_without_graphs(self, batch: int, error: BackendError) -> None:
         """Say once why batches of this size are enqueued plainly from now on."""
-        if error.action == "restart":
+        if error.action is Remedy.RESTART:
             raise error
         _log.warning("No CUDA graph for batches of %d, enqueued plainly: %s", batch, error)
         self._met_once.clear()
@@ -268,7 +264,9 @@ class TrtLane(Lane):
         if context is None:
             error = trt_error("Making an execution context", self._loaded.errors, running=True)
             raise BackendError(
-                error.message, hint="Use fewer lanes or a smaller max_batch", action="smaller-batch"
+                error.message,
+                hint="Use fewer lanes or a smaller max_batch",
+                action=Remedy.SMALLER_BATCH,
             )
         context.error_recorder = self._errors
         # All contexts of a lane share it: only one of them runs at a time.
@@ -281,13 +279,9 @@ class TrtLane(Lane):
         return context
 
     def _addresses(self) -> dict[str, int]:
-        return {
-            "optical": self._optical.input.address,
-            "sar": self._sar.input.address,
-            "availability": self._availability.address,
-            "logits": self._results.logits.address,
-            "gate": self._results.gate.address,
-        }
+        inputs = {name: upload.input.address for name, upload in self._uploads.items()}
+        outputs = {name: part.address for name, part in self._results.outputs.items()}
+        return {**inputs, "availability": self._availability.address, **outputs}
 
     def _require(self, accepted: bool, what: str) -> None:
         if not accepted:

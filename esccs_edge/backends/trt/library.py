@@ -10,23 +10,14 @@ import importlib
 import json
 import logging
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
 from ...cuda.probe import probe_driver
-from ...errors import BackendError, InputError, MissingDependencyError
+from ...errors import BackendError, InputError, MissingDependencyError, Remedy
 
 FlavorName = Literal["rtx", "tensorrt"]
-Precision = Literal["fp32", "fp16", "int8"]
-
-#: The ONNX file of the bundle that holds each precision.
-MODEL_FILES: Mapping[str, str] = {
-    "fp32": "student.onnx",
-    "fp16": "student.fp16.onnx",
-    "int8": "student.int8.onnx",
-}
 _MODULES = {"rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"), "tensorrt": ("tensorrt",)}
 _INSTALL = {
     "rtx": "Run: pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
@@ -34,11 +25,11 @@ _INSTALL = {
 }
 #: What a run-time error code asks for; the meanings stand in NvInferRuntimeBase.h.
 _ACTIONS = {
-    "INTERNAL_ERROR": "restart",
-    "FAILED_EXECUTION": "retry",
-    "FAILED_COMPUTATION": "retry",
-    "FAILED_ALLOCATION": "smaller-batch",
-    "UNSUPPORTED_STATE": "rebuild",
+    "INTERNAL_ERROR": Remedy.RESTART,
+    "FAILED_EXECUTION": Remedy.RETRY,
+    "FAILED_COMPUTATION": Remedy.RETRY,
+    "FAILED_ALLOCATION": Remedy.SMALLER_BATCH,
+    "UNSUPPORTED_STATE": Remedy.REBUILD,
 }
 _log = logging.getLogger("esccs_edge.tensorrt")
 _log.addHandler(logging.NullHandler())  # heard by those who configure logging; errors are raised
@@ -196,7 +187,8 @@ def trt_error(doing: str, errors: Any, *, running: bool = False) -> BackendError
     """Turn what was reported into our error; ``running`` also says what may help."""
     found = errors.take()
     reason = "; ".join(text for _, text in found) or "TensorRT gave no reason"
-    action = next((_ACTIONS[code] for code, _ in found if code in _ACTIONS), "") if running else ""
+    known = [_ACTIONS[code] for code, _ in found if code in _ACTIONS] if running else []
+    action = known[0] if known else Remedy.NONE
     return BackendError(f"{doing} failed: {reason}", action=action)
 
 
@@ -272,9 +264,11 @@ def load_engine(flavor: Flavor, plan: bytes) -> LoadedEngine:
     if hasattr(runtime, "get_engine_validity"):
         validity, diagnostics = runtime.get_engine_validity(plan)
         if validity == trt.EngineValidity.INVALID:
-            raise BackendError(f"this GPU cannot run the engine: {diagnostics}", action="rebuild")
+            raise BackendError(
+                f"this GPU cannot run the engine: {diagnostics}", action=Remedy.REBUILD
+            )
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         error = trt_error("Loading the engine", errors)
-        raise BackendError(error.message, hint="The engine is built again", action="rebuild")
+        raise BackendError(error.message, hint="The engine is built again", action=Remedy.REBUILD)
     return LoadedEngine(flavor, engine, errors, runtime)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 
-from ...errors import BackendError, InputError
+from ...errors import BackendError, InputError, Remedy
 
 #: Environment variable with the same meaning as ``TrtBackend(memory=...)``.
 VARIABLE = "ESCCS_GPU_MEMORY"
@@ -39,7 +39,7 @@ class MemoryBudget:
                     f"one more lane needs {self.used + size:,} bytes of GPU memory or more with "
                     f"those that are open, expected at most {self.limit:,}",
                     hint=f"Use fewer lanes or a smaller max_batch, or raise {VARIABLE}",
-                    action="smaller-batch",
+                    action=Remedy.SMALLER_BATCH,
                 )
             self.used += size
 

@@ -1,6 +1,6 @@
-"""One modality's way to the network: raw pixels -> copy -> preprocessing kernel, on its own stream.
+"""From raw pixels to network input: copy, then preprocessing kernel, on a stream of its own.
 
-Optical and SAR each have a `Branch`, so that their copies and kernels can overlap.
+Each modality has a `ModalityUpload`, so that copies and kernels of different ones can overlap.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...contracts.manifest import ModalitySpec
-from ...contracts.values import DevicePixels, Pixels, PixelStats
+from ...contracts.modality import ModalitySpec
+from ...contracts.types import Pixels
+from ...contracts.values import DevicePixels, PixelStats
 from ...cuda.driver import Arguments
 from ...cuda.owners import Kernel
+from ...pixels.preprocess import channel_factors
 from .buffers import Allocator, Section, Staging
-from .pixel_kernels import RawLayout, aligned, launch_of, parameters, read_stats, statistics
+from .pixel_kernels import RawLayout, aligned, launch_of, parameters, read_stats
 
 
-class Branch:
-    """The way of one modality through a lane: `fill`, `upload`, `preprocess`, later `read`.
+class ModalityUpload:
+    """One modality of a lane: `fill`, `upload`, `preprocess`, later `read`.
 
     Args:
         make: Allocates what it needs.
@@ -28,7 +30,6 @@ class Branch:
         counts: Where the kernel counts what it sees.
         max_batch: Most patches at once.
         mapped: Host memory is device memory, so nothing is copied.
-        linear_to_db: Pixels are linear sigma0.
     """
 
     def __init__(
@@ -41,7 +42,6 @@ class Branch:
         *,
         max_batch: int,
         mapped: bool,
-        linear_to_db: bool = False,
     ) -> None:
         self._channels, self._pixels = len(spec.channels), pixels
         self._layout = RawLayout(max_batch, self._channels, pixels)
@@ -52,7 +52,7 @@ class Branch:
         self._used = 0
         self.input = make.memory(aligned(max_batch * self._channels * pixels * 4))
         self._kernel, self._launch, self._counts = kernel, launch_of(self._channels, pixels), counts
-        table = statistics(spec)
+        table = np.stack(channel_factors(spec))
         staged = Staging(make, table.nbytes, mapped)
         staged.array[:] = table.reshape(-1).view(np.uint8)
         staged.upload(table.nbytes, self.stream)
@@ -63,8 +63,7 @@ class Branch:
                 raw=self._raw.address,
                 out=self.input.address,
                 stats=counts.address,
-                statistics=staged.address,
-                linear_to_db=linear_to_db,
+                factors=staged.address,
             )
         )
 

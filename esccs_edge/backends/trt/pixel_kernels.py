@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import _preprocess_cpu
-from ...contracts.manifest import ModalitySpec
-from ...contracts.values import ABSENT, DevicePixels, Pixels, PixelStats
+from ...contracts.modality import ModalitySpec
+from ...contracts.types import Pixels
+from ...contracts.values import ABSENT, DevicePixels, PixelStats
 from ...errors import BackendError, InputError
 from ...system.cores import usable_cores
 
@@ -28,23 +29,25 @@ STATS = np.dtype(
     [("valid", "<u4"), ("nonfinite", "<u4"), ("below", "<u4"), ("above", "<u4"),
      ("lowest", "<f4"), ("highest", "<f4"), ("sum", "<f8")]
 )  # fmt: skip
-#: Argument of ``esccs_preprocess_f32`` and ``esccs_preprocess_f16``.
+#: Argument of ``esccs_preprocess_f32``.
 PARAMS = np.dtype(
     [("raw", "<u8"), ("out", "<u8"), ("stats", "<u8"), ("mean", "<u8"), ("inv_std", "<u8"),
      ("pixels", "<i8"), ("channels", "<i4"), ("dn_scale", "<f4"), ("dn_offset", "<f4"),
      ("nodata", "<f4"), ("low", "<f4"), ("high", "<f4"), ("has_nodata", "<i4"),
      ("linear_to_db", "<i4")]
 )  # fmt: skip
+#: Modalities that ``esccs_availability`` takes.
+MOST_MODALITIES = 4
 #: Argument of ``esccs_availability``.
 AVAILABILITY_PARAMS = np.dtype(
-    [("optical", "<u8"), ("sar", "<u8"), ("availability", "<u8"), ("pixels", "<i8"),
-     ("batch", "<i4"), ("unused", "<i4")]
+    [("stats", "<u8", (MOST_MODALITIES,)), ("availability", "<u8"), ("pixels", "<i8"),
+     ("batch", "<i4"), ("modalities", "<i4")]
 )  # fmt: skip
 
 _DTYPE_CODES = {"uint8": 0, "uint16": 1, "int16": 2, "float32": 3}
 #: Most threads that copy a large batch together.
 _COPY_THREADS = min(8, usable_cores())
-#: A patch starts where the widest load may start.
+#: Patches start on boundaries of 16 bytes, for loads of a ``uint4``.
 _PATCH_ALIGNMENT = 16
 #: TensorRT wants tensors to start on such a boundary, and so does the pixel area.
 SECTION_ALIGNMENT = 256
@@ -116,7 +119,9 @@ class RawLayout:
                 Pixels on the device are not copied: the table tells how far they lie from ``base``.
             base: Address of the buffer on the device.
         """
-        on_host = [None if isinstance(image, DevicePixels) else image for image in images]
+        on_host: list[Any] = [
+            None if isinstance(image, DevicePixels) else image for image in images
+        ]
         used = _preprocess_cpu.gather(on_host, buffer, self.header_bytes, _COPY_THREADS)
         table = buffer[: self.header_bytes].view(PATCH)
         for row, image in enumerate(images):
@@ -147,12 +152,6 @@ def launch_of(channels: int, pixels: int) -> Launch:
     raise InputError(f"{channels} channels, the CUDA kernel takes at most {most}")
 
 
-def statistics(spec: ModalitySpec) -> npt.NDArray[np.float32]:
-    """Return ``mean`` then ``1 / std`` of a modality, ``(2, C)``, rounded as on the CPU."""
-    inv_std = 1.0 / np.asarray(spec.std, np.float64)
-    return np.stack([np.asarray(spec.mean, np.float64), inv_std]).astype(np.float32)
-
-
 def parameters(
     spec: ModalitySpec,
     pixels: int,
@@ -160,32 +159,39 @@ def parameters(
     raw: int,
     out: int,
     stats: int,
-    statistics: int,
-    linear_to_db: bool,
+    factors: int,
 ) -> npt.NDArray[np.void]:
-    """Fill the kernel's struct; addresses are the device's."""
+    """Fill the kernel's struct; addresses are the device's.
+
+    At ``factors`` lie mean, then ``1 / std`` of each channel.
+    """
     channels = len(spec.channels)
     values = np.zeros((), PARAMS)
     values["raw"], values["out"], values["stats"] = raw, out, stats
-    values["mean"], values["inv_std"] = statistics, statistics + 4 * channels
+    values["mean"], values["inv_std"] = factors, factors + 4 * channels
     values["pixels"], values["channels"] = pixels, channels
     values["dn_scale"], values["dn_offset"] = spec.dn_scale or 1.0, spec.dn_offset
     values["has_nodata"], values["nodata"] = spec.nodata is not None, spec.nodata or 0.0
     values["low"], values["high"] = spec.clip
-    values["linear_to_db"] = linear_to_db
+    values["linear_to_db"] = spec.is_linear
     return values
 
 
 def availability_parameters(
-    optical_stats: int, sar_stats: int, availability: int, pixels: int, batch: int = 0
+    stats: Sequence[int], availability: int, pixels: int, batch: int = 0
 ) -> npt.NDArray[np.void]:
-    """Fill the struct of the kernel that turns counts into shares; ``batch`` changes by launch."""
+    """Fill the struct of the kernel that turns counts into shares; ``batch`` changes by launch.
+
+    Raises:
+        InputError: There are more modalities than the kernel takes.
+    """
+    if len(stats) > MOST_MODALITIES:
+        raise InputError(
+            f"{len(stats)} modalities, the CUDA kernel takes at most {MOST_MODALITIES}"
+        )
     values = np.zeros((), AVAILABILITY_PARAMS)
-    values["optical"], values["sar"], values["availability"] = (
-        optical_stats,
-        sar_stats,
-        availability,
-    )
+    values["stats"][: len(stats)] = stats
+    values["modalities"], values["availability"] = len(stats), availability
     values["pixels"], values["batch"] = pixels, batch
     return values
 

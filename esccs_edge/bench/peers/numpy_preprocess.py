@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...contracts.manifest import Manifest, ModalitySpec
+from ...contracts.manifest import Manifest
+from ...contracts.modality import ModalitySpec
 
 Float = npt.NDArray[np.float32]
 
@@ -26,7 +27,7 @@ class NumpyPreprocess:
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        self._specs = {"optical": manifest.optical, "sar": manifest.sar}
+        self._specs = {"optical": manifest.modalities["optical"], "sar": manifest.modalities["sar"]}
         self._kept: dict[str, Float] = {}
 
     def __call__(self, optical: npt.NDArray[Any], sar: npt.NDArray[Any]) -> dict[str, Float]:

@@ -11,10 +11,12 @@ import onnx
 import pytest
 from support import tiny
 from support.cpu_parts import FLOAT32_ATOL, expected, pairs_for
+from support.tiny import linear_sar
 
-from esccs_edge.backends.cpu import backend as cpu_backend
+from esccs_edge.backends.cpu import compiled as cpu_compiled
 from esccs_edge.backends.cpu.backend import CpuBackend
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.modality import SampleSpec
 from esccs_edge.contracts.values import PatchPair
 from esccs_edge.errors import ArtifactError, InputError, ManifestError
 
@@ -26,36 +28,41 @@ def test_the_default_precision_stays_near(bundle):
     pairs = pairs_for(bundle.manifest, 4)
     lane = CpuBackend(bundle, bundle.manifest, max_batch=4).open_lane()
     np.testing.assert_allclose(
-        lane.answer(pairs).logits, expected(bundle.manifest, pairs)[0], atol=BFLOAT16_ATOL
+        lane.answer(pairs).outputs["logits"],
+        expected(bundle.manifest, pairs)[0],
+        atol=BFLOAT16_ATOL,
     )
 
 
 def test_linear_sar_is_converted_in_the_lane(bundle):
     optical, sar = tiny.raw_pair(bundle.manifest)
     linear = np.power(10, sar / 10, dtype=np.float32)
-    options = {"max_batch": 1, "precision": "f32"}
+    linear_manifest = linear_sar(bundle.manifest)
+    options = {"max_batch": 1, "precision": "fp32"}
     db = CpuBackend(bundle, bundle.manifest, **options).open_lane()
-    converting = CpuBackend(bundle, bundle.manifest, sar_is_linear=True, **options).open_lane()
+    converting = CpuBackend(bundle, linear_manifest, **options).open_lane()
     first = db.answer([PatchPair(optical, sar)])
     second = converting.answer([PatchPair(optical, linear)])
-    np.testing.assert_allclose(first.logits, second.logits, atol=FLOAT32_ATOL)
-    assert second.sar[0].mean == pytest.approx(sar.mean(), abs=1e-4)
+    np.testing.assert_allclose(first.outputs["logits"], second.outputs["logits"], atol=FLOAT32_ATOL)
+    assert second.stats["sar"][0].mean == pytest.approx(sar.mean(), abs=1e-4)
 
 
 def test_the_given_manifest_decides_not_the_one_in_the_folder(bundle):
     optical, sar = tiny.raw_pair(bundle.manifest)
-    shifted = replace(bundle.manifest.optical, dn_offset=-1000.0)
-    lane = CpuBackend(bundle, bundle.manifest.evolve(optical=shifted), max_batch=1).open_lane()
-    assert lane.answer([PatchPair(optical, sar)]).optical[0].mean == pytest.approx(
+    shifted = replace(bundle.manifest.modalities["optical"], dn_offset=-1000.0)
+    lane = CpuBackend(
+        bundle, bundle.manifest.with_modality("optical", shifted), max_batch=1
+    ).open_lane()
+    assert lane.answer([PatchPair(optical, sar)]).stats["optical"][0].mean == pytest.approx(
         (optical.mean() - 1000) * 1e-4, rel=1e-4
     )
 
 
 def test_describe_names_device_version_and_arithmetic(bundle):
-    made = CpuBackend(bundle, bundle.manifest, max_batch=2, threads=1, precision="f32")
+    made = CpuBackend(bundle, bundle.manifest, max_batch=2, threads=1, precision="fp32")
     described = made.describe()
     assert described["backend"] == "cpu" and described["threads"] == 1
-    assert described["precision"] == "f32" and described["openvino"] and described["device"]
+    assert described["precision"] == "fp32" and described["openvino"] and described["device"]
     made.close()
     assert made.describe()["threads"] == 0
 
@@ -105,7 +112,7 @@ def no_parser(monkeypatch):
     def parse(*args):
         raise AssertionError("the model was parsed")
 
-    monkeypatch.setattr(cpu_backend, "load_model", parse)
+    monkeypatch.setattr(cpu_compiled, "_load_model", parse)
 
 
 def test_an_altered_model_is_refused_before_it_is_parsed(bundle, no_parser):
@@ -163,13 +170,13 @@ def test_a_model_with_other_tensors_is_refused(bundle, change):
         CpuBackend(altered, altered.manifest, max_batch=1)
 
 
-@pytest.mark.parametrize("change", [{"patch_size": 32}, {"classes": ("A", "B")}])
+@pytest.mark.parametrize("change", [{"sample": SampleSpec(32, 32, 10.0)}, {"classes": ("A", "B")}])
 def test_a_model_made_for_another_manifest_is_refused(tmp_path, change):
     content = tiny.tiny_onnx(tiny.tiny_manifest())
     manifest = tiny.tiny_manifest().evolve(**change)
     bundle = Bundle.create(tmp_path / "b", manifest, {"student.onnx": content})
-    if "patch_size" in change:  # the small model pools, so only its declared inputs differ
-        assert bundle.manifest.inputs["optical"] == ("N", 13, 32, 32)
+    if "sample" in change:  # the small model pools, so only its declared inputs differ
+        assert bundle.manifest.inputs["optical"].shape == ("N", 13, 32, 32)
     with pytest.raises(ManifestError, match="expected"):
         CpuBackend(bundle, manifest, max_batch=1)
 

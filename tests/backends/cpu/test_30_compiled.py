@@ -35,8 +35,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def logits_of(bundle, **options) -> np.ndarray:
-    made = CpuBackend(bundle, bundle.manifest, max_batch=1, precision="f32", **options)
-    return made.open_lane().answer([PatchPair(*tiny.raw_pair(bundle.manifest))]).logits
+    made = CpuBackend(bundle, bundle.manifest, max_batch=1, precision="fp32", **options)
+    output = made.open_lane().answer([PatchPair(*tiny.raw_pair(bundle.manifest))])
+    return output.outputs["logits"]
 
 
 def test_a_second_start_loads_what_the_first_compiled(bundle, compiled, folder):
@@ -50,10 +51,10 @@ def test_a_second_start_loads_what_the_first_compiled(bundle, compiled, folder):
 def test_a_size_of_part_is_compiled_when_it_is_first_met(bundle, compiled, folder):
     pairs = [PatchPair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(7)]
     lane = CpuBackend(bundle, bundle.manifest, max_batch=7, threads=1).open_lane()
-    assert len(compiled) == 1  # for a lone pair
+    assert len(compiled) == 1  # for a single pair
     lane.answer(pairs)
     lane.answer(pairs)
-    assert len(compiled) == 2  # and for four: four pairs, then three and nobody
+    assert len(compiled) == 2  # and for four: four pairs, then three
 
 
 def test_a_kept_model_is_not_taken_for_another_manifest(bundle, compiled, folder):

@@ -22,7 +22,7 @@ MAX_BATCH = 8
 
 @pytest.fixture
 def backend(bundle):
-    made = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, precision="f32")
+    made = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, precision="fp32")
     yield made
     made.close()
 
@@ -39,33 +39,36 @@ def test_it_equals_the_hand_checked_model_at_every_batch_size(lane, bundle, coun
     pairs = pairs_for(bundle.manifest, count)
     output = lane.answer(pairs)
     logits, gate = expected(bundle.manifest, pairs)
-    np.testing.assert_allclose(output.gate, gate, atol=1e-6)
+    np.testing.assert_allclose(output.outputs["gate"], gate, atol=1e-6)
     seen = gate.any(axis=1)  # without a valid pixel there is no answer
-    np.testing.assert_allclose(output.logits[seen], logits[seen], atol=FLOAT32_ATOL)
-    assert output.logits.dtype == output.gate.dtype == np.float32
+    np.testing.assert_allclose(output.outputs["logits"][seen], logits[seen], atol=FLOAT32_ATOL)
+    assert output.outputs["logits"].dtype == output.outputs["gate"].dtype == np.float32
 
 
 def test_sizes_may_change_from_batch_to_batch(lane, bundle):
     pairs = [PatchPair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(MAX_BATCH)]
-    whole = lane.answer(pairs).logits
+    whole = lane.answer(pairs).outputs["logits"]
     for count in (1, 7, 3, 8, 2):
-        np.testing.assert_allclose(lane.answer(pairs[-count:]).logits, whole[-count:], atol=1e-5)
+        np.testing.assert_allclose(
+            lane.answer(pairs[-count:]).outputs["logits"], whole[-count:], atol=1e-5
+        )
 
 
 def test_a_result_belongs_to_the_caller(lane, bundle):
     pairs = pairs_for(bundle.manifest, 3)
     first = lane.answer(pairs[:2])
-    kept = first.logits.copy(), first.gate.copy()
+    kept = first.outputs["logits"].copy(), first.outputs["gate"].copy()
     lane.answer(pairs[::-1])
     lane.close()
-    assert (first.logits == kept[0]).all() and (first.gate == kept[1]).all()
+    assert (first.outputs["logits"] == kept[0]).all() and (first.outputs["gate"] == kept[1]).all()
 
 
 def test_statistics_come_with_the_result(lane, bundle):
     output = lane.answer(pairs_for(bundle.manifest, 4))
-    assert output.sar[1] == ABSENT and output.optical[2] == ABSENT
-    assert output.optical[0].valid == 256 and output.optical[3].valid == 256 - 3 * 16
-    assert output.sar[3].nonfinite == 13 * 16
+    assert output.stats["sar"][1] == ABSENT and output.stats["optical"][2] == ABSENT
+    optical = output.stats["optical"]
+    assert optical[0].valid == 256 and optical[3].valid == 256 - 3 * 16
+    assert output.stats["sar"][3].nonfinite == 13 * 16
 
 
 class Watched:
@@ -87,9 +90,9 @@ class Watched:
         return call
 
 
-def watch(slot, pairs: int, failing: str = "", *, lone: bool = False) -> Watched:
-    watched = Watched(slot.request(pairs, lone=lone), failing)
-    slot._requests[pairs, lone] = watched
+def watch(slot, pairs: int, failing: str = "", *, single: bool = False) -> Watched:
+    watched = Watched(slot.request(pairs, single=single), failing)
+    slot._requests[pairs, single] = watched
     return watched
 
 
@@ -97,15 +100,15 @@ def test_what_has_no_valid_pixel_needs_no_inference(lane, bundle):
     optical, sar = tiny.raw_pair(bundle.manifest)
     empty = PatchPair(np.zeros_like(optical), np.full_like(sar, np.nan))
     pair = PatchPair(optical, sar)
-    request = watch(lane._slots[0], 1, lone=True)
+    request = watch(lane._slots[0], 1, single=True)
     wanted = lane.answer([pair])  # what this row held is gone afterwards
     for nothing in (PatchPair(None, None), empty):
         output = lane.answer([nothing])
-        assert not output.gate.any() and not output.logits.any()
+        assert not output.outputs["gate"].any() and not output.outputs["logits"].any()
     assert request.calls == ["infer"]
-    assert (lane.answer([pair]).logits == wanted.logits).all()
+    assert (lane.answer([pair]).outputs["logits"] == wanted.outputs["logits"]).all()
     output = lane.answer([empty] * 3)
-    assert not output.gate.any() and not output.logits.any()
+    assert not output.outputs["gate"].any() and not output.outputs["logits"].any()
 
 
 @pytest.mark.parametrize("largest", PART_SIZES)
@@ -124,35 +127,35 @@ def test_a_batch_is_dealt_out_evenly_in_parts_of_known_sizes(pairs, cores, large
 @pytest.mark.parametrize("cores", [1, 2])
 def test_more_parts_than_slots_are_answered_in_order(bundle, monkeypatch, cores):
     monkeypatch.setattr(cpu_lane, "PART_PIXELS", 1)
-    backend = CpuBackend(bundle, bundle.manifest, max_batch=17, precision="f32")
-    backend.cores = cores
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=17, precision="fp32")
+    backend._models.cores = cores
     lane = backend.open_lane()
     pairs = pairs_for(bundle.manifest, 17)
     logits, gate = expected(bundle.manifest, pairs)
     for count in (17, 3, 16):
         output = lane.answer(pairs[:count])
-        np.testing.assert_allclose(output.gate, gate[:count], atol=1e-6)
-        seen = output.gate.any(axis=1)
+        np.testing.assert_allclose(output.outputs["gate"], gate[:count], atol=1e-6)
+        seen = output.outputs["gate"].any(axis=1)
         np.testing.assert_allclose(
-            output.logits[seen], logits[:count][seen], rtol=0, atol=FLOAT32_ATOL
+            output.outputs["logits"][seen], logits[:count][seen], rtol=0, atol=FLOAT32_ATOL
         )
-        assert [one.valid for one in output.optical] == [
-            one.valid for one in lane.answer(pairs[:count]).optical
+        assert [one.valid for one in output.stats["optical"]] == [
+            one.valid for one in lane.answer(pairs[:count]).stats["optical"]
         ]
     assert len(lane._slots) == cores + SPARE_SLOTS
 
 
 def test_a_part_that_fails_while_others_are_read_leaves_the_lane_usable(bundle, monkeypatch):
     monkeypatch.setattr(cpu_lane, "PART_PIXELS", 1)
-    backend = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, precision="f32")
-    backend.cores = 1
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, precision="fp32")
+    backend._models.cores = 1
     lane = backend.open_lane()
     pairs = [PatchPair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(MAX_BATCH)]
-    wanted = lane.answer(pairs).logits
+    wanted = lane.answer(pairs).outputs["logits"]
     watched = watch(lane._slots[1], 1, "wait")
     with pytest.raises(BackendError, match="primitive failed"):
         lane.start(pairs)
-    np.testing.assert_allclose(lane.answer(pairs).logits, wanted, atol=FLOAT32_ATOL)
+    np.testing.assert_allclose(lane.answer(pairs).outputs["logits"], wanted, atol=FLOAT32_ATOL)
     assert not watched.failing and watched.calls[::2] == ["start_async"] * (len(watched.calls) // 2)
 
 
@@ -162,15 +165,15 @@ def test_lanes_run_at_the_same_time_without_mixing(backend, bundle):
     first, second = backend.open_lane(), backend.open_lane()
     first.start(pairs)
     second.start(pairs[::-1])
-    np.testing.assert_allclose(second.finish().logits, wanted[::-1], atol=FLOAT32_ATOL)
-    np.testing.assert_allclose(first.finish().logits, wanted, atol=FLOAT32_ATOL)
+    np.testing.assert_allclose(second.finish().outputs["logits"], wanted[::-1], atol=FLOAT32_ATOL)
+    np.testing.assert_allclose(first.finish().outputs["logits"], wanted, atol=FLOAT32_ATOL)
 
     wrong = []
 
     def work(lane) -> None:
         for count in list(range(1, MAX_BATCH + 1)) * 5:
             if not np.allclose(
-                lane.answer(pairs[:count]).logits, wanted[:count], atol=FLOAT32_ATOL
+                lane.answer(pairs[:count]).outputs["logits"], wanted[:count], atol=FLOAT32_ATOL
             ):
                 wrong.append(count)
 
@@ -187,16 +190,16 @@ def test_lanes_run_at_the_same_time_without_mixing(backend, bundle):
     [(1, 0, "infer"), (4, 0, "start_async"), (4, 0, "wait"), (4, 1, "wait")],
 )
 def test_a_failing_request_is_a_backend_error_and_the_lane_goes_on(bundle, count, slot, failing):
-    backend = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, threads=2, precision="f32")
-    backend.cores = 2  # whatever this host has
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=MAX_BATCH, threads=2, precision="fp32")
+    backend._models.cores = 2  # whatever this host has
     lane = backend.open_lane()
     pairs = [PatchPair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(count)]
     wanted = expected(bundle.manifest, pairs)[0]
-    np.testing.assert_allclose(lane.answer(pairs).logits, wanted, atol=FLOAT32_ATOL)
-    watched = watch(lane._slots[slot], max(count // 2, 1), failing, lone=count == 1)
+    np.testing.assert_allclose(lane.answer(pairs).outputs["logits"], wanted, atol=FLOAT32_ATOL)
+    watched = watch(lane._slots[slot], max(count // 2, 1), failing, single=count == 1)
     with pytest.raises(BackendError, match="primitive failed"):
         lane.answer(pairs)
-    np.testing.assert_allclose(lane.answer(pairs).logits, wanted, atol=FLOAT32_ATOL)
+    np.testing.assert_allclose(lane.answer(pairs).outputs["logits"], wanted, atol=FLOAT32_ATOL)
     assert not watched.failing
     if count > 1:
         assert watched.calls == ["start_async", "wait"] * 2  # never started while it runs
@@ -206,7 +209,7 @@ def test_buffers_outlive_requests_that_an_interrupt_left_running(backend, bundle
     """Python may raise KeyboardInterrupt right after a native call returned."""
     lane = backend.open_lane()
     batch = [PatchPair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(MAX_BATCH)]
-    part = next(parts(shares(MAX_BATCH, backend.cores)[0], MAX_BATCH))
+    part = next(parts(shares(MAX_BATCH, backend._models.cores)[0], MAX_BATCH))
     request = watch(lane._slots[0], part.stop)
     start_async = request.request.start_async
 
@@ -221,7 +224,7 @@ def test_buffers_outlive_requests_that_an_interrupt_left_running(backend, bundle
     assert request.calls == ["start_async", "wait"]
 
 
-def test_lone_pairs_of_many_threads_run_one_at_a_time(backend, bundle):
+def test_single_pairs_of_many_threads_run_one_at_a_time(backend, bundle):
     pairs = [PatchPair(*tiny.raw_pair(bundle.manifest, seed)) for seed in range(4)]
     wanted, _ = expected(bundle.manifest, pairs)
     lanes = [backend.open_lane() for _ in pairs]
@@ -234,13 +237,13 @@ def test_lone_pairs_of_many_threads_run_one_at_a_time(backend, bundle):
         running.pop()
 
     for lane in lanes:
-        request = watch(lane._slots[0], 1, lone=True)
+        request = watch(lane._slots[0], 1, single=True)
         request.request = SimpleNamespace(infer=partial(counted, request.request.infer))
     wrong = []
 
     def work(lane, pair, logits) -> None:
         for _ in range(20):
-            if not np.allclose(lane.answer([pair]).logits, logits, atol=FLOAT32_ATOL):
+            if not np.allclose(lane.answer([pair]).outputs["logits"], logits, atol=FLOAT32_ATOL):
                 wrong.append(pair)
 
     threads = [

@@ -92,7 +92,7 @@ def test_what_is_not_of_that_form_stays(content):
 @pytest.mark.parametrize("scales", [STEPS, {"sar": 0.05}], ids=["both", "SAR only"])
 def test_a_lane_feeds_what_the_graph_reads(bundle, scales):
     manifest = bundle.manifest
-    options = {"max_batch": 3, "precision": "f32"}
+    options = {"max_batch": 3, "precision": "fp32"}
     pairs = [PatchPair(*tiny.raw_pair(manifest, seed)) for seed in range(3)]
     plain = CpuBackend(bundle, manifest, **options).open_lane().answer(pairs)
     quantized = bundle.add({"student.onnx": quantized_model(manifest, scales=scales)})
@@ -103,8 +103,8 @@ def test_a_lane_feeds_what_the_graph_reads(bundle, scales):
         np.uint8,
     )
     found = lane.answer(pairs)
-    np.testing.assert_allclose(found.optical, plain.optical, rtol=1e-6)
-    np.testing.assert_allclose(found.sar, plain.sar, rtol=1e-6)
+    for name, stats in plain.stats.items():
+        np.testing.assert_allclose(found.stats[name], stats, rtol=1e-6)
     # Means over 256 pixels, each off by half a step at most, to either side.
-    np.testing.assert_allclose(found.logits, plain.logits, atol=0.02)
-    np.testing.assert_allclose(found.gate, plain.gate, atol=1e-6)
+    np.testing.assert_allclose(found.outputs["logits"], plain.outputs["logits"], atol=0.02)
+    np.testing.assert_allclose(found.outputs["gate"], plain.outputs["gate"], atol=1e-6)

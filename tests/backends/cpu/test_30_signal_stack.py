@@ -53,7 +53,7 @@ def test_a_forked_child_makes_a_classifier_of_its_own(bundle, tmp_path):
         "from esccs_edge import Classifier\n"
         "def answer():\n"
         "    with Classifier(sys.argv[1], backend='cpu', threads=1) as classifier:\n"
-        "        return classifier.health()['ok']\n"
+        "        return classifier.health().ok\n"
         "assert answer()\n"
         "child = os.fork()\n"
         "if not child:\n"

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from support import gpu_parts
 from support.fake_gpu import FakeEvent
 from support.gpu_parts import Span
-from support.tiny import raw_pair, tiny_bundle
+from support.tiny import linear_sar, raw_pair, tiny_bundle
 from support.trt_machine import Machine, assert_same, awkward_batch, cpu_answer
 
 from esccs_edge.backends.trt import backend as trt_backend
 from esccs_edge.backends.trt import lane as trt_lane
 from esccs_edge.contracts.values import PatchPair
 from esccs_edge.cuda.probe import probe_driver
-from esccs_edge.system.sealed_cache import EngineCache
+from esccs_edge.system.sealed_cache import SealedCache
 
 
 @pytest.fixture
@@ -116,22 +116,23 @@ def test_outputs_belong_to_the_caller(machine):
     lane = backend.open_lane()
     lane.start(awkward_batch(machine.manifest, 2))
     first = lane.finish()
-    kept = first.logits.copy()
+    kept = first.outputs["logits"].copy()
     lane.start(awkward_batch(machine.manifest, 5))
     lane.finish()
-    np.testing.assert_array_equal(first.logits, kept)
+    np.testing.assert_array_equal(first.outputs["logits"], kept)
     backend.close()
 
 
 def test_linear_sar_is_converted_on_the_device(machine):
-    backend = machine.open(sar_is_linear=True)
+    manifest = linear_sar(machine.manifest)
+    backend = machine.open(manifest=manifest)
     lane = backend.open_lane()
     pairs = [
         PatchPair(p.optical, np.float32(10) ** (p.sar / np.float32(10)))
         for p in (PatchPair(*raw_pair(machine.manifest, i)) for i in range(3))
     ]
     lane.start(pairs)
-    assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs, sar_is_linear=True))
+    assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs, manifest))
     backend.close()
 
 
@@ -152,8 +153,8 @@ def test_discrete_gpu_uploads_only_the_bytes_of_the_batch(machine):
     lane.start(awkward_batch(machine.manifest, 1))
     lane.finish()
     (pair,) = awkward_batch(machine.manifest, 1)
-    used = lane._optical._layout.header_bytes + 13 * 16 * 16 * 2
-    assert lane._optical.fill([pair.optical]) == used
+    used = lane._uploads["optical"]._layout.header_bytes + 13 * 16 * 16 * 2
+    assert lane._uploads["optical"].fill([pair.optical]) == used
     backend.close()
 
 
@@ -245,7 +246,7 @@ def test_real_gpu_answers_as_the_cpu_backend(monkeypatch, tmp_path, provider):
     pytest.importorskip({"cuda-python": "cuda.bindings", "pycuda": "pycuda"}[provider])
     monkeypatch.setenv("ESCCS_CUDA", provider)
     bundle = tiny_bundle(tmp_path / "bundle")
-    cache = EngineCache(tmp_path / "engines")
+    cache = SealedCache(tmp_path / "engines")
     backend = trt_backend.TrtBackend(bundle, bundle.manifest, max_batch=8, cache=cache)
     lanes = [backend.open_lane() for _ in range(2)]
     for count in (5, 5, 5, 1, 8, 1, 8, 8, 5):

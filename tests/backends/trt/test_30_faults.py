@@ -139,7 +139,7 @@ def test_wrong_use_of_a_lane_is_refused(machine):
     lane = backend.open_lane()
     with pytest.raises(BackendError, match="no batch was started"):
         lane.finish()
-    with pytest.raises(BackendError, match="9 pairs"):
+    with pytest.raises(BackendError, match="9 samples"):
         lane.start(awkward_batch(machine.manifest, 9))
     lane.start(awkward_batch(machine.manifest, 2))
     with pytest.raises(BackendError, match="2 in flight"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,18 +20,18 @@ from support.tiny import tiny_manifest
 from esccs_edge.backends.trt import pixel_kernels as gpu
 from esccs_edge.backends.trt.buffers import Allocator, Section
 from esccs_edge.backends.trt.memory_budget import MemoryBudget
-from esccs_edge.backends.trt.modality_upload import Branch
+from esccs_edge.backends.trt.modality_upload import ModalityUpload
 from esccs_edge.cuda.driver import Arguments
 from esccs_edge.cuda.owners import Device
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import InputError
-from esccs_edge.pixels.preprocess import preprocess
+from esccs_edge.pixels.preprocess import channel_factors, preprocess
 
 #: One float32 rounding in `physical`, one in each step of `normalize`, against float64.
 ORACLE_ATOL = 2e-5
 
 
-def run_kernel(images, spec, *, linear_to_db=False, max_batch=None):
+def run_kernel(images, spec, *, max_batch=None):
     """Lay a batch out, run the kernel on the CPU, and read it back as the lane does."""
     shape = next(image.shape for image in images if image is not None)
     pixels = shape[1] * shape[2]
@@ -42,15 +43,14 @@ def run_kernel(images, spec, *, linear_to_db=False, max_batch=None):
     out = np.full((len(images), *shape), np.nan, np.float32)
     out = _aligned_like(out)
     stats, other = np.zeros((2, len(images)), gpu.STATS)
-    table = gpu.statistics(spec)
+    table = np.stack(channel_factors(spec))
     values = gpu.parameters(
         spec,
         pixels,
         raw=raw.ctypes.data,
         out=out.ctypes.data,
         stats=stats.ctypes.data,
-        statistics=table.ctypes.data,
-        linear_to_db=linear_to_db,
+        factors=table.ctypes.data,
     )
     launch = gpu.launch_of(shape[0], pixels)
     host_kernels().host_esccs_preprocess_f32(
@@ -64,7 +64,7 @@ def run_kernel(images, spec, *, linear_to_db=False, max_batch=None):
 def settle(optical, sar, shares, pixels):
     """Run the kernel that ends the counting, with room for as many pairs as ``shares`` has rows."""
     values = gpu.availability_parameters(
-        optical.ctypes.data, sar.ctypes.data, shares.ctypes.data, pixels, len(shares)
+        [optical.ctypes.data, sar.ctypes.data], shares.ctypes.data, pixels, len(shares)
     )
     host_kernels().host_esccs_availability(ctypes.c_void_p(values.ctypes.data), 1, 1, 128)
 
@@ -86,12 +86,13 @@ def _aligned_like(array):
     db=st.booleans(),
 )
 def test_kernel_source_equals_the_cpu_module_on_any_patch(dtype, height, width, seed, db):
-    spec = tiny_manifest().optical
+    spec = tiny_manifest().modalities["optical"]
+    spec = replace(spec, unit="dB", stored_unit="linear") if db else spec
     images = [awkward_patch(dtype, height, width, seed + i, len(spec.channels)) for i in range(2)]
     images.insert(1, None)
-    out, stats = run_kernel(images, spec, linear_to_db=db, max_batch=5)
+    out, stats = run_kernel(images, spec, max_batch=5)
     wanted = np.full(out.shape, np.nan, np.float32)
-    wanted_stats = preprocess(images, spec, wanted, linear_to_db=db, threads=1)
+    wanted_stats = preprocess(images, spec, wanted, threads=1)
     np.testing.assert_array_equal(out, wanted)
     for mine, theirs in zip(stats, wanted_stats, strict=True):
         assert_stats(mine, theirs, cancelling=1e-6)
@@ -99,7 +100,7 @@ def test_kernel_source_equals_the_cpu_module_on_any_patch(dtype, height, width, 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_kernel_source_agrees_with_the_oracle(dtype):
-    spec = tiny_manifest().optical
+    spec = tiny_manifest().modalities["optical"]
     image = awkward_patch(dtype, 16, 16, 3, 13)
     out, (stats,) = run_kernel([image], spec)
     wanted, numbers = oracle.preprocess(image, spec)
@@ -108,7 +109,7 @@ def test_kernel_source_agrees_with_the_oracle(dtype):
 
 
 def test_all_absent_and_all_nodata_patches_become_zero():
-    spec = tiny_manifest().optical
+    spec = tiny_manifest().modalities["optical"]
     out, stats = run_kernel([None, np.zeros((13, 8, 8), np.uint16)], spec)
     assert not out.any()
     assert stats[0].pixels == 0 and stats[1].valid == 0 and np.isnan(stats[1].mean)
@@ -125,7 +126,7 @@ def test_availability_divides_as_the_cpu_does():
 
 def test_layouts_have_the_sizes_that_the_kernels_assert():
     sizes = [t.itemsize for t in (gpu.PATCH, gpu.STATS, gpu.PARAMS, gpu.AVAILABILITY_PARAMS)]
-    assert sizes == [16, 32, 80, 40]
+    assert sizes == [16, 32, 80, 56]
 
 
 @given(st.integers(1, 96), st.integers(1, 10**6))
@@ -167,7 +168,7 @@ def test_installed_fatbin_holds_the_kernels():
 def test_real_kernel_equals_the_cpu_module(monkeypatch, provider):
     pytest.importorskip({"cuda-python": "cuda.bindings", "pycuda": "pycuda"}[provider])
     monkeypatch.setenv("ESCCS_CUDA", provider)
-    spec = tiny_manifest().optical
+    spec = tiny_manifest().modalities["optical"]
     for dtype in ("uint8", "uint16", "int16", "float32"):
         for side in (15, 64):
             images = [awkward_patch(dtype, side, side, i, 13) for i in range(4)]
@@ -191,7 +192,7 @@ def on_gpu(images, spec):
         rows_there = rows.array.view(gpu.STATS)
         back = device.pinned(4 * channels * side * side * len(images))
         kernel, counts = module.kernel("esccs_preprocess_f32"), Section(stats.address, rows_there)
-        branch = Branch(
+        branch = ModalityUpload(
             make, kernel, spec, side * side, counts, max_batch=len(images), mapped=False
         )
         branch.fill(images)
@@ -200,7 +201,7 @@ def on_gpu(images, spec):
         shares = device.memory(8 * len(images))
         device.driver.fill_zero(other.address, size, branch.stream.handle)
         values = gpu.availability_parameters(
-            stats.address, other.address, shares.address, side * side, len(images)
+            [stats.address, other.address], shares.address, side * side, len(images)
         )
         module.kernel("esccs_availability").launch(branch.stream, (1, 1), 128, Arguments(values))
         stats.download(rows.array, branch.stream)

@@ -1,0 +1,82 @@
+"""Which graph of a bundle this CPU runs, and in which number format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...contracts.bundle_files import INT8_ONNX, STUDENT_ONNX, Precision, require_precision
+from ...contracts.manifest import Manifest
+from ...errors import ArtifactError, BackendError
+from ...system.cpu_features import has_bf16, has_fp16, has_int8_dot_products
+
+#: Precision -> OpenVINO's name of it, for float graphs and for the float layers of an INT8 graph.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_PRECISIONS: dict[str | None, Precision] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_IS_NATIVE: dict[str, Callable[[], bool]] = {"bf16": has_bf16, "fp16": has_fp16}
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the network is computed.
+
+    Attributes:
+        model: File of the bundle.
+        is_int8: The graph is quantized.
+        hint: OpenVINO's number type of float layers; None leaves it the choice.
+        reason: Why, for people.
+    """
+
+    model: str
+    is_int8: bool
+    hint: str | None
+    reason: str
+
+    def precision(self, float_type: str | None) -> Precision | None:
+        """Name the precision, given OpenVINO's number type of float layers."""
+        return "int8" if self.is_int8 else _PRECISIONS.get(float_type)
+
+
+def choose_arithmetic(manifest: Manifest, precision: Precision) -> Arithmetic:
+    """Choose the graph.
+
+    Args:
+        manifest: Contract of the model, with the files of its bundle.
+        precision: ``"auto"`` takes the bundle's model, but the float graph in place of an INT8 one
+            where the CPU has no INT8 dot products: it is exact there, and as fast. The float
+            layers of an INT8 graph run in float32, since they gain nothing by less.
+
+    Raises:
+        InputError: There is no such precision.
+        ArtifactError: The bundle has no graph of that precision.
+        BackendError: This CPU does not compute in that precision.
+    """
+    require_precision(precision)
+    if precision != "auto":
+        if not _IS_NATIVE.get(precision, lambda: True)():
+            raise BackendError(
+                f"precision {precision} was asked for, but this CPU does not compute in it",
+                hint="Use precision='auto' or 'fp32'",
+            )
+        is_int8 = precision == "int8"
+        return Arithmetic(_graph(manifest, precision), is_int8, _HINTS[precision], "asked for")
+    if manifest.quantization is None:
+        return Arithmetic(manifest.model, False, None, "the bundle's model is float")
+    if has_int8_dot_products():
+        return Arithmetic(manifest.model, True, "f32", "this CPU has INT8 dot products")
+    if STUDENT_ONNX not in manifest.files:
+        return Arithmetic(manifest.model, True, "f32", "the bundle holds no float graph")
+    return Arithmetic(STUDENT_ONNX, False, "f32", "this CPU has no INT8 dot products")
+
+
+def _graph(manifest: Manifest, precision: str) -> str:
+    is_int8 = manifest.quantization is not None
+    if is_int8 == (precision == "int8"):
+        return manifest.model
+    name = INT8_ONNX if precision == "int8" else STUDENT_ONNX
+    if name not in manifest.files:
+        raise ArtifactError(
+            f"precision {precision} was asked for, but the bundle has no {name}",
+            hint="Run `esccs-edge calibrate`" if precision == "int8" else "Export the bundle again",
+        )
+    return name

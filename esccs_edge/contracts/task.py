@@ -1,0 +1,97 @@
+"""What a model answers: the seam behind which scenes, maps and series differ.
+
+Everything between the pixels and the answer works on named tensors. A `Task` says which tensors
+there are, and makes an answer of one row of the outputs. `esccs_edge.contracts.tasks` keeps the
+tasks by name; how a task is learned stands in `esccs_edge.training.learning.tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, Literal, Protocol, TypeVar
+
+from ..errors import EsccsError
+from .modality import Modalities, SampleSpec
+from .tensor import Tensor
+from .types import Floats
+from .values import Flag
+
+A = TypeVar("A")
+
+
+class Contract(Protocol):
+    """What a task needs to know of a model; `esccs_edge.contracts.manifest.Manifest` is one."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+
+    @property
+    def modalities(self) -> Modalities:
+        """Modality name -> contract."""
+
+    @property
+    def sample(self) -> SampleSpec:
+        """The grid of a sample."""
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits before softmax."""
+
+
+class Task(Protocol[A]):
+    """One kind of answer ``A``.
+
+    Attributes:
+        name: What ``manifest.task`` and ``--task`` call it.
+        target: What a training or test sample is labeled with: ``"class"``, or ``"map"`` of
+            classes.
+        network: Kind of network, for catalogs.
+    """
+
+    name: str
+    target: Literal["class", "map"]
+    network: str
+
+    def inputs(self, contract: Contract) -> tuple[Tensor, ...]:
+        """Return the inputs of the network: one of role ``pixels`` per modality, and others.
+
+        Raises:
+            ManifestError: The task cannot work on these modalities or this grid.
+        """
+
+    def outputs(self, contract: Contract) -> tuple[Tensor, ...]:
+        """Return the outputs of the network; one has the role ``logits``."""
+
+    def rows(self, outputs: Mapping[str, Floats], contract: Contract) -> Sequence[Any]:
+        """Return what `answer` needs of each sample of a batch, all NumPy work done at once."""
+
+    def answer(self, row: Any, flags: Set[Flag], contract: Contract) -> A | EsccsError:
+        """Return the answer for one sample; an error where the numbers are not finite."""
+
+    def without_pixels(self, flags: Set[Flag], contract: Contract) -> A:
+        """Return the answer for a sample in which no modality holds a usable pixel."""
+
+    def is_same(self, first: A, second: A) -> bool:
+        """Tell whether two answers agree but for rounding in low precision."""
+
+    def map_layers(self, contract: Contract) -> tuple[str, ...]:
+        """Name the score layers that a map gets beside the probability of each class."""
+
+    def map_values(self, answer: A, contract: Contract) -> Floats | None:
+        """Return what a map blends: class probabilities, then the `map_layers`.
+
+        Returns:
+            ``(layers,)`` where one answer holds for the whole sample, or ``(layers, H, W)``; None
+            where there is no answer.
+        """
+
+
+def input_tensors(contract: Contract) -> tuple[Tensor, ...]:
+    """Return ``(N, C, H, W)`` pixels of each modality and ``availability (N, modalities)``."""
+    grid = contract.sample.height, contract.sample.width
+    pixels = [
+        Tensor(name, ("N", len(spec.channels), *grid), "pixels")
+        for name, spec in contract.modalities.items()
+    ]
+    return (*pixels, Tensor("availability", ("N", len(pixels)), "availability"))

@@ -1,0 +1,34 @@
+"""One named tensor at the border of a network, and what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+#: What a tensor means decides how its values are fed, read and compared.
+#:
+#: ``pixels``        normalized pixels of the modality that the tensor is named after
+#: ``availability``  share of valid pixels per sample and modality, in [0, 1]
+#: ``logits``        one value per class along axis 1, before softmax
+#: ``share``         weights in [0, 1], such as a gate
+Role = Literal["pixels", "availability", "logits", "share"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor by name; all are float32 and their first axis is the batch.
+
+    Attributes:
+        name: As in the graph.
+        shape: Sizes of the axes; the batch axis is ``"N"``.
+        role: What it means.
+    """
+
+    name: str
+    shape: tuple[str | int, ...]
+    role: Role
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(int(size) for size in self.shape[1:])

@@ -1,0 +1,183 @@
+"""A model at work: arrays in, the task's answers out. The front doors stand on it.
+
+It checks what comes in, wires manifest, backend and pipeline together, and watches that the model
+goes on answering as it did at the start. Which modalities and which answers there are, the
+manifest and its task say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+from ..backends.base import Backend
+from ..contracts.manifest import Manifest
+from ..contracts.tasks import task_named
+from ..contracts.values import Sample
+from ..errors import ClosedError, EsccsError, ForkedProcessError
+from ..pixels.checks import checked_sample
+from ..pixels.pixel_memory import PixelMemory
+from .counters import Stats
+from .pipeline import Item, Pipeline
+from .selfcheck import golden_sample
+
+A = TypeVar("A")
+
+#: Modality name -> array or None.
+RawSample = Mapping[str, Any]
+
+#: How long `ModelRuntime.health` waits for its test sample.
+HEALTH_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether a model answers as it did at the start.
+
+    Attributes:
+        ok: True if it does.
+        problem: What is wrong, or None.
+        latency_ms: Duration of the test.
+        backend: What runs the network: device, libraries and arithmetic.
+        bundle: ``name``, ``digest`` and ``folder`` of the bundle.
+    """
+
+    ok: bool
+    problem: str | None
+    latency_ms: float
+    backend: Mapping[str, Any]
+    bundle: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+class ModelRuntime(Generic[A]):
+    """Answers samples over a backend, which it owns from now on. Thread-safe.
+
+    Args:
+        backend: Where the network runs.
+        manifest: Contract of the model.
+        bundle: ``name``, ``digest`` and ``folder`` of the bundle, for `health`.
+        max_delay_ms: Longest wait of `submit` for company in its batch, while another batch is
+            under way.
+        lanes: Batches that may be under way at once.
+        queue_size: Most requests of `submit` that wait before `Overloaded`.
+
+    Raises:
+        BackendError: The model does not run here.
+        InputError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        manifest: Manifest,
+        *,
+        bundle: Mapping[str, str],
+        max_delay_ms: float = 2.0,
+        lanes: int = 2,
+        queue_size: int = 256,
+    ) -> None:
+        self.manifest = manifest
+        self.backend = backend
+        self._bundle = bundle
+        self._task = task_named(manifest.task)
+        self._memory = PixelMemory()
+        self._pipeline: Pipeline[A] = Pipeline(
+            backend,
+            manifest,
+            lanes=lanes,
+            queue_size=queue_size,
+            max_delay_ms=max_delay_ms,
+            release=self._memory.release,
+        )
+        self._golden = golden_sample(manifest)
+        self._golden_answer: A = raised(self._pipeline.run([self._golden])[0])
+
+    def run(self, sample: RawSample) -> A:
+        """Answer one sample in the calling thread, with the lowest latency.
+
+        Raises:
+            EsccsError: The sample cannot be judged, inference failed twice, or after `close`.
+        """
+        return raised(self._pipeline.run([checked_sample(sample, self.manifest)])[0])
+
+    def run_batch(self, samples: Iterable[RawSample]) -> list[A | EsccsError]:
+        """Answer samples in the calling thread; the place of a bad sample holds its error."""
+        items = [self._item(sample) for sample in samples]
+        checked = [item for item in items if not isinstance(item, EsccsError)]
+        answers = iter(self._pipeline.run(checked))
+        return [item if isinstance(item, EsccsError) else next(answers) for item in items]
+
+    def submit(self, sample: RawSample, *, deadline_ms: float | None = None) -> Future[A]:
+        """Queue one sample, whose pixels are copied before this returns.
+
+        Raises:
+            InputError: Shape or type are not what the manifest asks for.
+            Overloaded: The queue is full; the pixels were not looked at, nothing was enqueued.
+        """
+
+        def copied() -> Sample:
+            return checked_sample(sample, self.manifest, self._memory)
+
+        return self._pipeline.submit(copied, deadline_ms=deadline_ms)
+
+    def stream(self, samples: Iterable[RawSample]) -> Iterator[A | EsccsError]:
+        """Answer an iterable in its order, overlapping with its reading; pixels are copied."""
+        return self._pipeline.stream(self._item(sample, self._memory) for sample in samples)
+
+    def warmup(self) -> None:
+        """Run batches of several sizes on every free lane; see `Pipeline.warmup`."""
+        self._pipeline.warmup(self._golden)
+
+    def health(self) -> Health:
+        """Ask the fixed test sample again and compare with the answer given at the start."""
+        started_s = time.monotonic()
+        problem = self._self_check()
+        return Health(
+            ok=problem is None,
+            problem=problem,
+            latency_ms=(time.monotonic() - started_s) * 1e3,
+            backend=self.backend.describe(),
+            bundle=self._bundle,
+        )
+
+    def stats(self) -> Stats:
+        """Return counts, mean batch size and recent latencies."""
+        return self._pipeline.stats()
+
+    def close(self) -> None:
+        """Answer what is queued, then free the backend. Idempotent."""
+        self._pipeline.close()
+        self._memory.clear()
+
+    def _item(self, sample: RawSample, memory: PixelMemory | None = None) -> Item:
+        try:
+            return checked_sample(sample, self.manifest, memory)
+        except EsccsError as error:
+            return error
+
+    def _self_check(self) -> str | None:
+        try:
+            future = self.submit(self._golden.pixels, deadline_ms=HEALTH_TIMEOUT_S * 1e3)
+            answer = future.result(timeout=2 * HEALTH_TIMEOUT_S)
+        except (ClosedError, ForkedProcessError):
+            raise
+        except (EsccsError, FutureTimeoutError) as error:
+            return f"the test pair got no answer: {error or 'it took too long'}"
+        if not self._task.is_same(answer, self._golden_answer):
+            return "the test pair is answered differently than at the start; restart the process"
+        return None
+
+
+def raised(answer: A | EsccsError) -> A:
+    """Return an answer; raise it if it is an error."""
+    if isinstance(answer, EsccsError):
+        raise answer
+    return answer
