@@ -189,7 +189,8 @@ def with_wild_band(bundle: Bundle, band: int, factor: float) -> Bundle:
     std = list(bundle.manifest.modalities["optical"].std)
     std[band] /= factor
     optical = replace(bundle.manifest.modalities["optical"], std=tuple(std))
-    return bundle.add({"student.onnx": model.SerializeToString()}, optical=optical)
+    modalities = bundle.manifest.with_modality("optical", optical).modalities
+    return bundle.add({"student.onnx": model.SerializeToString()}, modalities=modalities)
 
 
 def test_stems_stay_float_when_one_scale_cannot_serve_all_bands(index, tmp_path):

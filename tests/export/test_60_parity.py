@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -55,8 +56,8 @@ class ReplayedLane(Lane):
         self.backend.seen.extend(batch)
 
     def finish(self):
-        outputs = self.backend.outputs
-        return LaneOutput(outputs["logits"][self.rows], outputs["gate"][self.rows], [], [])
+        outputs = self.backend.outputs.items()
+        return LaneOutput({name: array[self.rows] for name, array in outputs}, {})
 
     def close(self):
         pass
@@ -144,8 +145,8 @@ def test_a_backend_gets_raw_pixels_with_absent_parts_marked(exported):
     backend = Replayed(expected)
     check_parity(exported, backend)
     assert len(backend.seen) == len(inputs["availability"])
-    assert backend.seen[2].sar is None and backend.seen[3].optical is None
-    partial = backend.seen[4].optical
+    assert backend.seen[2].pixels["sar"] is None and backend.seen[3].pixels["optical"] is None
+    partial = backend.seen[4].pixels["optical"]
     share = np.isfinite(partial).all(axis=0).mean()
     assert share == pytest.approx(inputs["availability"][4, 0])
     low, high = exported.manifest.modalities["optical"].clip
@@ -162,7 +163,8 @@ def test_an_altered_reference_is_refused(exported, tmp_path):
 
 def test_a_reference_of_another_model_is_refused(exported, tmp_path):
     bundle = exported_bundle(tmp_path / "b")
-    manifest = bundle.manifest.evolve(patch_size=16)
+    sample = replace(bundle.manifest.sample, height=16, width=16)
+    manifest = bundle.manifest.evolve(sample=sample)
     with pytest.raises(ArtifactError, match="expected float32"):
         read_reference(Bundle(bundle.folder, manifest))
 

@@ -39,8 +39,8 @@ def run(content: bytes, inputs: dict) -> list[np.ndarray]:
 
 def random_inputs(bundle: Bundle, rows: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    shapes = bundle.manifest.inputs
-    inputs = {n: rng.normal(0, 1, (rows, *s[1:])).astype(np.float32) for n, s in shapes.items()}
+    tensors = bundle.manifest.inputs.values()
+    inputs = {t.name: rng.normal(0, 1, (rows, *t.row)).astype(np.float32) for t in tensors}
     inputs["availability"] = rng.choice([0, 0.5, 1], (rows, 2)).astype(np.float32)
     return inputs
 
@@ -68,8 +68,11 @@ def test_inputs_and_outputs_are_those_of_the_manifest(exported, graph):
             for v in values
         }
 
-    assert shapes(graph.input) == exported.manifest.inputs
-    assert shapes(graph.output) == exported.manifest.outputs
+    for found, wanted in (
+        (graph.input, exported.manifest.inputs),
+        (graph.output, exported.manifest.outputs),
+    ):
+        assert shapes(found) == {tensor.name: tensor.shape for tensor in wanted.values()}
 
 
 def test_every_node_has_a_stable_name_and_batch_norms_are_folded(graph):
