@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from esccs_edge.contracts.manifest import Manifest
-from esccs_edge.contracts.types import Floats
+from esccs_edge.contracts.types import Floats, Labels
 from esccs_edge.contracts.values import Sample
 from esccs_edge.pixels.checks import checked_sample
 from esccs_edge.pixels.preprocess import preprocess
-from esccs_edge.rasters.pair_index import PairIndex
-from esccs_edge.rasters.reader import read_pair
+from esccs_edge.rasters.pair_index import PairIndex, PairRow
 
+from .rows import has_maps, read_pixels, read_target
 from .sampler import ChosenPair
 
 BATCH_SIZE = 16
@@ -27,12 +26,12 @@ class Batch:
 
     Attributes:
         inputs: Tensor name -> float32 array with a leading batch axis.
-        labels: ``(N,)`` class numbers.
+        labels: Class numbers ``(N,)``, or ``(N, H, W)`` with -1 where the class is not known.
         pairs: Where they come from.
     """
 
     inputs: dict[str, Floats]
-    labels: npt.NDArray[np.int64]
+    labels: Labels
     pairs: Sequence[ChosenPair]
 
 
@@ -47,20 +46,19 @@ def load_batches(
     """
     for start in range(0, len(pairs), BATCH_SIZE):
         part = pairs[start : start + BATCH_SIZE]
-        samples = [_read(index, manifest, pair) for pair in part]
-        labels = np.array([manifest.classes.index(pair.label) for pair in part])
-        yield Batch(_inputs(samples, manifest), labels, part)
+        samples = [read_sample(index.rows[pair.row], pair, manifest) for pair in part]
+        yield Batch(_inputs(samples, manifest), _labels(index, manifest, part), part)
 
 
-def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> Sample:
-    row = index.rows[pair.row]
-    optical, sar = read_pair(
-        row.optical if pair.use_optical else None,
-        row.sar if pair.use_sar else None,
-        manifest.modalities["optical"],
-        manifest.modalities["sar"],
-    )
-    return checked_sample({"optical": optical, "sar": sar}, manifest)
+def read_sample(row: PairRow, pair: ChosenPair, manifest: Manifest) -> Sample:
+    """Read the modalities of a row that the pair shows to the network."""
+    return checked_sample(read_pixels(row, pair.modalities, manifest.modalities), manifest)
+
+
+def _labels(index: PairIndex, manifest: Manifest, pairs: Sequence[ChosenPair]) -> Labels:
+    if not has_maps(manifest):
+        return np.array([manifest.classes.index(pair.label) for pair in pairs], np.int64)
+    return np.stack([read_target(index.rows[pair.row], manifest) for pair in pairs])
 
 
 def _inputs(samples: Sequence[Sample], manifest: Manifest) -> dict[str, Floats]:
@@ -70,4 +68,5 @@ def _inputs(samples: Sequence[Sample], manifest: Manifest) -> dict[str, Floats]:
         stats = preprocess([sample.pixels[name] for sample in samples], spec, out)
         tensors[name] = out
         shares.append(np.array([seen.availability for seen in stats], np.float32))
-    return {**tensors, "availability": np.stack(shares, axis=1)}
+    (availability,) = (n for n, t in manifest.inputs.items() if t.role == "availability")
+    return {**tensors, availability: np.stack(shares, axis=1)}

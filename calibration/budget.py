@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
+from esccs_edge.contracts.types import Floats, Labels
 
-from .measure import FloatArray, LabelArray, label_agreement, loss_in_points
+from .accuracy import label_agreement, loss_in_points
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an INT8 model costs, with standard errors, since a small set tells little.
+    """What an INT8 model costs, with standard errors, since a small set says little.
 
     Attributes:
         loss: Loss of balanced accuracy in points.
         loss_error: Standard error of the loss.
-        agreement: Share of pairs with the label of the float model.
+        agreement: Share of pairs, or of their pixels, with the label of the float model.
         agreement_error: Standard error of the agreement.
-        pairs: How many pairs say so.
+        pairs: Number of pairs.
     """
 
     loss: float
@@ -28,12 +28,10 @@ class Cost:
     pairs: int
 
     @classmethod
-    def of(cls, exact: FloatArray, logits: FloatArray, labels: LabelArray) -> Cost:
-        """Measure logits ``(N, K)`` against those of the float model and the labels ``(N,)``."""
-        agreement = label_agreement(exact, logits)
-        differing = round((1 - agreement) * len(labels))
-        error = float(np.sqrt(differing)) / len(labels)
-        return cls(*loss_in_points(exact, logits, labels), agreement, error, len(labels))
+    def of(cls, exact: Floats, logits: Floats, labels: Labels) -> Cost:
+        """Compare logits ``(N, K, ...)`` with those of the float model and with the labels."""
+        loss, agreement = loss_in_points(exact, logits, labels), label_agreement(exact, logits)
+        return cls(*loss, *agreement, len(labels))
 
     def __str__(self) -> str:
         return (

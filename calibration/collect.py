@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
+
+from esccs_edge.contracts.types import Floats
 
 from .observers import Histogram
 
@@ -15,7 +15,7 @@ from .observers import Histogram
 def session_with_tensors(model: onnx.ModelProto, tensors: Sequence[str]) -> ort.InferenceSession:
     """Open a CPU session whose extra outputs are the named inner tensors.
 
-    The optimiser is off, since it would fuse away the tensors to be seen.
+    The optimizer is off, since it would fuse away the tensors to be seen.
     """
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
@@ -32,7 +32,7 @@ def session_with_tensors(model: onnx.ModelProto, tensors: Sequence[str]) -> ort.
 def collect_histograms(
     model: onnx.ModelProto,
     tensors: Sequence[str],
-    batches: Iterable[Mapping[str, npt.NDArray[np.float32]]],
+    batches: Iterable[Mapping[str, Floats]],
 ) -> dict[str, Histogram]:
     """Return the histogram of magnitudes of each tensor over all batches.
 

@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: teach the INT8 graph to answer like the float student.
+"""Quantization-aware fine-tuning: teach the INT8 graph to answer like the float student.
 
 For students that no choice of ranges saves. The float student is the teacher and stays as it is;
 what it answers, right or wrong, is what INT8 should keep, so the labels only judge the result.
@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from esccs_edge.contracts.tensor import Tensor
+from esccs_edge.contracts.types import Floats, Progress
 from esccs_edge.errors import ArtifactError, MissingDependencyError
 
 from .batches import BATCH_SIZE, Batch
@@ -60,9 +62,10 @@ def finetune(
     pairs: Sequence[ChosenPair],
     load: Callable[[Sequence[ChosenPair]], Iterable[Batch]],
     *,
+    outputs: Mapping[str, Tensor],
     epochs: int,
     seed: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Finetuned:
     """Teach a calibrated graph on the calibration pairs; the same arguments give the same graph.
 
@@ -72,6 +75,7 @@ def finetune(
         recipe: What is INT8.
         pairs: To learn from.
         load: Reads pairs in the order given.
+        outputs: What the graph answers, by name; all of it is learned.
         epochs: Passes over the pairs.
         seed: Of the order of the pairs in each pass.
         progress: Called with passes done and in all.
@@ -98,7 +102,8 @@ def finetune(
     for epoch in range(epochs):
         sum_of_errors = 0.0
         for batch in load([pairs[i] for i in rng.permutation(len(pairs))]):
-            error = _distance(graph(_tensors(batch.inputs)), _tensors(_answers(teacher, batch)))
+            wanted = _tensors(_answers(teacher, batch, list(outputs)))
+            error = _distance(graph(_tensors(batch.inputs)), wanted, outputs)
             optimizer.zero_grad()
             error.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(learned, LONGEST_GRADIENT)
@@ -114,26 +119,34 @@ def finetune(
         "pairs": len(pairs),
         "first_error": round(errors[0], 6),
         "last_error": round(errors[-1], 6),
-        "parity_error": round(_parity_error(graph, written, load(pairs)), 6),
+        "parity_error": round(_parity_error(graph, written, load(pairs), outputs), 6),
     }
     return Finetuned(written, facts)
 
 
-def _distance(found: Tensors, wanted: Tensors) -> torch.Tensor:
-    """Squared error of the logits as a share of their variance, plus that of the gate."""
-    logits, gate = ((found[name] - wanted[name]).square().mean() for name in ("logits", "gate"))
-    return logits / wanted["logits"].var() + gate
+def _distance(found: Tensors, wanted: Tensors, outputs: Mapping[str, Tensor]) -> torch.Tensor:
+    """Squared error of the logits as a share of their variance, plus that of all shares."""
+    errors = []
+    for name, tensor in outputs.items():
+        error = (found[name] - wanted[name]).square().mean()
+        errors.append(error / wanted[name].var() if tensor.role == "logits" else error)
+    return torch.stack(errors).sum()
 
 
 def _parity_error(
-    graph: FakeQuantGraph, written: onnx.ModelProto, batches: Iterable[Batch]
+    graph: FakeQuantGraph,
+    written: onnx.ModelProto,
+    batches: Iterable[Batch],
+    outputs: Mapping[str, Tensor],
 ) -> float:
+    """Error of the logits as a share of their variance."""
     session = _session(written)
+    logits = next(name for name, tensor in outputs.items() if tensor.role == "logits")
     taught, found = [], []
     with torch.no_grad():
         for batch in batches:
-            taught.append(graph(_tensors(batch.inputs))["logits"].numpy())
-            found.append(_answers(session, batch)["logits"])
+            taught.append(graph(_tensors(batch.inputs))[logits].numpy())
+            found.append(_answers(session, batch, [logits])[logits])
     expected = np.concatenate(taught)
     error = float(np.mean((np.concatenate(found) - expected) ** 2) / np.var(expected))
     if not error <= MAX_PARITY_ERROR:
@@ -149,10 +162,11 @@ def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def _answers(session: ort.InferenceSession, batch: Batch) -> dict[str, Any]:
-    names = ["logits", "gate"]
+def _answers(
+    session: ort.InferenceSession, batch: Batch, names: Sequence[str]
+) -> dict[str, Floats]:
     return dict(zip(names, session.run(names, batch.inputs), strict=True))
 
 
-def _tensors(arrays: Mapping[str, Any]) -> Tensors:
+def _tensors(arrays: Mapping[str, Floats]) -> Tensors:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -3,8 +3,8 @@
 Three rules over one histogram of absolute values, so one pass over the data serves all. Symmetric
 by construction: the scale is ``amax / 127`` and the zero point 0, as TensorRT asks.
 
-ONNX Runtime's own collectors are not used: with their defaults the entropy search has a single
-candidate (as many bins as levels), which makes it the maximum rule under another name.
+ONNX Runtime's own collectors are not used: with their defaults the entropy search tries a single
+range (as many bins as levels), which makes it the maximum rule under another name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.types import Floats
 from esccs_edge.errors import ArtifactError
 
 BINS = 2048
@@ -37,7 +38,7 @@ class Histogram:
         self.limit = 0.0
         self.largest = 0.0
 
-    def add(self, values: npt.NDArray[np.float32]) -> None:
+    def add(self, values: Floats) -> None:
         """Count the values of an array of any shape.
 
         Raises:
@@ -86,18 +87,18 @@ def amax_by_percentile(histogram: Histogram) -> float:
 def amax_by_entropy(histogram: Histogram) -> float:
     """Return the magnitude whose 128 levels lose the least information (Migacz, GTC 2017).
 
-    For each candidate the clipped distribution is compared with its quantised form by
+    For each end of the range the clipped distribution is compared with its quantized form by
     Kullback-Leibler divergence. Exact zeros (all that ReLU removed) say nothing about the scale,
     so the first bin is left out.
     """
     counts = histogram.counts.astype(np.float64)
     counts[0] = 0
     used = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 0
-    candidates = range(LEVELS, used + ENTROPY_STRIDE, ENTROPY_STRIDE)
+    ends = range(LEVELS, used + ENTROPY_STRIDE, ENTROPY_STRIDE)
     if used <= LEVELS:
         return histogram.largest
-    losses = [_divergence(counts, min(end, used)) for end in candidates]
-    return histogram.edge(min(candidates[int(np.argmin(losses))], used))
+    losses = [_divergence(counts, min(end, used)) for end in ends]
+    return histogram.edge(min(ends[int(np.argmin(losses))], used))
 
 
 def _divergence(counts: npt.NDArray[np.float64], end: int) -> float:

@@ -6,31 +6,33 @@ Everything is decided before anything is written: a refusal leaves the bundle as
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 import onnx
 
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.types import PathLike
+from esccs_edge.contracts.bundle_files import (
+    CALIBRATION_PAIRS,
+    CALIBRATION_REPORT,
+    INT8_ONNX,
+    STUDENT_ONNX,
+)
+from esccs_edge.contracts.types import Floats, PathLike, Progress
 from esccs_edge.errors import ArtifactError, InputError
 from esccs_edge.rasters.pair_index import PairIndex, read_index
 
+from .accuracy import run_models, tensor_errors
+from .attempts import Attempt, QuantizedModel, Trial
 from .batches import Batch, load_batches
 from .budget import CALIBRATION_BUDGET, Budget
-from .candidate import Attempt, Candidate, Trial
 from .collect import collect_histograms
-from .measure import FloatArray, run_models, tensor_errors
 from .observers import AMAX_METHODS, Histogram
 from .recipe import tensorrt_recipe
-from .report import Measured, calibration_report, quantization_summary, report_as_json
+from .report import CalibrationResult, calibration_report, quantization_summary, report_as_json
 from .sampler import ChosenPair, draw_pairs, list_as_csv
 from .sanity import DataCheck
 
-FLOAT_ONNX = "student.onnx"
-INT8_ONNX = "student.int8.onnx"
-REPORT_JSON = "calibration.json"
-LIST_CSV = "calibration-pairs.csv"
 #: Pairs of the held-out part on which the error of each tensor is measured.
 TENSOR_ERROR_PAIRS = 64
 
@@ -45,19 +47,19 @@ def quantize_student(
     held_out_pairs: int = 512,
     budget: Budget = CALIBRATION_BUDGET,
     finetune_epochs: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Bundle:
     """Add `student.int8.onnx`, its report and its list of pairs, and make it the bundle's model.
 
     Ranges are measured on one part of the pairs; on the other, disjoint part each method is
     judged by balanced accuracy. Among those that the pairs cannot tell from the most accurate one,
     the smallest squared error of the logits decides, since a flipped answer can be luck. If the
-    best costs more than the budget, all are tried again with the two first convolutions left
-    float; then, if wanted, each of the two is fine-tuned. The first within the budget is kept.
+    best costs more than the budget, all are tried again with the first convolutions left float;
+    then, if wanted, each of the two is fine-tuned. The first within the budget is kept.
 
     Args:
         bundle: An exported bundle, with `student.onnx`.
-        index_path: ``index.csv`` of labelled pairs like those the model will see.
+        index_path: ``index.csv`` of labeled pairs like those the model will see.
         seed: Of the drawing of pairs, and of their order in fine-tuning.
         methods: Among ``"max"``, ``"entropy"``, ``"percentile"``.
         calibration_pairs: Pairs that measure ranges and teach; fewer if the index is small.
@@ -68,24 +70,31 @@ def quantize_student(
         progress: Called with passes of fine-tuning done and in all.
 
     Raises:
-        InputError: The data is empty, of one class, constant, noise, wrongly labelled, or does
+        InputError: The data is empty, of one class, constant, noise, wrongly labeled, or does
             not fit the model.
         ArtifactError: INT8 costs more than allowed, or `student.onnx` is missing or altered.
         MissingDependencyError: Fine-tuning is wanted and torch is not installed.
     """
     _check_options(methods, finetune_epochs)
-    model = onnx.load_from_string(bundle.read(FLOAT_ONNX))
-    index = read_index(index_path, bundle.manifest.classes)
+    model = onnx.load_from_string(bundle.read(STUDENT_ONNX))
+    manifest = bundle.manifest
+    index = read_index(index_path, manifest.classes)
     pairs = draw_pairs(
-        index, seed=seed, calibration_pairs=calibration_pairs, held_out_pairs=held_out_pairs
+        index,
+        manifest,
+        seed=seed,
+        calibration_pairs=calibration_pairs,
+        held_out_pairs=held_out_pairs,
     )
 
     def load(chosen: Sequence[ChosenPair]) -> Iterator[Batch]:
-        return load_batches(index, bundle.manifest, chosen)
+        return load_batches(index, manifest, chosen)
 
     histograms, checks = _measure_ranges(model, load(pairs.calibration), seed)
-    exact, labels = run_models({FLOAT_ONNX: model.SerializeToString()}, load(pairs.held_out))
-    trial = Trial(model, pairs, load, histograms, exact[FLOAT_ONNX], labels)
+    exact, labels = run_models(
+        {STUDENT_ONNX: model.SerializeToString()}, load(pairs.held_out), manifest.logits
+    )
+    trial = Trial(model, manifest, pairs, load, histograms, exact[STUDENT_ONNX], labels)
     attempts: list[Attempt] = []
     for attempt in _attempts(trial, methods, finetune_epochs, progress):
         attempts.append(attempt)
@@ -95,7 +104,7 @@ def quantize_student(
         raise _too_costly(attempts, budget)
     best = attempt.best
     few = load(pairs.held_out[:TENSOR_ERROR_PAIRS])
-    measured = Measured(
+    result = CalibrationResult(
         pairs=pairs,
         checks=checks,
         exact=trial.exact,
@@ -105,7 +114,7 @@ def quantize_student(
         finetune_wanted=finetune_epochs > 0,
         tensors=tensor_errors(model, best.model, best.recipe, few),
     )
-    return _write(bundle, index, best, measured)
+    return _write(bundle, index, best, result)
 
 
 def _check_options(methods: Sequence[str], finetune_epochs: int) -> None:
@@ -116,7 +125,7 @@ def _check_options(methods: Sequence[str], finetune_epochs: int) -> None:
     if finetune_epochs < 0:
         raise InputError(f"fine-tuning has {finetune_epochs} epochs, expected 0 or more")
     if finetune_epochs:
-        # A missing torch is told before any work, not after.
+        # A missing torch is reported before any work, not after.
         import_module(f"{__package__}.finetune")
 
 
@@ -126,7 +135,7 @@ def _measure_ranges(
     """One pass over the calibration pairs: is the data real, and how large does each tensor get."""
     check = DataCheck()
 
-    def watched() -> Iterator[dict[str, FloatArray]]:
+    def watched() -> Iterator[dict[str, Floats]]:
         for batch in batches:
             check.add(batch)
             yield batch.inputs
@@ -137,9 +146,9 @@ def _measure_ranges(
 
 
 def _attempts(
-    trial: Trial, methods: Sequence[str], epochs: int, progress: Callable[[int, int], None]
+    trial: Trial, methods: Sequence[str], epochs: int, progress: Progress
 ) -> Iterator[Attempt]:
-    """Yield ways to quantise, cheapest first; the next one is made when it is asked for."""
+    """Yield ways to quantize, cheapest first; the next one is made when it is asked for."""
     calibrated = []
     for float_stems in (False, True):
         calibrated.append(trial.calibrated(methods, float_stems=float_stems))
@@ -163,23 +172,29 @@ def _too_costly(attempts: Sequence[Attempt], budget: Budget) -> ArtifactError:
     )
 
 
-def _write(bundle: Bundle, index: PairIndex, best: Candidate, measured: Measured) -> Bundle:
+def _write(
+    bundle: Bundle, index: PairIndex, best: QuantizedModel, result: CalibrationResult
+) -> Bundle:
     onnx.helper.set_model_props(
         best.model,
         {p.key: p.value for p in best.model.metadata_props}
         | {"quantization": f"int8 Q/DQ, symmetric, {best.method}"},
     )
     content = best.model.SerializeToString(deterministic=True)
-    pair_list = list_as_csv(index, measured.pairs).encode()
-    source = bundle.manifest.files[FLOAT_ONNX]
+    pair_list = list_as_csv(index, bundle.manifest, result.pairs).encode()
+    source = bundle.manifest.files[STUDENT_ONNX]
     report = calibration_report(
-        measured,
+        result,
         list_sha256=hashlib.sha256(pair_list).hexdigest(),
         source_sha256=source.sha256,
-        file_bytes={FLOAT_ONNX: source.bytes, INT8_ONNX: len(content)},
+        file_bytes={STUDENT_ONNX: source.bytes, INT8_ONNX: len(content)},
     )
     return bundle.add(
-        {INT8_ONNX: content, REPORT_JSON: report_as_json(report).encode(), LIST_CSV: pair_list},
+        {
+            INT8_ONNX: content,
+            CALIBRATION_REPORT: report_as_json(report).encode(),
+            CALIBRATION_PAIRS: pair_list,
+        },
         model=INT8_ONNX,
         quantization=quantization_summary(report),
     )

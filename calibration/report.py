@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from esccs_edge.contracts.types import Floats, Labels
+
+from .accuracy import accuracy, accuracy_by_cloud, label_agreement
+from .attempts import Attempt, QuantizedModel
 from .budget import Budget
-from .candidate import Attempt, Candidate
-from .measure import FloatArray, LabelArray, accuracy, accuracy_by_cloud, label_agreement
 from .sampler import PairList
 
 REPORT_VERSION = 1
@@ -23,24 +25,24 @@ SIZE_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All that was seen during one calibration.
+class CalibrationResult:
+    """What one calibration found.
 
     Attributes:
         pairs: The drawn pairs.
         checks: Statistics that tell real data from noise.
-        exact: Float logits ``(N, K)`` on the held-out pairs.
-        labels: Their classes ``(N,)``.
+        exact: Float logits ``(N, K, ...)`` on the held-out pairs.
+        labels: Their classes ``(N, ...)``.
         attempts: What was tried in turn; the last one is kept.
         budget: What INT8 may cost.
         finetune_wanted: Fine-tuning was allowed where calibration alone costs too much.
-        tensors: Error of each quantised tensor.
+        tensors: Error of each quantized tensor.
     """
 
     pairs: PairList
     checks: Mapping[str, float]
-    exact: FloatArray
-    labels: LabelArray
+    exact: Floats
+    labels: Labels
     attempts: Sequence[Attempt]
     budget: Budget
     finetune_wanted: bool
@@ -48,10 +50,14 @@ class Measured:
 
 
 def calibration_report(
-    measured: Measured, *, list_sha256: str, source_sha256: str, file_bytes: Mapping[str, int]
+    result: CalibrationResult,
+    *,
+    list_sha256: str,
+    source_sha256: str,
+    file_bytes: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return the report as a JSON-ready dictionary; accuracies are shares, losses are points."""
-    kept = measured.attempts[-1]
+    kept = result.attempts[-1]
     best, cost = kept.best, kept.cost
     source_size, size = file_bytes.values()
     return {
@@ -60,28 +66,28 @@ def calibration_report(
         "method": best.method,
         "float_stems": best.float_stems,
         "float_nodes": list(best.recipe.float_nodes),
-        "seed": measured.pairs.seed,
+        "seed": result.pairs.seed,
         "pairs": {
-            "calibration": len(measured.pairs.calibration),
-            "held_out": len(measured.pairs.held_out),
+            "calibration": len(result.pairs.calibration),
+            "held_out": len(result.pairs.held_out),
             "list_sha256": list_sha256,
         },
         "source_sha256": source_sha256,
         "bytes": dict(file_bytes),
         "size_share": round(size / source_size, 4),
         "size_share_wanted": round(SIZE_SHARE, 4),
-        "fp32": _scores(measured.exact, measured),
-        "int8": _scores(best.logits, measured),
+        "fp32": _scores(result.exact, result),
+        "int8": _scores(best.logits, result),
         "balanced_accuracy_loss_points": round(cost.loss, 3),
         "loss_standard_error_points": round(cost.loss_error, 3),
         "label_agreement": cost.agreement,
-        "budget": asdict(measured.budget),
-        "attempts": [_attempt_row(attempt, measured.budget) for attempt in measured.attempts],
+        "budget": asdict(result.budget),
+        "attempts": [_attempt_row(attempt, result.budget) for attempt in result.attempts],
         "finetune": None if best.learned is None else dict(best.learned),
-        "methods": [_method_row(candidate, measured) for candidate in kept.tried],
-        "tensors": [dict(row) for row in measured.tensors],
-        "data_checks": {name: round(value, 4) for name, value in measured.checks.items()},
-        "notes": [*measured.pairs.notes, *_doubts(measured), *_finetune_note(measured)],
+        "methods": [_method_row(model, result) for model in kept.tried],
+        "tensors": [dict(row) for row in result.tensors],
+        "data_checks": {name: round(value, 4) for name, value in result.checks.items()},
+        "notes": [*result.pairs.notes, *_doubts(result), *_finetune_note(result)],
     }
 
 
@@ -89,7 +95,7 @@ def quantization_summary(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a report that the manifest carries."""
     return {
         "scheme": report["scheme"],
-        "weights": "int8, one scale per output channel (axis 0)",
+        "weights": "int8, one scale per output channel",
         "activations": "int8, one scale per tensor",
         "method": report["method"],
         "float_nodes": report["float_nodes"],
@@ -147,23 +153,25 @@ def report_as_table(report: Mapping[str, Any]) -> str:
     lines += ["", f"{'largest errors':44}{'kind':12}{'SQNR, dB':>10}"]
     for row in sorted(report["tensors"], key=lambda row: row["sqnr_db"])[:WORST_TENSORS]:
         lines.append(f"{row['tensor']:44}{row['kind']:12}{row['sqnr_db']:10.1f}")
-    lines += ["", f"float: {', '.join(report['float_nodes'])}; pooling and gate"]
+    lines += ["", f"float: {', '.join(report['float_nodes'])}; and all nodes without weights"]
     return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])]) + "\n"
 
 
-def _scores(logits: FloatArray, measured: Measured) -> dict[str, Any]:
-    by_cloud = accuracy_by_cloud(logits, measured.labels, measured.pairs.held_out)
+def _scores(logits: Floats, result: CalibrationResult) -> dict[str, Any]:
+    by_cloud = accuracy_by_cloud(logits, result.labels, result.pairs.held_out)
     return {
-        "overall": accuracy(logits, measured.labels).to_dict(),
+        "overall": accuracy(logits, result.labels).to_dict(),
         "by_cloud": {name: score.to_dict() for name, score in by_cloud.items()},
     }
 
 
-def _doubts(measured: Measured) -> list[str]:
+def _doubts(result: CalibrationResult) -> list[str]:
     """Say so when the float model cannot do the task on these pairs: INT8 then cannot lose."""
-    found = accuracy(measured.exact, measured.labels).oa
-    most_frequent = float(np.bincount(measured.labels).max()) / len(measured.labels)
-    error = np.sqrt(most_frequent * (1 - most_frequent) / len(measured.labels))
+    found = accuracy(result.exact, result.labels).oa
+    known = result.labels[result.labels >= 0]
+    most_frequent = float(np.bincount(known).max()) / len(known)
+    # The pixels of a pair resemble each other, so that it counts as one answer.
+    error = np.sqrt(most_frequent * (1 - most_frequent) / len(result.labels))
     if found > most_frequent + 2 * error:
         return []
     return [
@@ -173,7 +181,7 @@ def _doubts(measured: Measured) -> list[str]:
 
 
 def _attempt_lines(report: Mapping[str, Any]) -> list[str]:
-    """What was tried before, where the first attempt cost too much."""
+    """Return what was tried in turn, where the first attempt cost too much."""
     if len(report["attempts"]) == 1:
         return []
     lines = ["", f"{'tried in turn':24}{'loss, points':>18}{'same label, %':>15}"]
@@ -192,8 +200,8 @@ def _attempt_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _finetune_note(measured: Measured) -> list[str]:
-    if not measured.finetune_wanted or measured.attempts[-1].best.learned is not None:
+def _finetune_note(result: CalibrationResult) -> list[str]:
+    if not result.finetune_wanted or result.attempts[-1].best.learned is not None:
         return []
     return ["calibration alone is within the budget, so nothing was fine-tuned"]
 
@@ -209,12 +217,12 @@ def _attempt_row(attempt: Attempt, budget: Budget) -> dict[str, Any]:
     }
 
 
-def _method_row(candidate: Candidate, measured: Measured) -> dict[str, Any]:
+def _method_row(model: QuantizedModel, result: CalibrationResult) -> dict[str, Any]:
     return {
-        "method": candidate.method,
-        **accuracy(candidate.logits, measured.labels).to_dict(),
-        "label_agreement": label_agreement(measured.exact, candidate.logits),
-        "logit_mse": float(np.mean((candidate.logits - measured.exact) ** 2)),
+        "method": model.method,
+        **accuracy(model.logits, result.labels).to_dict(),
+        "label_agreement": label_agreement(result.exact, model.logits)[0],
+        "logit_mse": float(np.mean((model.logits - result.exact) ** 2)),
     }
 
 

@@ -1,7 +1,8 @@
 """Which pairs measure the INT8 ranges, which judge the result: stratified, seeded, written down.
 
 Strata are class x cloud bin, since cloudy pixels are the far end of every range and each class
-reaches its own. The list goes into the bundle, so a calibration can be repeated and questioned.
+reaches its own; of a map of classes the one with most pixels counts. The list goes into the bundle,
+so that a calibration can be repeated and questioned.
 """
 
 from __future__ import annotations
@@ -10,25 +11,25 @@ import csv
 import hashlib
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from esccs_edge.contracts.cloud_bins import UNKNOWN_COVER, cloud_bin_name
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.modality import Modalities
 from esccs_edge.errors import InputError
 from esccs_edge.rasters.pair_index import PairIndex, PairRow
 
-#: Lower edges of the cloud bins, as shares; the last bin includes 1.
-CLOUD_BIN_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8)
-UNKNOWN_COVER = "unknown"
-#: Share of pairs shown with the optical patch alone, and with the SAR patch alone.
+from .rows import class_of, files_of, has_maps, target_of
+
+#: Share of pairs shown without each of several modalities.
 ABSENT_SHARE = 0.1
 #: Fewer pairs than this can neither measure a range nor judge an accuracy.
 MIN_PAIRS = 16
-
-COLUMNS = ("purpose", "modalities", "optical", "sar", "label", "cover", "cloud_bin",
-           "optical_sha256", "sar_sha256")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,15 @@ class ChosenPair:
 
     Attributes:
         row: Its position in the index.
-        label: Class name.
+        label: Class name; of a map of classes, the one with most pixels.
         cloud_bin: Such as ``"20-40"`` in percent, or ``"unknown"``.
-        use_optical: The optical patch is shown to the network.
-        use_sar: The SAR patch is shown to the network.
+        modalities: Those that are shown to the network.
     """
 
     row: int
     label: str
     cloud_bin: str
-    use_optical: bool
-    use_sar: bool
+    modalities: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -68,23 +67,32 @@ class PairList:
 
 
 def draw_pairs(
-    index: PairIndex, *, seed: int = 0, calibration_pairs: int = 256, held_out_pairs: int = 512
+    index: PairIndex,
+    manifest: Manifest,
+    *,
+    seed: int = 0,
+    calibration_pairs: int = 256,
+    held_out_pairs: int = 512,
 ) -> PairList:
     """Draw the two disjoint parts, each as even over class x cloud bin as the data allows.
 
     No group stands in both parts, where there are groups enough.
     Rows of the split ``test`` are left alone where others suffice. Without a ``cover`` all pairs
-    share one bin. `ABSENT_SHARE` of each part is shown without SAR and as many without optical.
+    share one bin. Where there are several modalities, `ABSENT_SHARE` of each part is shown without
+    the last one, as many without the one before it, and so on.
 
     Raises:
-        InputError: Fewer than `MIN_PAIRS` labelled pairs, or only one class.
+        InputError: Fewer than `MIN_PAIRS` labeled pairs, or only one class.
+        RasterError: A map of classes cannot be read.
     """
     rng = np.random.default_rng(seed)
-    rows, notes = _usable_rows(index)
+    labels, notes = _usable_rows(index, manifest)
+    rows = list(labels)
     strata: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for i in rows:
-        strata[str(index.rows[i].label), cloud_bin(index.rows[i].cover)].append(i)
-    _require_enough(index, rows, {label for label, _ in strata})
+    for i, label in labels.items():
+        strata[label, cloud_bin_name(index.rows[i].cover)].append(i)
+    if not has_maps(manifest):  # a map may show many classes while one of them prevails everywhere
+        _require_classes(set(labels.values()))
     if any(name == UNKNOWN_COVER for _, name in strata):
         notes.append("pairs without a cover stand in one bin, 'unknown'")
     wanted = _fit(len(rows), calibration_pairs, held_out_pairs)
@@ -93,53 +101,54 @@ def draw_pairs(
     if min(len(calibration), len(held_out)) < MIN_PAIRS // 2:
         notes.append("groups are too few to keep apart: both parts hold pairs of the same group")
         calibration, held_out = _deal(order, wanted, [str(i) for i in range(len(index))])
-    return PairList(
-        _with_absences(index, calibration, rng), _with_absences(index, held_out, rng), seed,
-        tuple(notes),
-    )  # fmt: skip
+    first, second = (
+        _chosen(index, part, labels, manifest, rng) for part in (calibration, held_out)
+    )
+    return PairList(first, second, seed, tuple(notes))
 
 
-def cloud_bin(cover: float | None) -> str:
-    """Return the bin of a cloud cover in [0, 1], in percent: ``"0-20"`` ... ``"80-100"``."""
-    if cover is None:
-        return UNKNOWN_COVER
-    lower = max(edge for edge in CLOUD_BIN_EDGES if edge <= cover)
-    return f"{lower * 100:.0f}-{lower * 100 + 20:.0f}"
-
-
-def list_as_csv(index: PairIndex, pairs: PairList) -> str:
+def list_as_csv(index: PairIndex, manifest: Manifest, pairs: PairList) -> str:
     """Return the list as CSV; paths are relative to the index, files are named by their digest."""
+    names = list(manifest.modalities)
+    maps = ["target"] if has_maps(manifest) else []
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow((
+        "purpose", "modalities", *names, "label", "cover", "cloud_bin",
+        *(f"{name}_sha256" for name in names), *maps, *(f"{name}_sha256" for name in maps),
+    ))  # fmt: skip
     for purpose, part in (("calibration", pairs.calibration), ("held-out", pairs.held_out)):
         for pair in part:
             row = index.rows[pair.row]
-            used = [n for n, u in (("optical", pair.use_optical), ("sar", pair.use_sar)) if u]
-            files = (row.optical if pair.use_optical else None, row.sar if pair.use_sar else None)
+            present = files_of(row, manifest.modalities)
+            files = [present[name] if name in pair.modalities else None for name in names]
+            targets = [target_of(row) for _ in maps]
             writer.writerow((
-                purpose, "+".join(used), *(_relative(f, index.folder) for f in files), pair.label,
-                "" if row.cover is None else f"{row.cover:.4f}", pair.cloud_bin,
+                purpose, "+".join(pair.modalities), *(_relative(f, index.folder) for f in files),
+                pair.label, "" if row.cover is None else f"{row.cover:.4f}", pair.cloud_bin,
                 *(_sha256(f) for f in files),
+                *(_relative(f, index.folder) for f in targets), *(_sha256(f) for f in targets),
             ))  # fmt: skip
     return text.getvalue()
 
 
-def _usable_rows(index: PairIndex) -> tuple[list[int], list[str]]:
-    labelled = [i for i, row in enumerate(index.rows) if row.label is not None]
-    apart = [i for i in labelled if index.rows[i].split != "test"]
-    if len(apart) >= MIN_PAIRS:
-        return apart, []
-    return labelled, ["pairs of the split 'test' were used, since there are too few others"]
-
-
-def _require_enough(index: PairIndex, rows: Sequence[int], labels: set[str]) -> None:
-    if len(rows) < MIN_PAIRS:
+def _usable_rows(index: PairIndex, manifest: Manifest) -> tuple[dict[int, str], list[str]]:
+    """Return the class of each row that has one, by its position."""
+    labels = {i: class_of(row, manifest) for i, row in enumerate(index.rows)}
+    labeled = {i: label for i, label in labels.items() if label is not None}
+    if len(labeled) < MIN_PAIRS:
         raise InputError(
-            f"the index has {len(rows)} labelled pairs ({len(index.rows)} in all), expected at "
+            f"the index has {len(labeled)} labeled pairs ({len(index.rows)} in all), expected at "
             f"least {MIN_PAIRS}",
             hint="Calibrate on pairs like those the model will see, some hundreds of them",
         )
+    apart = {i: label for i, label in labeled.items() if index.rows[i].split != "test"}
+    if len(apart) >= MIN_PAIRS:
+        return apart, []
+    return labeled, ["pairs of the split 'test' were used, since there are too few others"]
+
+
+def _require_classes(labels: set[str]) -> None:
     if len(labels) < 2:
         raise InputError(
             f"all pairs have the class {labels.pop()!r}, expected two or more classes",
@@ -183,23 +192,38 @@ def _deal(
     return parts
 
 
-def _with_absences(
-    index: PairIndex, rows: Sequence[int], rng: np.random.Generator
+def _chosen(
+    index: PairIndex,
+    rows: Sequence[int],
+    labels: Mapping[int, str],
+    manifest: Manifest,
+    rng: np.random.Generator,
 ) -> tuple[ChosenPair, ...]:
-    complete = [i for i in rows if index.rows[i].optical and index.rows[i].sar]
+    hidden = _absences([index.rows[i] for i in rows], manifest.modalities, rng)
+    chosen = []
+    for i, absent in zip(rows, hidden, strict=True):
+        present = files_of(index.rows[i], manifest.modalities)
+        shown = tuple(name for name in present if name != absent)
+        chosen.append(ChosenPair(i, labels[i], cloud_bin_name(index.rows[i].cover), shown))
+    return tuple(chosen)
+
+
+def _absences(
+    rows: Sequence[PairRow], modalities: Modalities, rng: np.random.Generator
+) -> list[str | None]:
+    """Return the modality that each row is shown without; None where it is shown whole."""
+    hidden: list[str | None] = [None] * len(rows)
+    if len(modalities) == 1:
+        return hidden
+    complete = [
+        i for i, row in enumerate(rows) if len(files_of(row, modalities)) == len(modalities)
+    ]
     count = max(1, round(ABSENT_SHARE * len(rows)))
-    dropped = rng.permutation(complete)
-    without_sar, without_optical = set(dropped[:count]), set(dropped[count : 2 * count])
-    return tuple(
-        _chosen(i, index.rows[i], i not in without_optical, i not in without_sar) for i in rows
-    )
-
-
-def _chosen(i: int, row: PairRow, use_optical: bool, use_sar: bool) -> ChosenPair:
-    return ChosenPair(
-        i, str(row.label), cloud_bin(row.cover),
-        row.optical is not None and use_optical, row.sar is not None and use_sar,
-    )  # fmt: skip
+    dropped = iter(rng.permutation(complete).tolist())
+    for name in reversed(list(modalities)):
+        for i in islice(dropped, count):
+            hidden[i] = name
+    return hidden
 
 
 def _relative(path: Path | None, folder: Path) -> str:

@@ -1,53 +1,65 @@
-"""Is this real data? INT8 ranges measured on constant, random or mislabelled pixels are worthless.
+"""Is this real data? INT8 ranges measured on constant, random or mislabeled pixels are worthless.
 
-Three statistics that no real set of scene patches fails, all on preprocessed pixels:
+Three statistics that no real set of patches fails, all on preprocessed pixels:
 
 * a modality whose pixels do not vary within any patch is constant;
-* a modality is noise when neighbouring pixels do not resemble each other *and* patches do not
+* a modality is noise when neighboring pixels do not resemble each other *and* patches do not
   differ from each other more than independent pixels would make them (the F ratio of patch means).
   Speckle alone fails the first, so both must fail;
 * labels say nothing when mixing them up explains the patch means as well as they do (a permutation
-  test on the share of variance between classes).
+  test on the share of variance between classes). Of maps of classes a grid of pixels is explained
+  instead, and whole maps are mixed up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.types import Labels
 from esccs_edge.errors import InputError
 
 from .batches import Batch
 
 #: Correlation of horizontal neighbours: 0 for white noise, above 0.5 for resolved ground.
-MIN_NEIGHBOUR_CORRELATION = 0.1
+MIN_NEIGHBOR_CORRELATION = 0.1
 #: Variance of patch means over that of independent pixels: 1 for noise, hundreds for scenes.
 MIN_PATCH_F_RATIO = 3.0
 #: Probability of the labels' explained variance under chance, above which data is refused.
 MAX_CLASS_P_VALUE = 0.05
 PERMUTATIONS = 199
+#: Rows and columns of the grid of pixels on which a map of classes is judged.
+MAP_GRID = 8
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass
 class DataCheck:
-    """Gathers per-patch statistics batch by batch, then judges them."""
+    """Gathers per-patch statistics batch by batch, then judges them.
+
+    A modality's labels and the values that they should explain are ``(L,)`` and ``(L, C)`` per
+    patch: its class and its means, or both on a grid of its pixels.
+    """
 
     _correlations: dict[str, list[float]] = field(default_factory=dict)
-    _means: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
-    _variances: dict[str, list[npt.NDArray[np.float64]]] = field(default_factory=dict)
-    _labels: dict[str, list[int]] = field(default_factory=dict)
+    _means: dict[str, list[Doubles]] = field(default_factory=dict)
+    _variances: dict[str, list[Doubles]] = field(default_factory=dict)
+    _labels: dict[str, list[Labels]] = field(default_factory=dict)
+    _explained: dict[str, list[Doubles]] = field(default_factory=dict)
     _pixels: int = 0
 
     def add(self, batch: Batch) -> None:
         """Take in the present patches of a batch."""
-        for name, used in (("optical", "use_optical"), ("sar", "use_sar")):
+        for name in sorted({name for pair in batch.pairs for name in pair.modalities}):
             pixels = batch.inputs[name].astype(np.float64)
             self._pixels = pixels.shape[2] * pixels.shape[3]
             for patch, pair, label in zip(pixels, batch.pairs, batch.labels, strict=True):
-                if getattr(pair, used):
-                    self._add_patch(name, patch, int(label))
+                if name in pair.modalities:
+                    self._add_patch(name, patch, label)
 
     def require_real(self, seed: int) -> dict[str, float]:
         """Return the statistics by name.
@@ -72,52 +84,68 @@ class DataCheck:
             )
         return found
 
-    def _add_patch(self, name: str, patch: npt.NDArray[np.float64], label: int) -> None:
+    def _add_patch(self, name: str, patch: Doubles, label: Any) -> None:
         centred = patch - patch.mean(axis=(1, 2), keepdims=True)
         variance = centred.var(axis=(1, 2))
         lag = (centred[:, :, 1:] * centred[:, :, :-1]).mean(axis=(1, 2))
         alive = variance > 0
         correlation = float(np.mean(lag[alive] / variance[alive])) if alive.any() else np.nan
         self._correlations.setdefault(name, []).append(correlation)
-        self._means.setdefault(name, []).append(patch.mean(axis=(1, 2)))
+        mean = patch.mean(axis=(1, 2))
+        labels, explained = _labeled_values(np.asarray(label, np.int64), mean, patch)
+        self._means.setdefault(name, []).append(mean)
         self._variances.setdefault(name, []).append(variance)
-        self._labels.setdefault(name, []).append(label)
+        self._labels.setdefault(name, []).append(labels)
+        self._explained.setdefault(name, []).append(explained)
 
     def _require_structure(self, name: str) -> tuple[float, float]:
         correlations = np.array(self._correlations[name])
         if np.isnan(correlations).mean() > 0.5:
             raise InputError(
                 f"most {name} patches are constant, expected pixels that vary within a patch",
-                hint="Calibrate on real scenes; check clip, scale and nodata of the input",
+                hint="Calibrate on real images; check clip, scale and nodata of the input",
             )
         within = np.mean(self._variances[name], axis=0)
         between = np.var(self._means[name], axis=0, ddof=1)
         alive = within > 0
         ratio = float(np.median(self._pixels * between[alive] / within[alive]))
         correlation = float(np.nanmedian(correlations))
-        if correlation < MIN_NEIGHBOUR_CORRELATION and ratio < MIN_PATCH_F_RATIO:
+        if correlation < MIN_NEIGHBOR_CORRELATION and ratio < MIN_PATCH_F_RATIO:
             raise InputError(
-                f"the {name} pixels are noise: neighbours correlate by {correlation:.2f} and patch "
+                f"the {name} pixels are noise: neighbors correlate by {correlation:.2f} and patch "
                 f"means vary {ratio:.1f} times as much as chance, expected over "
-                f"{MIN_NEIGHBOUR_CORRELATION} or over {MIN_PATCH_F_RATIO}",
-                hint="Ranges measured on random data are worthless; calibrate on real scenes",
+                f"{MIN_NEIGHBOR_CORRELATION} or over {MIN_PATCH_F_RATIO}",
+                hint="Ranges measured on random data are worthless; calibrate on real images",
             )
         return correlation, ratio
 
     def _class_p_value(self, name: str, rng: np.random.Generator) -> float:
-        means = np.array(self._means[name])
-        spread = means.std(axis=0)
-        scores = (means - means.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-        labels = np.array(self._labels[name])
-        truth = _explained(scores, labels)
-        chance = [_explained(scores, rng.permutation(labels)) for _ in range(PERMUTATIONS)]
+        values, labels = np.array(self._explained[name]), np.array(self._labels[name])
+        spread = values.std(axis=(0, 1))
+        scores = (values - values.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0)
+        truth = _between_classes(scores, labels)
+        chance = [_between_classes(scores, rng.permutation(labels)) for _ in range(PERMUTATIONS)]
         return (1 + sum(value >= truth for value in chance)) / (1 + PERMUTATIONS)
 
 
-def _explained(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
-    """Return the sum of squares between classes of standardised patch means."""
+def _labeled_values(labels: Labels, mean: Doubles, patch: Doubles) -> tuple[Labels, Doubles]:
+    """Return labels ``(L,)`` of a patch and the values ``(L, C)`` that they should explain."""
+    if labels.ndim == 0:
+        return labels[None], mean[None]
+    rows, columns = (np.linspace(0, size - 1, MAP_GRID).astype(int) for size in labels.shape)
+    grid = np.ix_(rows, columns)
+    return labels[grid].ravel(), patch[:, grid[0], grid[1]].reshape(len(patch), -1).T
+
+
+def _between_classes(scores: Doubles, labels: Labels) -> float:
+    """Return the sum of squares between classes of standardized values; unknown ones are left out.
+
+    Args:
+        scores: ``(N, L, C)``.
+        labels: ``(N, L)``.
+    """
     total = 0.0
-    for label in np.unique(labels):
+    for label in np.unique(labels[labels >= 0]):
         members = scores[labels == label]
         total += len(members) * float(np.sum(members.mean(axis=0) ** 2))
     return total

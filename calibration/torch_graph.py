@@ -1,4 +1,4 @@
-"""An INT8 graph as a network that can learn: every Q/DQ pair becomes fake quantisation.
+"""An INT8 graph as a network that can learn: every Q/DQ pair becomes fake quantization.
 
 The Q/DQ graph itself is run, node by node, so what learns and what is written cannot differ in
 where they round. Any exported bundle will do, since only its ONNX file is needed.
@@ -6,22 +6,23 @@ where they round. Any exported bundle will do, since only its ONNX file is neede
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from esccs_edge.errors import ArtifactError
+
+from .recipe import CHANNEL_AXES, per_channel
+from .torch_operations import OPERATIONS
 
 #: Largest level of a symmetric int8; a weight reaches both ends, an activation one more below.
 TOP_LEVEL = 127
 #: Scale of a channel whose weights are all zero, which has none of its own.
 TINY = 1e-30
-
-Attributes = Mapping[str, Any]
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 class FakeQuantGraph:
@@ -33,7 +34,7 @@ class FakeQuantGraph:
     steps of what they are added to, so one learning rate suits channels of any size.
 
     Attributes:
-        weights: Weight name -> ``(C_out, ...)`` in steps.
+        weights: Weight name -> the weight in steps.
         biases: Bias name -> ``(C_out,)`` in steps.
         log_scales: Activation name -> logarithm of its scale.
     """
@@ -49,7 +50,7 @@ class FakeQuantGraph:
         self._constants = _tensors(quantized)
         self._attributes = [_attributes(node) for node in self._nodes]
         for node in self._nodes:
-            if node.op_type not in OPERATIONS and node.op_type not in _QUANTISERS:
+            if node.op_type not in OPERATIONS and node.op_type not in _QUANTIZERS:
                 raise ArtifactError(
                     f"node {node.name!r} is a {node.op_type}, expected one of {sorted(OPERATIONS)}",
                     hint="A graph with this operation can be calibrated but not fine-tuned",
@@ -60,12 +61,13 @@ class FakeQuantGraph:
         self.log_scales: dict[str, Tensor] = {}
         self._units: dict[str, Tensor] = {}
         self._weight_of: dict[str, str] = {}
+        self._channel_axes: dict[str, int] = {}
         producer = {name: node for node in self._nodes for name in node.output}
         for node in self._nodes:
             if node.op_type == "QuantizeLinear":
                 scale = self._constants[node.input[1]]
                 self.log_scales[node.input[0]] = scale.log().requires_grad_()
-            if node.op_type == "Conv" and node.input[1] in producer:
+            if node.op_type in CHANNEL_AXES and node.input[1] in producer:
                 self._add_convolution(node, producer, exact)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,8 +113,10 @@ class FakeQuantGraph:
         integers, scales = producer[node.input[1]].input[:2]
         name = integers.removesuffix("_quantized")
         step = self._constants[scales]
-        unit = step.reshape(-1, *[1] * (exact[name].ndim - 1))
+        axis = CHANNEL_AXES[node.op_type]
+        unit = step.reshape(per_channel(exact[name].ndim, axis))
         self._weight_of[integers] = name
+        self._channel_axes[name] = axis
         self._units[name] = unit
         self.weights[name] = (exact[name] / unit).requires_grad_()
         if len(node.input) > 2:
@@ -124,7 +128,8 @@ class FakeQuantGraph:
     def _rounded_weight(self, name: str) -> Tensor:
         """Round to the levels that the largest weight of each channel sets, as writing does."""
         weight = self.exact(name)
-        largest = weight.detach().abs().amax(tuple(range(1, weight.ndim)), keepdim=True)
+        others = [axis for axis in range(weight.ndim) if axis != self._channel_axes[name]]
+        largest = weight.detach().abs().amax(others, keepdim=True)
         return _on_levels(weight, (largest / TOP_LEVEL).clamp_min(TINY), TOP_LEVEL)
 
 
@@ -140,62 +145,3 @@ def _tensors(model: onnx.ModelProto) -> dict[str, Tensor]:
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-
-
-def _conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    top, left, bottom, right = a["pads"]
-    padding = (top, left)
-    if (top, left) != (bottom, right):
-        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    return F.conv2d(x, weight, bias, a["strides"], padding, a["dilations"], a["group"])
-
-
-def _gemm(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    x = x.T if a.get("transA", 0) else x
-    weight = weight.T if a.get("transB", 0) else weight
-    return torch.addmm(bias, x, weight, beta=a.get("beta", 1.0), alpha=a.get("alpha", 1.0))
-
-
-def _reduce(
-    function: Callable[..., Tensor],
-) -> Callable[[Attributes, Tensor, Tensor], Tensor]:
-    return lambda a, x, axes: function(x, dim=axes.tolist(), keepdim=bool(a.get("keepdims", 1)))
-
-
-def _slice(
-    _: Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, steps: Tensor
-) -> Tensor:
-    parts = [slice(None)] * x.ndim
-    for start, end, axis, step in zip(
-        *(t.tolist() for t in (starts, ends, axes, steps)), strict=True
-    ):
-        parts[axis] = slice(start, end, step)
-    return x[tuple(parts)]
-
-
-def _clip(
-    _: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None
-) -> Tensor:
-    return x.clamp(low, high)
-
-
-def _concat(a: Attributes, *parts: Tensor) -> Tensor:
-    return torch.cat(parts, dim=a["axis"])
-
-
-#: What a student's graph is made of.
-OPERATIONS: dict[str, Callable[..., Tensor]] = {
-    "Add": lambda _, x, y: x + y,
-    "Clip": _clip,
-    "Concat": _concat,
-    "Conv": _conv,
-    "Div": lambda _, x, y: x / y,
-    "Gemm": _gemm,
-    "Mul": lambda _, x, y: x * y,
-    "ReduceMean": _reduce(torch.mean),
-    "ReduceSum": _reduce(torch.sum),
-    "Relu": lambda _, x: torch.relu(x),
-    "Slice": _slice,
-    "Softmax": lambda a, x: torch.softmax(x, dim=a.get("axis", -1)),
-}
-_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")

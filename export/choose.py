@@ -196,12 +196,12 @@ def _measured(
     inputs, expected = read_reference(bundle)
     found = run_backend(backend, inputs, manifest)
     tolerance = BACKEND_FP32_TOLERANCE if precision == "fp32" else REDUCED_TOLERANCE
-    row = compare_outputs(precision, found, inputs, expected, tolerance)
+    row = compare_outputs(precision, found, inputs, expected, tolerance, manifest)
     return Candidate(
         precision,
         row.problem,
         row.label_agreement,
-        row.worst_logit,
+        row.worst[manifest.logits],
         _accuracy(backend, labelled, manifest.classes),
         measure_speed(backend, manifest, seconds=seconds, meter=meter),
     )

@@ -1,7 +1,7 @@
 """Stable, readable names for the nodes and tensors of an exported graph.
 
 The exporter numbers them by internal counters and records the source lines of the machine it ran
-on; calibration and error reports need names that stay, and nobody needs the paths.
+on; calibration and error reports need names that stay, and the paths are of no use to a reader.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ BATCH_AXIS = "N"
 def with_stable_names(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy with names from the weights, no traces of the exporting machine.
 
-    A node that reads ``x.weight`` is called ``x``, any other by its operator and a running number.
+    A node that reads ``x.weight`` is called ``x`` (``x_1`` if another one reads it too), any other
+    by its operator and a running number.
     A tensor is called after the node that makes it; graph inputs, outputs and weights keep theirs.
     """
     graph = model.graph
@@ -54,7 +55,9 @@ def _constant_names(graph: onnx.GraphProto, parameters: set[str]) -> dict[str, s
 def _node_name(node: onnx.NodeProto, parameters: set[str], counter: Counter[str]) -> str:
     for name in node.input:
         if name in parameters and name.endswith(".weight"):
-            return str(name).removesuffix(".weight")
+            kept = str(name).removesuffix(".weight")
+            counter[kept] += 1
+            return kept if counter[kept] == 1 else f"{kept}_{counter[kept] - 1}"
     kind = node.op_type.lower()
     counter[kind] += 1
     return f"{kind}_{counter[kind] - 1}"

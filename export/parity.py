@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from esccs_edge.backends.base import Backend
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import FP16_ONNX, INT8_ONNX, STUDENT_ONNX
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec
+from esccs_edge.contracts.tensor import Tensor
+from esccs_edge.contracts.types import Floats
 from esccs_edge.contracts.values import Sample
 from esccs_edge.errors import ArtifactError, MissingDependencyError
 
@@ -25,25 +27,25 @@ from .reference import Arrays, read_reference
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a form of the model may stand from the trained network.
+    """How far the outputs of a form may be from those of the trained network, by their role.
 
     Attributes:
         logits: Largest difference of a logit, as a share of the reference's largest logit.
-        gate: Largest difference of a gate weight.
+        share: Largest difference of a share, such as a gate weight.
     """
 
     logits: float
-    gate: float
+    share: float
 
 
 #: float32 sums in another order; convolutions of a student add up at most some thousand terms.
-FP32_TOLERANCE = Tolerance(logits=1e-4, gate=1e-4)
-#: A backend normalises raw pixels itself, and may order sums still differently.
-BACKEND_FP32_TOLERANCE = Tolerance(logits=1e-3, gate=1e-3)
+FP32_TOLERANCE = Tolerance(logits=1e-4, share=1e-4)
+#: A backend normalizes raw pixels itself, and may order sums still differently.
+BACKEND_FP32_TOLERANCE = Tolerance(logits=1e-3, share=1e-3)
 #: 8 significant bits in bfloat16 and int8 alike, lost again in each of some ten layers: 0.04 to
 #: 0.07 was seen. This finds a wrong scale or a saturated layer on the sheet's simulated pixels;
 #: what INT8 costs in accuracy on real ones is for the calibration report to say.
-REDUCED_TOLERANCE = Tolerance(logits=0.15, gate=0.15)
+REDUCED_TOLERANCE = Tolerance(logits=0.15, share=0.15)
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,16 @@ class ParityRow:
 
     Attributes:
         name: File name or backend name.
-        worst_logit: Largest absolute difference of a logit.
-        worst_gate: Largest absolute difference of a gate weight.
-        label_agreement: Share of reference rows with the same class.
-        allowed_logit: Tolerance in the same unit as ``worst_logit``.
-        allowed_gate: Tolerance of the gate.
+        worst: Largest absolute difference of each output, by its name.
+        allowed: Tolerance of each output, in the same unit.
+        label_agreement: Share of reference rows, or of their pixels, with the same class.
         problem: Why it fails, or empty.
     """
 
     name: str
-    worst_logit: float
-    worst_gate: float
+    worst: Mapping[str, float]
+    allowed: Mapping[str, float]
     label_agreement: float
-    allowed_logit: float
-    allowed_gate: float
     problem: str
 
 
@@ -81,26 +79,23 @@ class ParityReport:
 
     def to_table(self) -> str:
         """Return the report for people."""
-        lines = [f"{'form':28}{'worst logit':>14}{'allowed':>10}{'worst gate':>13}{'allowed':>10}"
-                 f"{'same label':>12}"]  # fmt: skip
+        outputs = [name for row in self.rows[:1] for name in row.worst]
+        titles = "".join(f"{'worst ' + name:>20}{'allowed':>10}" for name in outputs)
+        lines = [f"{'form':20}{titles}{'same label':>12}"]
         for row in self.rows:
-            lines.append(
-                f"{row.name:28}{row.worst_logit:14.2e}{row.allowed_logit:10.1e}"
-                f"{row.worst_gate:13.2e}{row.allowed_gate:10.1e}{100 * row.label_agreement:10.0f} %"
-            )
+            found = "".join(f"{row.worst[n]:20.2e}{row.allowed[n]:10.1e}" for n in outputs)
+            lines.append(f"{row.name:20}{found}{100 * row.label_agreement:10.0f} %")
         return "\n".join(lines) + "\n"
 
 
-def check_parity(
-    bundle: Bundle, backend: Backend | None = None, *, backend_is_exact: bool = True
-) -> ParityReport:
+def check_parity(bundle: Bundle, backend: Backend | None = None) -> ParityReport:
     """Compare the ONNX files of a bundle, and a backend if given, with the reference.
 
     Args:
         bundle: An exported bundle.
-        backend: A loaded backend of the same bundle. It gets raw pixels rebuilt from the reference.
-        backend_is_exact: It computes in float32 (``precision="fp32"``); False allows what
-            bfloat16, float16 or INT8 lose. An INT8 model is never held to float32 tolerances.
+        backend: A loaded backend of the same bundle. It gets raw pixels rebuilt from the
+            reference. Unless it states that it computes in ``"fp32"``, it may lose what bfloat16,
+            float16 and INT8 lose.
 
     Raises:
         ArtifactError: A form is further off than its tolerance, not finite, answers an absent
@@ -108,14 +103,17 @@ def check_parity(
         MissingDependencyError: ONNX Runtime is not installed and there is no backend to compare.
     """
     inputs, expected = read_reference(bundle)
+    manifest = bundle.manifest
     rows = []
     for name, run in _onnx_forms(bundle, optional=backend is not None).items():
-        rows.append(compare_outputs(name, run(inputs), inputs, expected, _file_tolerance(name)))
+        tolerance = REDUCED_TOLERANCE if name in (INT8_ONNX, FP16_ONNX) else FP32_TOLERANCE
+        rows.append(compare_outputs(name, run(inputs), inputs, expected, tolerance, manifest))
     if backend is not None:
-        reduced = not backend_is_exact or _is_reduced(bundle.manifest.model)
-        tolerance = REDUCED_TOLERANCE if reduced else BACKEND_FP32_TOLERANCE
-        found = run_backend(backend, inputs, bundle.manifest)
-        rows.append(compare_outputs(f"backend {backend.name}", found, inputs, expected, tolerance))
+        is_exact = backend.describe().get("precision") == "fp32"
+        tolerance = BACKEND_FP32_TOLERANCE if is_exact else REDUCED_TOLERANCE
+        found = run_backend(backend, inputs, manifest)
+        name = f"backend {backend.name}"
+        rows.append(compare_outputs(name, found, inputs, expected, tolerance, manifest))
     report = ParityReport(tuple(rows))
     if problems := [f"{row.name}: {row.problem}" for row in rows if row.problem]:
         raise ArtifactError(
@@ -123,14 +121,6 @@ def check_parity(
             hint="Export and calibrate again; on one machine only, check its libraries",
         )
     return report
-
-
-def _file_tolerance(name: str) -> Tolerance:
-    return REDUCED_TOLERANCE if _is_reduced(name) else FP32_TOLERANCE
-
-
-def _is_reduced(name: str) -> bool:
-    return name.endswith((".int8.onnx", ".fp16.onnx"))
 
 
 def _onnx_forms(bundle: Bundle, optional: bool) -> dict[str, Callable[[Arrays], Arrays]]:
@@ -157,9 +147,9 @@ def _onnx_forms(bundle: Bundle, optional: bool) -> dict[str, Callable[[Arrays], 
 
 
 def _is_current(name: str, manifest: Manifest) -> bool:
-    if not name.endswith(".int8.onnx"):
+    if name != INT8_ONNX:
         return True
-    source = manifest.files.get(name.replace(".int8.onnx", ".onnx"))
+    source = manifest.files.get(STUDENT_ONNX)
     made_from = (manifest.quantization or {}).get("source_sha256")
     return source is None or source.sha256 == made_from
 
@@ -192,7 +182,7 @@ def _raw_samples(inputs: Arrays, manifest: Manifest) -> list[Sample]:
     ]
 
 
-def _raw(normalized: npt.NDArray[np.float32], spec: ModalitySpec) -> npt.NDArray[np.float32]:
+def _raw(normalized: Floats, spec: ModalitySpec) -> Floats:
     mean, std = (np.reshape(v, (1, -1, 1, 1)) for v in (spec.mean, spec.std))
     raw = (normalized.astype(np.float64) * std + mean).astype(np.float32)
     invalid = (normalized == 0).all(axis=1, keepdims=True)
@@ -200,20 +190,35 @@ def _raw(normalized: npt.NDArray[np.float32], spec: ModalitySpec) -> npt.NDArray
 
 
 def compare_outputs(
-    name: str, found: Mapping[str, Any], inputs: Arrays, expected: Arrays, tolerance: Tolerance
+    name: str,
+    found: Mapping[str, Floats],
+    inputs: Arrays,
+    expected: Arrays,
+    tolerance: Tolerance,
+    manifest: Manifest,
 ) -> ParityRow:
     """Compare one form's outputs with the expected ones; the row says what is wrong, if any."""
-    allowed = tolerance.logits * max(1.0, float(np.abs(expected["logits"]).max()))
-    worst_logit = float(np.abs(found["logits"] - expected["logits"]).max())
-    worst_gate = float(np.abs(found["gate"] - expected["gate"]).max())
-    same = found["logits"].argmax(axis=1) == expected["logits"].argmax(axis=1)
-    problem = ""
-    if not worst_logit <= allowed:  # also true for NaN
-        problem = f"a logit is off by {worst_logit:.3g}, allowed {allowed:.3g}"
-    elif not worst_gate <= tolerance.gate:
-        problem = f"a gate weight is off by {worst_gate:.3g}, allowed {tolerance.gate:.3g}"
-    elif np.any(found["gate"][inputs["availability"] == 0] != 0):
-        problem = "an absent modality has a gate weight, expected exactly 0"
-    return ParityRow(
-        name, worst_logit, worst_gate, float(same.mean()), allowed, tolerance.gate, problem
-    )
+    outputs = manifest.outputs
+    allowed = {n: _allowed(tensor, expected[n], tolerance) for n, tensor in outputs.items()}
+    worst = {n: float(np.abs(found[n] - expected[n]).max()) for n in outputs}
+    labels, wanted = (arrays[manifest.logits].argmax(axis=1) for arrays in (found, expected))
+    absent = next(inputs[n] == 0 for n, t in manifest.inputs.items() if t.role == "availability")
+    problems = []
+    for n, tensor in outputs.items():
+        if not worst[n] <= allowed[n]:  # also true for NaN
+            value = "a logit" if tensor.role == "logits" else f"a {n} weight"
+            problems.append(f"{value} is off by {worst[n]:.3g}, allowed {allowed[n]:.3g}")
+        elif _weighs_modalities(tensor, manifest) and np.any(found[n][absent] != 0):
+            problems.append(f"an absent modality has a {n} weight, expected exactly 0")
+    agreement = float((labels == wanted).mean())
+    return ParityRow(name, worst, allowed, agreement, "; ".join(problems))
+
+
+def _allowed(tensor: Tensor, expected: Floats, tolerance: Tolerance) -> float:
+    if tensor.role == "logits":
+        return tolerance.logits * max(1.0, float(np.abs(expected).max()))
+    return tolerance.share
+
+
+def _weighs_modalities(tensor: Tensor, manifest: Manifest) -> bool:
+    return tensor.role == "share" and tensor.row == (len(manifest.modalities),)

@@ -1,7 +1,7 @@
 """`reference.npz`: a few fixed inputs and the answers of the trained network.
 
-It is the yardstick that travels with the bundle: on any machine, without torch, any later form of
-the model can be held against it (`parity`).
+It travels with the bundle, so that any later form of the model can be compared with the trained
+network on any machine and without torch (`parity`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import REFERENCE
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec
+from esccs_edge.contracts.types import Floats
 from esccs_edge.errors import ArtifactError
 
-Arrays = dict[str, npt.NDArray[np.float32]]
+Arrays = dict[str, Floats]
+Doubles = npt.NDArray[np.float64]
 
-REFERENCE_NAME = "reference.npz"
 SEED = 20240229
 #: Shares of valid pixels of modalities that are there in part, in turn.
 PARTIAL = (0.75, 0.5)
@@ -44,7 +46,7 @@ def reference_inputs(manifest: Manifest) -> Arrays:
     return {**tensors, "availability": exact.astype(np.float32)}
 
 
-def availability_rows(modalities: int) -> npt.NDArray[np.float64]:
+def availability_rows(modalities: int) -> Doubles:
     """Return the share of valid pixels per row: all present, one alone, all partial, none."""
     alone = np.eye(modalities) if modalities > 1 else np.empty((0, 1))
     partial = np.resize(PARTIAL, (1, modalities))
@@ -71,19 +73,19 @@ def read_reference(bundle: Bundle) -> tuple[Arrays, Arrays]:
     Raises:
         ArtifactError: The file is missing, altered, or does not fit the manifest.
     """
-    content = bundle.read(REFERENCE_NAME)
+    content = bundle.read(REFERENCE)
     wanted = {**bundle.manifest.inputs, **bundle.manifest.outputs}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in wanted}
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{REFERENCE_NAME} cannot be read: {error}") from error
+        raise ArtifactError(f"{REFERENCE} cannot be read: {error}") from error
     rows = len(arrays["availability"])
     for name, tensor in wanted.items():
         expected = (rows, *tensor.row)
         if arrays[name].shape != expected or arrays[name].dtype != np.float32:
             raise ArtifactError(
-                f"{REFERENCE_NAME} holds {name} as {arrays[name].dtype} {arrays[name].shape}, "
+                f"{REFERENCE} holds {name} as {arrays[name].dtype} {arrays[name].shape}, "
                 f"expected float32 {expected}",
                 hint="Export the bundle again",
             )
@@ -95,8 +97,8 @@ def _rows(
     rng: np.random.Generator,
     spec: ModalitySpec,
     shape: tuple[int, ...],
-    shares: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float32]:
+    shares: Doubles,
+) -> Floats:
     height = shape[1]
     rows = np.zeros((len(shares), *shape), np.float32)
     for row, share in zip(rows, shares, strict=True):
@@ -106,9 +108,7 @@ def _rows(
     return rows
 
 
-def _field(
-    rng: np.random.Generator, spec: ModalitySpec, shape: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
+def _field(rng: np.random.Generator, spec: ModalitySpec, shape: tuple[int, ...]) -> Floats:
     """``(C, H, W)``: one smooth ground shared by all channels, and a little of their own.
 
     A patch varies less within itself than the training data did as a whole, whose standard
@@ -128,7 +128,7 @@ def _field(
     return np.clip(field, low, high).astype(np.float32)
 
 
-def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> Doubles:
     """Unit-variance noise, averaged over 5 x 5 pixels with wrap-around."""
     field = rng.normal(0, 1, shape)
     for axis in (-2, -1):

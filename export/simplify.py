@@ -14,8 +14,9 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
+
+from esccs_edge.contracts.types import Floats
 
 #: Seconds; a student takes well under one.
 SIMPLIFY_TIMEOUT_S = 120.0
@@ -30,11 +31,11 @@ sys.exit(0 if same else 3)
 """
 
 
-def simplified(plain: bytes, inputs: Mapping[str, npt.NDArray[np.float32]]) -> tuple[bytes, str]:
+def simplified(plain: bytes, inputs: Mapping[str, Floats]) -> tuple[bytes, str]:
     """Return the simplified model and what made it, or the plain one and why.
 
     Args:
-        plain: Serialised ONNX model.
+        plain: Serialized ONNX model.
         inputs: Tensors by input name on which both graphs must agree within `SAME_GRAPH_ATOL`.
 
     Returns:
@@ -44,13 +45,13 @@ def simplified(plain: bytes, inputs: Mapping[str, npt.NDArray[np.float32]]) -> t
         version = metadata.version("onnxsim")
     except metadata.PackageNotFoundError:
         return plain, "none: onnxsim is not installed"
-    candidate, problem = _run_simplifier(plain)
-    if candidate is None:
+    simpler, problem = _run_simplifier(plain)
+    if simpler is None:
         return plain, f"none: onnxsim {version} {problem}"
-    difference = _worst_difference(plain, candidate, inputs)
+    difference = _worst_difference(plain, simpler, inputs)
     if not difference <= SAME_GRAPH_ATOL:
         return plain, f"none: onnxsim {version} changed an output by {difference:.3g}"
-    return candidate, f"onnxsim {version}"
+    return simpler, f"onnxsim {version}"
 
 
 def _run_simplifier(plain: bytes) -> tuple[bytes | None, str]:
@@ -69,20 +70,16 @@ def _run_simplifier(plain: bytes) -> tuple[bytes | None, str]:
         return target.read_bytes(), ""
 
 
-def _worst_difference(
-    plain: bytes, candidate: bytes, inputs: Mapping[str, npt.NDArray[np.float32]]
-) -> float:
+def _worst_difference(plain: bytes, simpler: bytes, inputs: Mapping[str, Floats]) -> float:
     """Return the largest absolute difference of any output; infinite if the second does not run."""
     expected = _outputs(plain, inputs)
     try:
-        found = _outputs(candidate, inputs)
+        found = _outputs(simpler, inputs)
     except Exception:  # onnxruntime raises types of its own; whichever it is, the graph is unusable
         return float("inf")
     return max(float(np.abs(a - b).max()) for a, b in zip(expected, found, strict=True))
 
 
-def _outputs(
-    model: bytes, inputs: Mapping[str, npt.NDArray[np.float32]]
-) -> list[npt.NDArray[np.float32]]:
+def _outputs(model: bytes, inputs: Mapping[str, Floats]) -> list[Floats]:
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     return [np.asarray(output) for output in session.run(None, dict(inputs))]

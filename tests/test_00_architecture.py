@@ -65,6 +65,7 @@ LIBRARIES: tuple[tuple[str, set[str]], ...] = (
     ("export/*", {"numpy"} | ONNX),
     ("calibration/finetune.py", {"numpy", "onnx", "onnxruntime", "torch"}),
     ("calibration/torch_graph.py", {"onnx", "torch"}),
+    ("calibration/torch_operations.py", {"torch"}),
     ("calibration/*", {"numpy", "onnx", "onnxruntime"}),
 )
 

@@ -66,17 +66,18 @@ def run(
 ) -> Answer:
     """Quantize BUNDLE to INT8 and report what it costs.
 
-    INDEX lists labelled pairs like those the model will see, such as the heldout/index.csv of a
+    INDEX lists labeled pairs like those the model will see, such as the heldout/index.csv of a
     training run. One part measures ranges, the other judges. Adds student.int8.onnx,
     calibration.json and the list of pairs, and makes the INT8 file the bundle's model.
     student.onnx stays as it is, also with --finetune.
     """
     from esccs_edge.calibration.budget import CALIBRATION_BUDGET, FINETUNE_BUDGET, Budget
     from esccs_edge.calibration.observers import AMAX_METHODS
-    from esccs_edge.calibration.quantize import REPORT_JSON, quantize_student
+    from esccs_edge.calibration.quantize import quantize_student
     from esccs_edge.calibration.report import report_as_table
 
     from ..contracts.bundle import Bundle
+    from ..contracts.bundle_files import CALIBRATION_REPORT
 
     usual = FINETUNE_BUDGET if finetune else CALIBRATION_BUDGET
     budget = Budget(
@@ -93,5 +94,5 @@ def run(
             finetune_epochs=epochs if finetune else 0,
             progress=progress,
         )
-    report = json.loads(quantized.read(REPORT_JSON))
+    report = json.loads(quantized.read(CALIBRATION_REPORT))
     return Answer({"folder": quantized.folder, **report}, report_as_table(report).rstrip())

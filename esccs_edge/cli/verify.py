@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..contracts.bundle_files import REFERENCE, Precision
 from .shell import Answer, command
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from ..contracts.bundle import Bundle
 
-REFERENCE_NAME = "reference.npz"
 BATCH = 8
 
 
@@ -36,19 +36,21 @@ def run(bundle: str) -> Answer:
         "files": files,
         "parity": None if parity is None else parity.to_dict(),
     }
-    table = f"no {REFERENCE_NAME}: answers not compared" if parity is None else parity.to_table()
+    table = f"no {REFERENCE}: answers not compared" if parity is None else parity.to_table()
     lines = f"{opened.folder}: {len(files)} files match their SHA-256\n{table.rstrip()}"
     return Answer(document, lines)
 
 
 def _parity(bundle: Bundle) -> ParityReport | None:
-    if REFERENCE_NAME not in bundle.manifest.files:
+    if REFERENCE not in bundle.manifest.files:
         return None
     from esccs_edge.export.parity import check_parity
 
     from ..backends.cpu.backend import CpuBackend
 
-    backend = CpuBackend(bundle, bundle.manifest, max_batch=BATCH, precision="fp32")
+    # An INT8 bundle runs in what this CPU computes exactly, a float one in the form it is held to.
+    precision: Precision = "fp32" if bundle.manifest.quantization is None else "auto"
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=BATCH, precision=precision)
     try:
         return check_parity(bundle, backend)
     finally:

@@ -101,8 +101,9 @@ def learn(calibrated: Bundle, index: Path, *, seed: int = 0, epochs: int = 2) ->
         model,
         onnx.load_from_string(calibrated.read("student.int8.onnx")),
         tensorrt_recipe(model),
-        draw_pairs(pairs).calibration,
+        draw_pairs(pairs, calibrated.manifest).calibration,
         lambda chosen: load_batches(pairs, calibrated.manifest, chosen),
+        outputs=calibrated.manifest.outputs,
         epochs=epochs,
         seed=seed,
         progress=lambda done, total: None,
@@ -309,7 +310,7 @@ def test_calibration_alone_needs_no_torch():
 
     program = (
         "import sys; sys.modules['torch'] = None; import esccs_edge.calibration.quantize;"
-        "import esccs_edge.calibration.candidate"
+        "import esccs_edge.calibration.attempts"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

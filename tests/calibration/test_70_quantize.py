@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.small_student import calibrated_bundle, exported_bundle, small_index
 
+from esccs_edge.calibration.accuracy import run_models
+from esccs_edge.calibration.attempts import QuantizedModel, best_of
 from esccs_edge.calibration.batches import load_batches
 from esccs_edge.calibration.budget import Budget
-from esccs_edge.calibration.candidate import Candidate, best_of
-from esccs_edge.calibration.measure import run_models
 from esccs_edge.calibration.observers import (
     AMAX_METHODS,
     BINS,
@@ -257,7 +257,7 @@ def logits_right_on(count: int, noise: float, total: int = 200) -> tuple[np.ndar
 def test_accuracy_decides_and_the_error_of_the_logits_where_accuracy_cannot(right, kept):
     float_logits, labels = logits_right_on(180, 0)
     tried = [
-        Candidate(name, None, False, None, logits_right_on(count, noise)[0])
+        QuantizedModel(name, None, False, None, logits_right_on(count, noise)[0])
         for name, count, noise in (("exact", right[0], 0.01), ("right", right[1], 2.0))
     ]
     assert best_of(tried, float_logits, labels).method == kept
@@ -289,12 +289,12 @@ def test_openvino_gives_the_same_labels(calibrated, index):
     from esccs_edge.backends.cpu.openvino import ov
 
     pairs = read_index(index, calibrated.manifest.classes)
-    chosen = draw_pairs(pairs).held_out
+    chosen = draw_pairs(pairs, calibrated.manifest).held_out
     core = ov.Core()
     model = core.read_model(calibrated.read("student.int8.onnx"))
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     batches = list(load_batches(pairs, calibrated.manifest, chosen))
-    logits, _ = run_models({"float": calibrated.read("student.onnx")}, batches)
+    logits, _ = run_models({"float": calibrated.read("student.onnx")}, batches, "logits")
     found = np.concatenate([compiled(batch.inputs)["logits"] for batch in batches])
     agreement = (found.argmax(1) == logits["float"].argmax(1)).mean()
     assert agreement >= 0.95  # one flip among 43 pairs is within what INT8 may cost

@@ -16,12 +16,14 @@ from support.small_student import small_index
 from support.tiny import CLASSES, tiny_manifest
 
 from esccs_edge.calibration.batches import BATCH_SIZE, load_batches
-from esccs_edge.calibration.sampler import MIN_PAIRS, cloud_bin, draw_pairs, list_as_csv
+from esccs_edge.calibration.sampler import MIN_PAIRS, draw_pairs, list_as_csv
 from esccs_edge.calibration.sanity import DataCheck
+from esccs_edge.contracts.cloud_bins import cloud_bin_name
 from esccs_edge.errors import InputError
 from esccs_edge.rasters.pair_index import PairIndex, PairRow, read_index
 
 HERE = Path(__file__)
+MANIFEST = tiny_manifest(16)
 
 
 def made_index(labels, covers=None, split="train") -> PairIndex:
@@ -36,7 +38,7 @@ def made_index(labels, covers=None, split="train") -> PairIndex:
 @pytest.fixture(scope="module")
 def real_looking(tmp_path_factory) -> PairIndex:
     folder = tmp_path_factory.mktemp("pairs")
-    return read_index(small_index(folder, tiny_manifest(16), count=96))
+    return read_index(small_index(folder, MANIFEST, count=96))
 
 
 @settings(deadline=None)
@@ -50,11 +52,11 @@ def test_parts_are_disjoint_and_full_and_every_stratum_is_served_evenly(rows, fi
     labels = ["a", "b", *(label for label, _ in rows)]
     covers = [0.0, 0.0, *(cover for _, cover in rows)]
     index = made_index(labels, covers)
-    pairs = draw_pairs(index, seed=seed, calibration_pairs=first, held_out_pairs=second)
+    pairs = draw_pairs(index, MANIFEST, seed=seed, calibration_pairs=first, held_out_pairs=second)
     chosen = [pair.row for part in (pairs.calibration, pairs.held_out) for pair in part]
     assert len(set(chosen)) == len(chosen) == min(len(labels), first + second)
-    available = Counter(zip(labels, map(cloud_bin, covers), strict=True))
-    drawn = Counter((labels[row], cloud_bin(covers[row])) for row in chosen)
+    available = Counter(zip(labels, map(cloud_bin_name, covers), strict=True))
+    drawn = Counter((labels[row], cloud_bin_name(covers[row])) for row in chosen)
     most = max(drawn.values())
     # Turn by turn: a stratum has fewer than the fullest, by more than one, only when it ran out.
     assert all(drawn[s] >= min(available[s], most - 1) for s in available)
@@ -65,7 +67,7 @@ def test_no_group_stands_in_both_parts():
         PairRow(HERE, HERE, "ab"[i % 2], f"place-{i // 10}", "val", i % 5 / 5) for i in range(200)
     ]
     index = PairIndex(HERE.parent, ("a", "b"), tuple(rows))
-    pairs = draw_pairs(index, calibration_pairs=60, held_out_pairs=100)
+    pairs = draw_pairs(index, MANIFEST, calibration_pairs=60, held_out_pairs=100)
     first, second = (
         {rows[pair.row].group for pair in part} for part in (pairs.calibration, pairs.held_out)
     )
@@ -75,7 +77,7 @@ def test_no_group_stands_in_both_parts():
 
 def test_a_single_group_is_torn_apart_and_a_note_says_so():
     rows = [PairRow(HERE, HERE, "ab"[i % 2], "one place", "val") for i in range(40)]
-    pairs = draw_pairs(PairIndex(HERE.parent, ("a", "b"), tuple(rows)))
+    pairs = draw_pairs(PairIndex(HERE.parent, ("a", "b"), tuple(rows)), MANIFEST)
     assert len(pairs.calibration) + len(pairs.held_out) == 40
     assert any("group" in note for note in pairs.notes)
 
@@ -83,37 +85,40 @@ def test_a_single_group_is_torn_apart_and_a_note_says_so():
 def test_the_seed_alone_decides_the_list():
     index = made_index(list("abcd") * 30, [i % 10 / 10 for i in range(120)])
     first, again, other = (
-        draw_pairs(index, seed=s, calibration_pairs=20, held_out_pairs=20) for s in (3, 3, 4)
+        draw_pairs(index, MANIFEST, seed=s, calibration_pairs=20, held_out_pairs=20)
+        for s in (3, 3, 4)
     )
     assert first == again
     assert first.calibration != other.calibration
 
 
 def test_a_share_of_both_parts_is_shown_with_one_modality_alone():
-    pairs = draw_pairs(made_index(list("ab") * 100), calibration_pairs=100, held_out_pairs=100)
+    pairs = draw_pairs(
+        made_index(list("ab") * 100), MANIFEST, calibration_pairs=100, held_out_pairs=100
+    )
     for part in (pairs.calibration, pairs.held_out):
-        shown = Counter((pair.use_optical, pair.use_sar) for pair in part)
-        assert shown == {(True, True): 80, (True, False): 10, (False, True): 10}
+        shown = Counter(pair.modalities for pair in part)
+        assert shown == {("optical", "sar"): 80, ("optical",): 10, ("sar",): 10}
 
 
 def test_an_absent_file_stays_absent():
     rows = made_index(list("ab") * 20).rows
     lacking = [PairRow(r.optical, None, r.label, r.group, r.split) for r in rows]
-    pairs = draw_pairs(PairIndex(HERE.parent, ("a", "b"), tuple(lacking)))
-    assert all(p.use_optical and not p.use_sar for p in (*pairs.calibration, *pairs.held_out))
+    pairs = draw_pairs(PairIndex(HERE.parent, ("a", "b"), tuple(lacking)), MANIFEST)
+    assert all(p.modalities == ("optical",) for p in (*pairs.calibration, *pairs.held_out))
 
 
 def test_test_rows_are_left_alone_where_others_suffice():
     train, test = made_index(list("ab") * 20).rows, made_index(list("ab") * 20, split="test").rows
     index = PairIndex(HERE.parent, ("a", "b"), (*train, *test))
-    pairs = draw_pairs(index)
+    pairs = draw_pairs(index, MANIFEST)
     assert {index.rows[p.row].split for p in (*pairs.calibration, *pairs.held_out)} == {"train"}
-    only_test = draw_pairs(PairIndex(HERE.parent, ("a", "b"), test))
+    only_test = draw_pairs(PairIndex(HERE.parent, ("a", "b"), test), MANIFEST)
     assert any("'test'" in note for note in only_test.notes)
 
 
 def test_without_cover_all_pairs_share_one_bin_and_a_note_says_so():
-    pairs = draw_pairs(made_index(list("ab") * 20))
+    pairs = draw_pairs(made_index(list("ab") * 20), MANIFEST)
     assert {p.cloud_bin for p in pairs.calibration} == {"unknown"}
     assert any("cover" in note for note in pairs.notes)
 
@@ -122,24 +127,24 @@ def test_without_cover_all_pairs_share_one_bin_and_a_note_says_so():
     ("labels", "message"),
     [
         (["a"] * 40, "one|class 'a'"),
-        (list("ab") * 3, "6 labelled pairs"),
-        ([None] * 40, "0 labelled pairs"),
+        (list("ab") * 3, "6 labeled pairs"),
+        ([None] * 40, "0 labeled pairs"),
     ],
 )
 def test_too_few_pairs_or_classes_are_refused(labels, message):
     with pytest.raises(InputError, match=message):
-        draw_pairs(made_index(labels))
+        draw_pairs(made_index(labels), MANIFEST)
 
 
 def test_cloud_bins_cover_the_range():
-    assert [cloud_bin(c) for c in (0, 0.2, 0.39, 0.6, 0.8, 1)] == [
+    assert [cloud_bin_name(c) for c in (0, 0.2, 0.39, 0.6, 0.8, 1)] == [
         "0-20", "20-40", "20-40", "60-80", "80-100", "80-100",
     ]  # fmt: skip
 
 
 def test_the_saved_list_names_every_file_by_its_digest(real_looking):
-    pairs = draw_pairs(real_looking, calibration_pairs=16, held_out_pairs=16)
-    rows = list(csv.DictReader(io.StringIO(list_as_csv(real_looking, pairs))))
+    pairs = draw_pairs(real_looking, MANIFEST, calibration_pairs=16, held_out_pairs=16)
+    rows = list(csv.DictReader(io.StringIO(list_as_csv(real_looking, MANIFEST, pairs))))
     assert Counter(row["purpose"] for row in rows) == {"calibration": 16, "held-out": 16}
     for row in rows:
         for name in ("optical", "sar"):
@@ -150,10 +155,9 @@ def test_the_saved_list_names_every_file_by_its_digest(real_looking):
 
 
 def judged(index: PairIndex, count: int = 64) -> dict[str, float]:
-    manifest = tiny_manifest(16)
     check = DataCheck()
-    pairs = draw_pairs(index, calibration_pairs=count, held_out_pairs=8).calibration
-    for batch in load_batches(index, manifest, pairs):
+    pairs = draw_pairs(index, MANIFEST, calibration_pairs=count, held_out_pairs=8).calibration
+    for batch in load_batches(index, MANIFEST, pairs):
         assert len(batch.labels) <= BATCH_SIZE
         check.add(batch)
     return check.require_real(seed=0)

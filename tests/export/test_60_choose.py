@@ -27,7 +27,7 @@ from esccs_edge.export import choose, measure
 from esccs_edge.export.choice import Candidate, pick
 from esccs_edge.export.choose import REPORT_NAME, choose_precision
 from esccs_edge.export.measure import Speed, measure_speed
-from esccs_edge.export.reference import REFERENCE_NAME, pack_reference, reference_inputs
+from esccs_edge.export.reference import pack_reference, reference_inputs
 from esccs_edge.rasters.pair_index import PairRow, write_index
 
 GPU = DriverInfo("13.0", (GpuInfo("Fake GPU", (8, 7), False, 1 << 30),), "")
@@ -109,7 +109,7 @@ def bundle(tmp_path):
         model = onnx.load_model_from_string(tiny_onnx(manifest))
         model.doc_string = name
         files[name] = model.SerializeToString()
-    files[REFERENCE_NAME] = pack_reference(inputs, outputs)
+    files["reference.npz"] = pack_reference(inputs, outputs)
     return Bundle.create(tmp_path / "bundle", manifest, files)
 
 

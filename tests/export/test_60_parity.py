@@ -30,7 +30,7 @@ def calibrated(tmp_path_factory) -> Bundle:
 
 
 class Replayed(Backend):
-    """Answers what it is told to; remembers the pairs it got."""
+    """Answers with given outputs; remembers the samples it got."""
 
     name, max_batch = "replayed", 4
 
@@ -41,7 +41,7 @@ class Replayed(Backend):
         return ReplayedLane(self)
 
     def describe(self):
-        return {}
+        return {"precision": "fp32"}
 
     def close(self):
         pass
@@ -67,7 +67,8 @@ def test_an_exported_bundle_agrees_and_the_report_names_each_form(exported):
     report = check_parity(exported)
     (row,) = report.rows
     assert row.name == "student.onnx" and row.label_agreement == 1
-    assert row.worst_logit < row.allowed_logit and row.worst_gate < FP32_TOLERANCE.gate
+    assert row.worst["logits"] < row.allowed["logits"]
+    assert row.worst["gate"] < row.allowed["gate"] == FP32_TOLERANCE.share
     assert "student.onnx" in report.to_table()
     assert report.to_dict()["forms"][0]["problem"] == ""
 
@@ -75,8 +76,9 @@ def test_an_exported_bundle_agrees_and_the_report_names_each_form(exported):
 def test_an_int8_bundle_is_held_to_both_tolerances(calibrated):
     rows = {row.name: row for row in check_parity(calibrated).rows}
     assert set(rows) == {"student.onnx", "student.int8.onnx"}
-    assert rows["student.int8.onnx"].allowed_logit > 100 * rows["student.onnx"].allowed_logit
-    assert rows["student.int8.onnx"].worst_logit > rows["student.onnx"].worst_logit
+    exact, int8 = rows["student.onnx"], rows["student.int8.onnx"]
+    assert int8.allowed["logits"] > 100 * exact.allowed["logits"]
+    assert int8.worst["logits"] > exact.worst["logits"]
 
 
 @pytest.mark.parametrize("kind", ["float", "int8"])

@@ -96,10 +96,10 @@ def test_metadata_describes_the_model(exported):
     found = {p.key: p.value for p in model.metadata_props}
     manifest = exported.manifest
     assert json.loads(found["classes"]) == list(manifest.classes)
-    assert json.loads(found["bands"]) == list(manifest.modalities["optical"].channels)
-    assert json.loads(found["polarisations"]) == ["VV", "VH"]
-    assert json.loads(found["patch_size"]) == manifest.sample.height
-    assert json.loads(found["gate_order"]) == ["optical", "sar"]
+    assert json.loads(found["modalities"]) == ["optical", "sar"]
+    assert json.loads(found["channels.optical"]) == list(manifest.modalities["optical"].channels)
+    assert json.loads(found["channels.sar"]) == ["VV", "VH"]
+    assert json.loads(found["sample"])["height"] == manifest.sample.height
     assert json.loads(found["normalization.sar"])["std"] == list(manifest.modalities["sar"].std)
     assert found["weights_sha256"] == manifest.files["student.safetensors"].sha256
 

@@ -22,6 +22,7 @@ from ...errors import ArtifactError, BackendError, ManifestError
 from ...system.cores import usable_cores
 from ...system.sealed_cache import Key, SealedCache
 from .openvino import ov
+from .quantized_concats import keep_scales_of_concats
 from .quantized_inputs import expose_quantized_inputs
 from .signal_stack import kept_signal_stack
 
@@ -225,6 +226,7 @@ def _compile(core: ov.Core, graph: _Graph, samples: int, options: Mapping[str, A
     _check_ports(model.outputs, manifest.outputs, graph.name, "outputs")
     try:
         model.reshape({name: [samples, *t.row] for name, t in manifest.inputs.items()})
+        keep_scales_of_concats(model)
         model, steps = expose_quantized_inputs(model)
         return LoadedModel(core.compile_model(model, "CPU", dict(options)), steps)
     except RuntimeError as error:

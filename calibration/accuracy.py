@@ -1,4 +1,8 @@
-"""What a quantised model answers, how often it is right, and where its error comes from."""
+"""What a quantized model answers, how often it is right, and where its error comes from.
+
+Logits are ``(N, K)`` with labels ``(N,)``, or ``(N, K, H, W)`` with a label per pixel; a label of
+-1 is not known and not counted.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+from esccs_edge.contracts.types import Array, Floats, Labels
+
 from .batches import Batch
 from .collect import session_with_tensors
-from .recipe import Recipe
+from .recipe import Recipe, channel_axes, per_channel
 from .sampler import ChosenPair
-
-FloatArray = npt.NDArray[np.float32]
-LabelArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares in [0, 1] over ``n`` pairs; balanced accuracy is the mean recall of classes seen."""
+    """Shares in [0, 1] over ``n`` labels; balanced accuracy is the mean recall of classes seen."""
 
     oa: float
     balanced_accuracy: float
@@ -33,31 +35,32 @@ class Accuracy:
 
 
 def run_models(
-    models: Mapping[str, bytes], batches: Iterable[Batch]
-) -> tuple[dict[str, FloatArray], LabelArray]:
-    """Return each model's logits ``(N, K)`` over the same batches, and the labels ``(N,)``."""
+    models: Mapping[str, bytes], batches: Iterable[Batch], output: str
+) -> tuple[dict[str, Floats], Labels]:
+    """Return the output ``(N, K, ...)`` of each model over the same batches, and the labels."""
     sessions = {
         name: ort.InferenceSession(content, providers=["CPUExecutionProvider"])
         for name, content in models.items()
     }
-    logits: dict[str, list[FloatArray]] = {name: [] for name in models}
+    logits: dict[str, list[Floats]] = {name: [] for name in models}
     labels = []
     for batch in batches:
         labels.append(batch.labels)
         for name, session in sessions.items():
-            logits[name].append(session.run(["logits"], batch.inputs)[0])
+            logits[name].append(session.run([output], batch.inputs)[0])
     return {name: np.concatenate(parts) for name, parts in logits.items()}, np.concatenate(labels)
 
 
-def accuracy(logits: FloatArray, labels: LabelArray) -> Accuracy:
+def accuracy(logits: Floats, labels: Labels) -> Accuracy:
     """Score logits against labels."""
-    right = logits.argmax(axis=1) == labels
+    known = labels >= 0
+    right, labels = (logits.argmax(axis=1) == labels)[known], labels[known]
     recalls = [right[labels == label].mean() for label in np.unique(labels)]
     return Accuracy(float(right.mean()), float(np.mean(recalls)), len(labels))
 
 
 def accuracy_by_cloud(
-    logits: FloatArray, labels: LabelArray, pairs: Sequence[ChosenPair]
+    logits: Floats, labels: Labels, pairs: Sequence[ChosenPair]
 ) -> dict[str, Accuracy]:
     """Score each cloud bin that has pairs, in the order of their names."""
     bins = np.array([pair.cloud_bin for pair in pairs])
@@ -66,34 +69,52 @@ def accuracy_by_cloud(
     }
 
 
-def label_agreement(first: FloatArray, second: FloatArray) -> float:
-    """Return the share of pairs to which two models give the same label."""
-    return float(np.mean(first.argmax(axis=1) == second.argmax(axis=1)))
+def label_agreement(first: Floats, second: Floats) -> tuple[float, float]:
+    """Return the share of labels, or pixels, that two models agree on, and its standard error."""
+    differing = first.argmax(axis=1) != second.argmax(axis=1)
+    return 1 - float(differing.mean()), _standard_error(_means(differing))
 
 
-def loss_in_points(
-    before: FloatArray, after: FloatArray, labels: LabelArray
-) -> tuple[float, float]:
+def loss_in_points(before: Floats, after: Floats, labels: Labels) -> tuple[float, float]:
     """Return the loss of balanced accuracy in points, and its standard error.
 
-    The error is that of the paired difference: only pairs that change from right to wrong or back
-    count, so that one flipped answer in a small set is not mistaken for a loss.
+    The error is that of the paired difference: only samples that change from right to wrong or
+    back count, so that one flipped answer in a small set is not mistaken for a loss.
     """
     loss = accuracy(before, labels).balanced_accuracy - accuracy(after, labels).balanced_accuracy
-    changed = (before.argmax(axis=1) == labels) != (after.argmax(axis=1) == labels)
-    return 100 * loss, 100 * float(np.sqrt(changed.sum())) / len(labels)
+    right_before, right_after = (logits.argmax(axis=1) == labels for logits in (before, after))
+    lost = np.subtract(right_before, right_after, dtype=np.float64)
+    return 100 * loss, 100 * _standard_error(_means(lost, labels >= 0))
+
+
+def _means(values: Array, known: Array | None = None) -> Array:
+    """Return the mean of each sample over its known pixels.
+
+    The pixels of a sample resemble each other, so that it counts once in a standard error.
+    """
+    rows = np.reshape(values, (len(values), -1))
+    if known is None:
+        return np.asarray(rows.mean(axis=1))
+    weights = np.reshape(known, rows.shape)
+    return np.asarray((rows * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1))
+
+
+def _standard_error(changes: Array) -> float:
+    """Standard error of the mean of changes that are 0 on average."""
+    return float(np.sqrt(np.sum(np.square(changes)))) / len(changes)
 
 
 def tensor_errors(
     model: onnx.ModelProto, quantized: onnx.ModelProto, recipe: Recipe, batches: Iterable[Batch]
 ) -> list[dict[str, str | float]]:
-    """Return scale and signal-to-quantisation-noise ratio (dB) of each quantised tensor.
+    """Return scale and signal-to-quantization-noise ratio (dB) of each quantized tensor.
 
     An activation's error is the one that arrives there in the running INT8 model, so it includes
     what earlier tensors lost; a weight's is its own. Both count from the float student, so what
     fine-tuning changed on purpose counts as well.
     """
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in quantized.graph.initializer}
+    axes = channel_axes(quantized)
     rows: list[dict[str, str | float]] = []
     for name, ratio in _activation_ratios(model, quantized, recipe, batches).items():
         scale = float(constants[f"{name}_scale"])
@@ -101,8 +122,8 @@ def tensor_errors(
     for tensor in model.graph.initializer:
         if (key := f"{tensor.name}_quantized") in constants:
             exact = onnx.numpy_helper.to_array(tensor)
-            scales = constants[f"{tensor.name}_scale"].reshape(-1, *[1] * (exact.ndim - 1))
-            error = exact - constants[key] * scales
+            scales = constants[f"{tensor.name}_scale"]
+            error = exact - constants[key] * scales.reshape(per_channel(exact.ndim, axes[key]))
             ratio = _decibel(float(np.sum(exact**2)), float(np.sum(error**2)))
             largest = float(scales.max())
             rows.append(
