@@ -142,7 +142,9 @@ def _activation_ratios(
     signal = dict.fromkeys(recipe.activations, 0.0)
     noise = dict.fromkeys(recipe.activations, 0.0)
     for batch in batches:
-        exact = dict(zip(inner, exact_session.run(inner, batch.inputs), strict=True))
+        # No names would mean all outputs.
+        inner_values = exact_session.run(inner, batch.inputs) if inner else []
+        exact = dict(zip(inner, inner_values, strict=True))
         found = quantized_session.run(dequantized, batch.inputs)
         for name, value in zip(recipe.activations, found, strict=True):
             truth = exact[name] if name in exact else batch.inputs[name]

@@ -46,7 +46,8 @@ def collect_histograms(
     session = session_with_tensors(model, inner)
     histograms = {name: Histogram() for name in tensors}
     for batch in batches:
-        values = dict(zip(inner, session.run(inner, dict(batch)), strict=True))
+        found = session.run(inner, dict(batch)) if inner else []  # no names would mean all outputs
+        values = dict(zip(inner, found, strict=True))
         for name in tensors:
             histograms[name].add(batch[name] if name in inputs else values[name])
     return histograms

@@ -1,0 +1,272 @@
+"""Calibration of a task that the package does not know: one modality, a class per pixel, skips."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from support.toy_data import (
+    UNKNOWN,
+    answers,
+    encoder_decoder_onnx,
+    network_inputs,
+    radar_image,
+    toy_index,
+)
+from support.toy_task import CLASSES, toy_bundle
+
+from esccs_edge.backends.cpu.backend import CpuBackend
+from esccs_edge.calibration import quantize
+from esccs_edge.calibration.accuracy import accuracy, label_agreement, loss_in_points
+from esccs_edge.calibration.batches import load_batches
+from esccs_edge.calibration.quantize import quantize_student
+from esccs_edge.calibration.recipe import insert_qdq, tensorrt_recipe
+from esccs_edge.calibration.report import report_as_table
+from esccs_edge.calibration.sampler import draw_pairs
+from esccs_edge.calibration.sanity import DataCheck
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.errors import InputError, RasterError
+from esccs_edge.runtime.model import ModelRuntime
+from esccs_edge.system.cpu_features import has_int8_dot_products
+
+
+@pytest.fixture(scope="module")
+def simple(tmp_path_factory) -> Bundle:
+    return toy_bundle(tmp_path_factory.mktemp("simple") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def skipping(tmp_path_factory) -> Bundle:
+    bundle = toy_bundle(tmp_path_factory.mktemp("skipping") / "bundle")
+    return bundle.add({"student.onnx": encoder_decoder_onnx(bundle.manifest)})
+
+
+def calibrated(bundle: Bundle, folder, monkeypatch, **options) -> Bundle:
+    index = toy_index(folder / "radar", bundle)
+    monkeypatch.setattr(quantize, "read_index", lambda path, classes: index)
+    return quantize_student(bundle.copy(folder / "int8"), "index.csv", **options)
+
+
+@pytest.fixture(scope="module")
+def int8(skipping, tmp_path_factory) -> Bundle:
+    with pytest.MonkeyPatch.context() as patch:
+        return calibrated(skipping, tmp_path_factory.mktemp("int8"), patch)
+
+
+# ---- which samples, and what they are judged by -------------------------------------------------
+
+
+def test_strata_are_the_class_with_most_pixels_and_the_cloud_bin_and_nothing_is_hidden(
+    simple, tmp_path
+):
+    index = toy_index(tmp_path, simple)
+    pairs = draw_pairs(index, simple.manifest)
+    for pair in (*pairs.calibration, *pairs.held_out):
+        target = np.load(index.rows[pair.row].target)
+        counts = np.bincount(target[target != UNKNOWN], minlength=len(CLASSES))
+        assert counts[CLASSES.index(pair.label)] == counts.max()
+        assert pair.modalities == ("radar",)
+    assert len({pair.cloud_bin for pair in pairs.calibration}) == 5
+    assert {index.rows[pair.row].split for pair in pairs.held_out} == {"train", "val"}
+
+
+def test_rows_without_a_known_pixel_are_left_out(simple, tmp_path):
+    index = toy_index(tmp_path, simple, count=40)
+    rows = [replace(row, target=None) if i < 3 else row for i, row in enumerate(index.rows)]
+    np.save(rows[3].target, np.full((16, 16), UNKNOWN, np.int16))
+    pairs = draw_pairs(replace(index, rows=tuple(rows)), simple.manifest)
+    used = {pair.row for pair in (*pairs.calibration, *pairs.held_out)}
+    assert used and not used & {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        (np.zeros((16, 16), np.float32), RasterError),
+        (np.zeros((8, 16), np.int16), RasterError),
+        (np.full((16, 16), 3, np.uint8), InputError),
+    ],
+)
+def test_a_target_that_is_no_map_of_the_classes_is_refused(simple, tmp_path, target, error):
+    index = toy_index(tmp_path, simple, count=20)
+    np.save(index.rows[0].target, target)
+    with pytest.raises(error, match="0-target"):
+        draw_pairs(index, simple.manifest)
+
+
+def test_maps_that_belong_to_other_images_are_refused(simple, tmp_path):
+    index = toy_index(tmp_path, simple)
+    targets = [row.target for row in index.rows]
+    for shift, accepted in ((0, True), (40, False)):
+        rows = [
+            replace(row, target=target)
+            for row, target in zip(index.rows, np.roll(targets, shift), strict=True)
+        ]
+        moved = replace(index, rows=tuple(rows))
+        check = DataCheck()
+        pairs = draw_pairs(moved, simple.manifest).held_out
+        for batch in load_batches(moved, simple.manifest, pairs):
+            check.add(batch)
+        if accepted:
+            assert check.require_real(seed=0)["radar_class_p_value"] <= 0.05
+        else:
+            with pytest.raises(InputError, match="no better than chance"):
+                check.require_real(seed=0)
+
+
+def test_accuracy_counts_known_pixels_and_its_error_counts_samples():
+    labels = np.zeros((10, 4, 4), np.int64)
+    labels[:, 0] = UNKNOWN
+    right = np.zeros((10, 2, 4, 4), np.float32)
+    right[:, 0] = 1
+    wrong = right.copy()
+    wrong[0] = wrong[0, ::-1]  # one sample changes in all its pixels
+    assert accuracy(right, labels).n == 10 * 12
+    assert accuracy(wrong, labels).oa == pytest.approx(0.9)
+    assert loss_in_points(right, wrong, labels) == pytest.approx((10, 10))
+    assert label_agreement(right, wrong) == pytest.approx((0.9, 0.1))
+
+
+# ---- what becomes INT8 --------------------------------------------------------------------------
+
+
+def test_every_convolution_but_the_head_becomes_int8_with_scales_per_output_channel(int8):
+    model = onnx.load_from_string(int8.read("student.int8.onnx"))
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    producer = {o: n for n in model.graph.node for o in n.output}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose") and node.name != "head":
+            assert producer[node.input[0]].op_type == "DequantizeLinear", node.name
+            dequantize = producer[node.input[1]]
+            weight, scales = (values[name] for name in dequantize.input[:2])
+            axis = 1 if node.op_type == "ConvTranspose" else 0
+            assert weight.dtype == np.int8 and scales.shape == (weight.shape[axis],), node.name
+            assert [a.i for a in dequantize.attribute if a.name == "axis"] == [axis]
+    assert values["head.weight"].dtype == np.float32
+    assert int8.manifest.quantization["float_nodes"] == ["head"]
+
+
+def test_the_residual_add_and_the_concatenation_read_as_tensorrt_fuses_them(int8):
+    model = onnx.load_from_string(int8.read("student.int8.onnx"))
+    producer = {o: n for n in model.graph.node for o in n.output}
+    nodes = {node.name: node for node in model.graph.node}
+    assert [producer[name].op_type for name in nodes["coarse2"].input] == [
+        "Conv", "DequantizeLinear"
+    ]  # fmt: skip
+    readers = [n.op_type for n in model.graph.node if nodes["both"].output[0] in n.input]
+    assert readers == ["QuantizeLinear"]
+
+
+def test_a_transposed_convolution_in_groups_stays_float(skipping):
+    model = onnx.load_from_string(skipping.read("student.onnx"))
+    up = next(node for node in model.graph.node if node.name == "up")
+    up.attribute.append(onnx.helper.make_attribute("group", 2))
+    assert "up" in tensorrt_recipe(model).float_nodes
+
+
+def test_tensorrt_rtx_builds_the_graph_without_a_gpu(int8, tmp_path):
+    pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheels are x86-64 only")
+    from esccs_edge.export.to_engine import build_engine
+
+    report = build_engine(int8, flavor="rtx", precision="int8", out=tmp_path)
+    assert report.path.stat().st_size == report.bytes > 10_000
+
+
+# ---- what calibration and the runtime make of it ------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["simple", "skipping"])
+def test_the_cpu_runtime_answers_like_onnx_runtime(request, tmp_path, monkeypatch, kind):
+    bundle = calibrated(request.getfixturevalue(kind), tmp_path, monkeypatch)
+    manifest = bundle.manifest
+    backend = CpuBackend(bundle, manifest, max_batch=4, cache=False)
+    described = backend.describe()
+    assert described["precision"] == ("int8" if has_int8_dot_products() else "fp32")
+    rng = np.random.default_rng(9)
+    images = np.stack([radar_image(manifest, rng) for _ in range(8)])
+    wanted = answers(bundle.read(described["model"]), manifest, images).argmax(axis=1)
+    model = ModelRuntime(backend, manifest, bundle=bundle.identity)
+    found = model.run_batch([{"radar": image} for image in images])
+    model.close()
+    labels = np.stack([answer.labels for answer in found])
+    assert (labels == wanted).mean() > 0.99
+
+
+def test_the_report_speaks_of_pixels_and_the_list_names_the_maps(int8):
+    report = json.loads(int8.read("calibration.json"))
+    held_out = report["pairs"]["held_out"]
+    assert report["int8"]["overall"]["n"] == held_out * 14 * 16  # the two upper rows are unknown
+    assert report["int8"]["overall"]["balanced_accuracy"] > 0.85
+    assert report["label_agreement"] > 0.95
+    assert {row["tensor"] for row in report["tensors"]} >= {"radar", "both", "up.weight"}
+    assert all(row["sqnr_db"] > 15 for row in report["tensors"])
+    assert "head; and" in report_as_table(report)
+    rows = list(csv.DictReader(io.StringIO(int8.read("calibration-pairs.csv").decode())))
+    assert {row["modalities"] for row in rows} == {"radar"}
+    assert all(row["target"].endswith("-target.npy") and row["target_sha256"] for row in rows)
+
+
+# ---- fine-tuning --------------------------------------------------------------------------------
+
+
+def test_the_graph_that_learns_answers_like_the_int8_file(int8, tmp_path):
+    torch = pytest.importorskip("torch")
+    from esccs_edge.calibration.torch_graph import FakeQuantGraph
+
+    model, quantized = (
+        onnx.load_from_string(int8.read(name)) for name in ("student.onnx", "student.int8.onnx")
+    )
+    graph = FakeQuantGraph(model, quantized)
+    recipe = tensorrt_recipe(model)
+    assert set(graph.weights) == {f"{name}.weight" for name in recipe.convolutions}
+    assert set(graph.log_scales) == set(recipe.activations)
+    rng = np.random.default_rng(4)
+    images = np.stack([radar_image(int8.manifest, rng) for _ in range(4)])
+    inputs = network_inputs(int8.manifest, images)
+    found = graph({n: torch.from_numpy(array) for n, array in inputs.items()})["class_scores"]
+    wanted = answers(int8.read("student.int8.onnx"), int8.manifest, images)
+    np.testing.assert_allclose(found.detach(), wanted, atol=0.02 * np.abs(wanted).max())
+    found.square().sum().backward()
+    for part in (graph.weights, graph.biases, graph.log_scales):
+        for name, tensor in part.items():
+            assert tensor.grad is not None and tensor.grad.abs().sum() > 0, name
+    again = insert_qdq(graph.learned_into(model), recipe, graph.amax())
+    assert [n.name for n in again.graph.node] == [n.name for n in quantized.graph.node]
+
+
+def test_fine_tuning_comes_closer_to_the_logits_of_maps(skipping, int8, tmp_path):
+    pytest.importorskip("torch")
+    from esccs_edge.calibration.finetune import finetune
+
+    manifest = int8.manifest
+    index = toy_index(tmp_path, skipping)
+    model = onnx.load_from_string(int8.read("student.onnx"))
+    recipe = tensorrt_recipe(model)
+    coarse = insert_qdq(model, recipe, dict.fromkeys(recipe.activations, 2.0))
+    learned = finetune(
+        model,
+        coarse,
+        recipe,
+        draw_pairs(index, manifest).calibration,
+        lambda chosen: load_batches(index, manifest, chosen),
+        outputs=manifest.outputs,
+        epochs=8,
+        seed=0,
+        progress=lambda done, total: None,
+    )
+    assert learned.facts["last_error"] < learned.facts["first_error"] / 2
+    images = np.stack([radar_image(manifest, np.random.default_rng(i)) for i in range(8)])
+    exact, before, after = (
+        answers(content, manifest, images)
+        for content in (
+            int8.read("student.onnx"),
+            coarse.SerializeToString(),
+            learned.model.SerializeToString(),
+        )
+    )
+    assert np.mean((after - exact) ** 2) < np.mean((before - exact) ** 2) / 2
