@@ -35,6 +35,7 @@ from esccs_edge.calibration.sampler import draw_pairs
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import ArtifactError, InputError
 from esccs_edge.rasters.pair_index import read_index
+from esccs_edge.system.cpu_features import has_int8_dot_products
 
 
 @pytest.fixture(scope="module")
@@ -285,14 +286,20 @@ def test_equal_data_and_seed_give_equal_files(calibrated, index, tmp_path):
         assert again.read(name) == calibrated.read(name), name
 
 
-def test_openvino_gives_the_same_labels(calibrated, index):
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_openvino_gives_the_same_labels(calibrated, index, precision):
+    from esccs_edge.backends.cpu.arithmetic import choose_arithmetic
     from esccs_edge.backends.cpu.openvino import ov
 
+    if precision == "int8" and not has_int8_dot_products():
+        pytest.skip("without INT8 dot products sums of 16 bits saturate; 'auto' avoids that")
+    picked = choose_arithmetic(calibrated.manifest, precision)
+    assert picked.is_int8 == has_int8_dot_products()
     pairs = read_index(index, calibrated.manifest.classes)
     chosen = draw_pairs(pairs, calibrated.manifest).held_out
     core = ov.Core()
-    model = core.read_model(calibrated.read("student.int8.onnx"))
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = core.read_model(calibrated.read(picked.model))
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": picked.hint})
     batches = list(load_batches(pairs, calibrated.manifest, chosen))
     logits, _ = run_models({"float": calibrated.read("student.onnx")}, batches, "logits")
     found = np.concatenate([compiled(batch.inputs)["logits"] for batch in batches])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,14 +11,20 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from support.small_student import calibrated_bundle, exported_bundle
+from support.small_student import calibrated_bundle, exported_bundle, small_index
 
 from esccs_edge.backends.base import Backend, Lane, LaneOutput
 from esccs_edge.backends.cpu.backend import CpuBackend
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import ArtifactError
-from esccs_edge.export.parity import FP32_TOLERANCE, check_parity
+from esccs_edge.export.parity import (
+    BACKEND_FP32_TOLERANCE,
+    FP32_TOLERANCE,
+    REDUCED_TOLERANCE,
+    check_parity,
+)
 from esccs_edge.export.reference import read_reference
+from esccs_edge.system.cpu_features import has_int8_dot_products
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +89,86 @@ def test_an_int8_bundle_is_held_to_both_tolerances(calibrated):
     assert int8.worst["logits"] > exact.worst["logits"]
 
 
-@pytest.mark.parametrize("kind", ["float", "int8"])
-def test_the_cpu_backend_agrees_from_raw_pixels(exported, calibrated, kind):
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [("float", "fp32"), ("float", "auto"), ("int8", "fp32"), ("int8", "auto"), ("int8", "int8")],
+)
+def test_the_cpu_backend_agrees_from_raw_pixels(exported, calibrated, kind, precision):
+    if precision == "int8" and not has_int8_dot_products():
+        pytest.skip("without INT8 dot products sums of 16 bits saturate; 'auto' avoids that")
     bundle = exported if kind == "float" else calibrated
-    backend = CpuBackend(bundle, bundle.manifest, max_batch=4, threads=1, precision="fp32")
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=4, threads=1, precision=precision)
+    picked = backend.describe()["precision"]
     row = check_parity(bundle, backend).rows[-1]
     backend.close()
     assert row.name == "backend cpu" and row.label_agreement == 1
+    tolerance = BACKEND_FP32_TOLERANCE if picked == "fp32" else REDUCED_TOLERANCE
+    assert row.worst["gate"] <= row.allowed["gate"] == tolerance.share
+    if kind == "int8" and precision == "auto":
+        assert picked == ("int8" if has_int8_dot_products() else "fp32")
+    elif precision != "auto":
+        assert picked == precision
+
+
+#: Run in a process of its own, since OpenVINO reads the limit once.
+_JUDGE = """
+import json, sys
+import numpy as np, onnxruntime
+from esccs_edge.backends.cpu.backend import CpuBackend
+from esccs_edge.calibration.batches import load_batches, read_sample
+from esccs_edge.calibration.sampler import draw_pairs
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.export.parity import check_parity
+from esccs_edge.rasters.pair_index import read_index
+from esccs_edge.system.cpu_features import has_int8_dot_products
+
+bundle, index = Bundle.open(sys.argv[1]), read_index(sys.argv[2])
+manifest = bundle.manifest
+backend = CpuBackend(bundle, manifest, max_batch=64, threads=1, cache=False)
+row = check_parity(bundle, backend).rows[-1]
+described = backend.describe()
+pairs = draw_pairs(index, manifest).held_out
+lane = backend.open_lane()
+found = lane.answer([read_sample(index.rows[pair.row], pair, manifest) for pair in pairs]).outputs
+session = onnxruntime.InferenceSession(bundle.read(described["model"]))
+batches = load_batches(index, manifest, pairs)
+wanted = np.concatenate([session.run(["logits"], batch.inputs)[0] for batch in batches])
+print(json.dumps({
+    "precision": described["precision"], "reason": described["precision_reason"],
+    "dot_products": has_int8_dot_products(), "allowed_gate": row.allowed["gate"],
+    "reference_agreement": row.label_agreement,
+    "onnx_runtime_agreement": float((found["logits"].argmax(1) == wanted.argmax(1)).mean()),
+}))
+"""
+
+
+@pytest.mark.parametrize("limit", ["AVX2", "DEFAULT"])
+def test_an_int8_bundle_runs_in_float_where_int8_would_saturate_and_answers_right_on_any_cpu(
+    calibrated, tmp_path, limit
+):
+    index = small_index(tmp_path, calibrated.manifest)
+    done = subprocess.run(
+        [sys.executable, "-c", _JUDGE, str(calibrated.folder), str(index)],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    if limit == "DEFAULT" and not found["dot_products"]:
+        pytest.skip("this CPU has no INT8 dot products")
+    assert found["dot_products"] == (limit == "DEFAULT")
+    if limit == "AVX2":
+        assert found["precision"] == "fp32"
+        assert found["reason"] == "this CPU has no INT8 dot products"
+        assert found["allowed_gate"] == BACKEND_FP32_TOLERANCE.share
+        assert found["onnx_runtime_agreement"] == 1
+    else:
+        assert found["precision"] == "int8"
+        assert found["allowed_gate"] == REDUCED_TOLERANCE.share
+        assert found["onnx_runtime_agreement"] >= 0.95
+    assert found["reference_agreement"] == 1
 
 
 def test_a_change_of_five_percent_in_any_weight_is_found(exported, tmp_path):
