@@ -118,7 +118,7 @@ class Trial:
 
 
 def best_of(tried: Sequence[QuantizedModel], exact: Floats, labels: Labels) -> QuantizedModel:
-    """Return the most accurate; among those the pairs cannot tell from it, the closest logits."""
+    """Return the most accurate; of those as good but for chance, the one with closest logits."""
     top = max(tried, key=lambda model: accuracy(model.logits, labels).balanced_accuracy)
 
     def is_equal(model: QuantizedModel) -> bool:

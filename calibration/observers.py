@@ -19,7 +19,7 @@ from esccs_edge.contracts.types import Floats
 from esccs_edge.errors import ArtifactError
 
 BINS = 2048
-#: Magnitudes an int8 can tell apart on one side of zero, with 0.
+#: Magnitudes that an int8 distinguishes on one side of zero, with 0.
 LEVELS = 128
 #: Share of values, in percent, that the percentile rule keeps unclipped.
 PERCENTILE = 99.99

@@ -52,9 +52,9 @@ def quantize_student(
     """Add `student.int8.onnx`, its report and its list of pairs, and make it the bundle's model.
 
     Ranges are measured on one part of the pairs; on the other, disjoint part each method is
-    judged by balanced accuracy. Among those that the pairs cannot tell from the most accurate one,
-    the smallest squared error of the logits decides, since a flipped answer can be luck. If the
-    best costs more than the budget, all are tried again with the first convolutions left float;
+    judged by balanced accuracy. Among those that differ from the most accurate one by no more than
+    chance, the smallest squared error of the logits decides, since a flipped answer can be luck. If
+    the best costs more than the budget, all are tried again with the first convolutions left float;
     then, if wanted, each of the two is fine-tuned. The first within the budget is kept.
 
     Args:

@@ -30,7 +30,7 @@ class CalibrationResult:
 
     Attributes:
         pairs: The drawn pairs.
-        checks: Statistics that tell real data from noise.
+        checks: Statistics that separate real data from noise.
         exact: Float logits ``(N, K, ...)`` on the held-out pairs.
         labels: Their classes ``(N, ...)``.
         attempts: What was tried in turn; the last one is kept.

@@ -24,9 +24,9 @@ from esccs_edge.errors import InputError
 
 from .batches import Batch
 
-#: Correlation of horizontal neighbours: 0 for white noise, above 0.5 for resolved ground.
+#: Correlation of horizontal neighbors: 0 for white noise, above 0.5 for resolved ground.
 MIN_NEIGHBOR_CORRELATION = 0.1
-#: Variance of patch means over that of independent pixels: 1 for noise, hundreds for scenes.
+#: Variance of patch means over that of independent pixels: 1 for noise, hundreds for real images.
 MIN_PATCH_F_RATIO = 3.0
 #: Probability of the labels' explained variance under chance, above which data is refused.
 MAX_CLASS_P_VALUE = 0.05
@@ -85,9 +85,9 @@ class DataCheck:
         return found
 
     def _add_patch(self, name: str, patch: Doubles, label: Any) -> None:
-        centred = patch - patch.mean(axis=(1, 2), keepdims=True)
-        variance = centred.var(axis=(1, 2))
-        lag = (centred[:, :, 1:] * centred[:, :, :-1]).mean(axis=(1, 2))
+        centered = patch - patch.mean(axis=(1, 2), keepdims=True)
+        variance = centered.var(axis=(1, 2))
+        lag = (centered[:, :, 1:] * centered[:, :, :-1]).mean(axis=(1, 2))
         alive = variance > 0
         correlation = float(np.mean(lag[alive] / variance[alive])) if alive.any() else np.nan
         self._correlations.setdefault(name, []).append(correlation)

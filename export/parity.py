@@ -1,7 +1,8 @@
 """Hold every form of a model against what the trained network answered; no torch needed.
 
-The reference sheet travels with the bundle, so this runs on any machine: through ONNX Runtime for
-the ONNX files, and through any backend, raw pixels and preprocessing included.
+The reference travels with the bundle, so this runs on any machine: through ONNX Runtime for the
+ONNX files, and through any backend, raw pixels and preprocessing included. Outputs are compared by
+their role, see `esccs_edge.contracts.tensor`.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ FP32_TOLERANCE = Tolerance(logits=1e-4, share=1e-4)
 #: A backend normalizes raw pixels itself, and may order sums still differently.
 BACKEND_FP32_TOLERANCE = Tolerance(logits=1e-3, share=1e-3)
 #: 8 significant bits in bfloat16 and int8 alike, lost again in each of some ten layers: 0.04 to
-#: 0.07 was seen. This finds a wrong scale or a saturated layer on the sheet's simulated pixels;
-#: what INT8 costs in accuracy on real ones is for the calibration report to say.
+#: 0.07 was seen. This finds a wrong scale or a saturated layer on simulated pixels; what INT8 costs
+#: in accuracy on real ones is for the calibration report to say.
 REDUCED_TOLERANCE = Tolerance(logits=0.15, share=0.15)
 
 

@@ -63,7 +63,7 @@ def int8_model(calibrated) -> onnx.ModelProto:
 
 
 def hostile_bundle(folder: Path, factor: float = 100.0) -> Bundle:
-    """A channel that nobody reads is ``factor`` times larger: one scale per tensor serves it."""
+    """A channel that no node reads is ``factor`` times larger: one scale per tensor serves it."""
     bundle = exported_bundle(folder)
     model = onnx.load_from_string(bundle.read("student.onnx"))
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -297,7 +297,7 @@ def test_what_stays_over_the_budget_is_refused_and_nothing_written(index, tmp_pa
     assert listing(bundle.folder) == before
 
 
-def test_a_missing_torch_is_told_before_any_work(calibrated, monkeypatch):
+def test_a_missing_torch_is_reported_before_any_work(calibrated, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "esccs_edge.calibration.finetune")
     with pytest.raises(MissingDependencyError, match="torch") as refusal:

@@ -190,7 +190,7 @@ def flat_dn(label):
 
 
 def speckled_fields_db(label):
-    """Uniform ground under independent speckle: no neighbour resembles another."""
+    """Uniform ground under independent speckle: no neighbor resembles another."""
     level = -8 - 3 * label + RNG.normal(0, 1)
     return (level + 10 * np.log10(RNG.gamma(4.4, 1 / 4.4, (2, 16, 16)))).astype(np.float32)
 

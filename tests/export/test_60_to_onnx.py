@@ -83,7 +83,7 @@ def test_every_node_has_a_stable_name_and_batch_norms_are_folded(graph):
     assert "BatchNormalization" not in kinds and "Dropout" not in kinds
 
 
-def test_the_file_is_self_contained_and_tells_nothing_of_the_machine(exported, graph):
+def test_the_file_is_self_contained_and_holds_no_trace_of_the_machine(exported, graph):
     content = exported.read("student.onnx")
     assert not any(t.data_location or t.external_data for t in graph.initializer)
     assert not any(node.metadata_props or node.doc_string for node in graph.node)

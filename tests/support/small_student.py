@@ -1,4 +1,4 @@
-"""A small student with a fitted head, and a data set it can tell apart. Both are simulated.
+"""A small student with a fitted head, and a data set that it classifies. Both are simulated.
 
 The convolutions are random, their batch norms are measured and the head is solved by ridge
 regression, so a bundle whose accuracy means something is made in about a second.

@@ -14,7 +14,7 @@ SCHEDULE = {"epochs": 2, "batch_size": 8}
 
 
 def tiny_pair(label: int, rng: np.random.Generator, size: int = 16):
-    """One clear pair, uint16 DN and float32 dB, told apart by level and spectrum."""
+    """One clear pair, uint16 DN and float32 dB, whose classes differ in level and spectrum."""
     spectrum = 0.12 + 0.08 * np.cos(np.arange(13) * (label + 1) / 2)
     optical = spectrum[:, None, None] * (1 + 0.1 * rng.normal(size=(13, size, size)))
     sar = np.array([-9.0, -16.0])[:, None, None] - 4 * label + rng.normal(0, 1, (2, size, size))
