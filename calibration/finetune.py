@@ -29,8 +29,8 @@ except ImportError as error:
 
 from .torch_graph import FakeQuantGraph
 
-#: First learning rates: steps of a weight, steps of a bias, logarithm of a scale. They fall to 0
-#: along half a cosine.
+#: First learning rates: of a weight and of a bias in units of their scale, of the logarithm of a
+#: scale. They fall to 0 along half a cosine.
 WEIGHT_RATE, BIAS_RATE, SCALE_RATE = 0.05, 0.02, 0.1
 #: Longer gradients are shortened, so that one odd batch cannot undo the others.
 LONGEST_GRADIENT = 1.0

@@ -13,9 +13,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-from esccs_edge.contracts.types import Floats
+from esccs_edge.contracts.types import Doubles, Floats
 from esccs_edge.errors import ArtifactError
 
 BINS = 2048
@@ -101,7 +100,7 @@ def amax_by_entropy(histogram: Histogram) -> float:
     return histogram.edge(min(ends[int(np.argmin(losses))], used))
 
 
-def _divergence(counts: npt.NDArray[np.float64], end: int) -> float:
+def _divergence(counts: Doubles, end: int) -> float:
     """KL(p || q): p is clipped at bin ``end``, q spreads each of `LEVELS` levels over its bins."""
     kept = counts[:end]
     level = np.arange(end) * LEVELS // end

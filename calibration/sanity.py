@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from esccs_edge.contracts.types import Labels
+from esccs_edge.contracts.types import Doubles, Labels
 from esccs_edge.errors import InputError
 
 from .batches import Batch
@@ -33,8 +32,6 @@ MAX_CLASS_P_VALUE = 0.05
 PERMUTATIONS = 199
 #: Rows and columns of the grid of pixels on which a map of classes is judged.
 MAP_GRID = 8
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass

@@ -29,13 +29,13 @@ class FakeQuantGraph:
     """A Q/DQ graph with learnable weights, biases and activation scales.
 
     Gradients pass a rounding as if it were not there (Bengio et al., 2013) and stop where a value
-    is clipped; the logarithm of a scale is learned, so that it stays positive and its steps are
-    relative (Jain et al., 2020). Weights are held in units of their own first step and biases in
-    steps of what they are added to, so one learning rate suits channels of any size.
+    is clipped; the logarithm of a scale is learned, so that it stays positive and changes in
+    proportion (Jain et al., 2020). Weights are held in units of their own first scale and biases in
+    units of what they are added to, so one learning rate suits channels of any size.
 
     Attributes:
-        weights: Weight name -> the weight in steps.
-        biases: Bias name -> ``(C_out,)`` in steps.
+        weights: Weight name -> the weight in its units.
+        biases: Bias name -> ``(C_out,)`` in its units.
         log_scales: Activation name -> logarithm of its scale.
     """
 
@@ -88,8 +88,8 @@ class FakeQuantGraph:
 
     def exact(self, name: str) -> Tensor:
         """Return a weight or bias before rounding, in its own unit."""
-        steps = self.weights[name] if name in self.weights else self.biases[name]
-        return steps * self._units[name]
+        multiples = self.weights[name] if name in self.weights else self.biases[name]
+        return multiples * self._units[name]
 
     def amax(self) -> dict[str, float]:
         """Return the largest magnitude that each activation represents."""
@@ -112,17 +112,17 @@ class FakeQuantGraph:
     ) -> None:
         integers, scales = producer[node.input[1]].input[:2]
         name = integers.removesuffix("_quantized")
-        step = self._constants[scales]
+        scale = self._constants[scales]
         axis = CHANNEL_AXES[node.op_type]
-        unit = step.reshape(per_channel(exact[name].ndim, axis))
+        unit = scale.reshape(per_channel(exact[name].ndim, axis))
         self._weight_of[integers] = name
         self._channel_axes[name] = axis
         self._units[name] = unit
         self.weights[name] = (exact[name] / unit).requires_grad_()
         if len(node.input) > 2:
-            # One step of the input, through the largest weight of the channel.
+            # One level of the input, through the largest weight of the channel.
             of_input = self._constants[producer[node.input[0]].input[1]]
-            self._units[node.input[2]] = unit = TOP_LEVEL * step * of_input
+            self._units[node.input[2]] = unit = TOP_LEVEL * scale * of_input
             self.biases[node.input[2]] = (exact[node.input[2]] / unit).requires_grad_()
 
     def _rounded_weight(self, name: str) -> Tensor:
@@ -134,8 +134,8 @@ class FakeQuantGraph:
 
 
 def _on_levels(values: Tensor, scale: Tensor, lowest: int) -> Tensor:
-    steps = (values / scale).clamp(-lowest, TOP_LEVEL)
-    return (steps + (steps.round() - steps).detach()) * scale
+    levels = (values / scale).clamp(-lowest, TOP_LEVEL)
+    return (levels + (levels.round() - levels).detach()) * scale
 
 
 def _tensors(model: onnx.ModelProto) -> dict[str, Tensor]:

@@ -10,22 +10,20 @@ import io
 import zipfile
 
 import numpy as np
-import numpy.typing as npt
 
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.bundle_files import REFERENCE
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec
-from esccs_edge.contracts.types import Floats
+from esccs_edge.contracts.types import Doubles, Floats
 from esccs_edge.errors import ArtifactError
 
 Arrays = dict[str, Floats]
-Doubles = npt.NDArray[np.float64]
 
 SEED = 20240229
 #: Shares of valid pixels of modalities that are there in part, in turn.
 PARTIAL = (0.75, 0.5)
-#: Values lie on this grid so that the file compresses; offset by half a step, so none is 0.
+#: Values lie on this grid so that the file compresses; offset by half a spacing, so none is 0.
 GRID_STEP = 1 / 4
 
 
