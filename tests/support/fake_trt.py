@@ -83,7 +83,10 @@ class FakeEngine:
         assert getattr(how, "strategy", how) is user_managed
         self._trt.calls.append("create_execution_context")
         self._trt.configs.append(None if how is user_managed else how)
-        return None if self._trt.no_context else FakeContext(self._trt, self._manifest)
+        if self._trt.no_context:
+            return None
+        self._trt.contexts.append(FakeContext(self._trt, self._manifest))
+        return self._trt.contexts[-1]
 
 
 class FakeTrt:
@@ -106,7 +109,7 @@ class FakeTrt:
 
     def __init__(self, driver, manifest, aux):
         self.driver, self.calls, self.run_errors, self.no_context = driver, [], [], False
-        self.configs, self.layers = [], []
+        self.configs, self.contexts, self.layers = [], [], []
         self.engine = FakeEngine(self, manifest, aux)
 
 

@@ -38,7 +38,7 @@ def branches(lane) -> dict[str, object]:
 
 def execute(lane, count: int) -> None:
     """Enqueue the engine on the compute stream, over what lies in its inputs."""
-    assert lane._plain_context(count).execute_async_v3(lane.compute.number)
+    lane.contexts.execute(lane.contexts.shared(count))
 
 
 def parts_ms(backend, pairs: list[PatchPair], rounds: int = 50) -> dict[str, float]:

@@ -22,6 +22,7 @@ from ...cuda.probe import probe_driver
 from ...errors import BackendError, ClosedError, InputError, Remedy
 from ...system.sealed_cache import SealedCache
 from ..base import Backend, Lane
+from .buffers import Allocator
 from .build import BuildOptions, Progress, build_plan
 from .kernel_cache import JitCache
 from .lane import LaneOptions, TrtLane
@@ -117,8 +118,14 @@ class TrtBackend(Backend):
         """
         if self._loaded is None:
             raise ClosedError("the TensorRT backend was closed")
+        make = Allocator(self._device, self._options.budget)
         with self._device.active():
-            lane = TrtLane(self._device, self._loaded, self._kernels, self._manifest, self._options)
+            try:
+                lane = TrtLane(make, self._loaded, self._kernels, self._manifest, self._options)
+            except BaseException:
+                make.settle()
+                make.free()
+                raise
         self._lanes = [*(known for known in self._lanes if not known.closed), lane]
         return lane
 

@@ -1,6 +1,7 @@
 """From raw pixels to network input: copy, then preprocessing kernel, on a stream of its own.
 
-Each modality has a `ModalityUpload`, so that copies and kernels of different ones can overlap.
+Each modality has a `ModalityUpload`, so that copies and kernels of different ones can overlap. What
+the kernels counted in all of them becomes one more input, by `Availability`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,19 @@ from ...contracts.modality import ModalitySpec
 from ...contracts.types import Pixels
 from ...contracts.values import DevicePixels, PixelStats
 from ...cuda.driver import Arguments
-from ...cuda.owners import Kernel
+from ...cuda.owners import Kernel, Stream
 from ...pixels.preprocess import channel_factors
 from .buffers import Allocator, Section, Staging
-from .pixel_kernels import RawLayout, aligned, launch_of, parameters, read_stats
+from .pixel_kernels import (
+    RawLayout,
+    aligned,
+    availability_parameters,
+    launch_of,
+    parameters,
+    read_stats,
+)
+
+_AVAILABILITY_BLOCK = 128
 
 
 class ModalityUpload:
@@ -96,3 +106,37 @@ class ModalityUpload:
         """Return what the kernel saw in the batch that was filled in last."""
         rows = self._counts.rows[: len(self._present)]
         return read_stats(rows, self._present, self._channels, self._pixels)
+
+
+class Availability:
+    """The share of valid pixels of each sample and modality, which the network reads.
+
+    Args:
+        make: Allocates what it needs.
+        kernel: ``esccs_availability``.
+        counts: Where the preprocessing kernels count, in the order of the modalities.
+        pixels: Pixels per channel.
+        max_batch: Most samples at once.
+
+    Attributes:
+        input: ``(max_batch, modalities)`` float32.
+    """
+
+    def __init__(
+        self,
+        make: Allocator,
+        kernel: Kernel,
+        counts: Sequence[Section],
+        pixels: int,
+        max_batch: int,
+    ) -> None:
+        self._kernel = kernel
+        self.input = make.memory(aligned(max_batch * len(counts) * 4))
+        addresses = [section.address for section in counts]
+        self._arguments = Arguments(availability_parameters(addresses, self.input.address, pixels))
+
+    def enqueue(self, batch: int, stream: Stream) -> None:
+        """Enqueue the kernel; the counts of all modalities must be there before."""
+        self._arguments.struct["batch"] = batch
+        grid = -(-batch // _AVAILABILITY_BLOCK), 1
+        self._kernel.launch(stream, grid, _AVAILABILITY_BLOCK, self._arguments)

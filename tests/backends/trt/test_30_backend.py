@@ -17,7 +17,7 @@ from support.tiny import linear_sar, raw_pair, tiny_bundle
 from support.trt_machine import Machine, assert_same, awkward_batch, cpu_answer
 
 from esccs_edge.backends.trt import backend as trt_backend
-from esccs_edge.backends.trt import lane as trt_lane
+from esccs_edge.backends.trt import context_cache
 from esccs_edge.contracts.values import PatchPair
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.system.sealed_cache import SealedCache
@@ -180,13 +180,13 @@ def pairs_of_three_layouts(manifest):
 
 def test_each_layout_has_its_graph_up_to_a_limit(machine, monkeypatch):
     """A graph copies the bytes it was captured with: types and absence tell layouts apart."""
-    monkeypatch.setattr(trt_lane, "_MOST_GRAPHS", 2)
+    monkeypatch.setattr(context_cache, "_MOST_GRAPHS", 2)
     backend = machine.open(graph_batches=(1,))
     lane = backend.open_lane()
     layouts = pairs_of_three_layouts(machine.manifest)
     for pair in [*layouts, *reversed(layouts), *layouts, *layouts]:
         assert_same(lane.answer([pair]), cpu_answer(machine.folder / "bundle", [pair]))
-    assert len(lane._graphs) == 2
+    assert len(lane.contexts.graphs) == 2
     backend.close()
 
 
@@ -229,7 +229,10 @@ def test_aux_streams_are_our_own(machine):
     lane = backend.open_lane()
     lane.start(awkward_batch(machine.manifest, 1))
     lane.finish()
-    assert lane._plain.aux == [lane._aux[0].number] != [lane.compute.number]
+    (context,) = machine.flavor.trt.contexts
+    ours = {stream.number for stream in machine.driver.streams}
+    busy = {lane.compute.number, *(one.stream.number for one in lane._uploads.values())}
+    assert len(context.aux) == 1 and set(context.aux) <= ours - busy
     backend.close()
 
 

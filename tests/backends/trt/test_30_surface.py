@@ -26,8 +26,10 @@ FULL = [name for name in SURFACES if "lean" not in name]
 #: The lean runtime has no builder, parser or inspector.
 BUILDING = {"Builder", "IBuilderConfig", "INetworkDefinition", "OnnxParser", "ParserError",
             "EngineInspector"}  # fmt: skip
-ADAPTER = [REPOSITORY / "esccs_edge" / "backends" / "trt" / f"{part}.py"
-           for part in ("library", "build", "backend", "lane", "kernel_cache")]  # fmt: skip
+ADAPTER = [
+    REPOSITORY / "esccs_edge" / "backends" / "trt" / f"{part}.py"
+    for part in ("library", "build", "backend", "lane", "context_cache", "kernel_cache")
+]
 
 #: Used only beside, or on what comes from, another name that is asked for.
 BEHIND = {"num_compute_capabilities", "CURRENT", "SM86", "INVALID",
