@@ -17,7 +17,7 @@ from support.fake_gpu import FakeDriver
 from support.host_compiler import ROOT
 
 from esccs_edge.backends.trt import pixel_kernels as gpu
-from esccs_edge.cuda.driver import Arguments, Driver
+from esccs_edge.cuda.driver import Arguments, Driver, LaunchShape
 from esccs_edge.errors import CudaError, InputError
 
 
@@ -187,7 +187,7 @@ def test_pycuda_passes_a_struct_as_its_bytes():
 
     values = np.zeros((), gpu.PARAMS)
     values["channels"] = 13
-    driver.launch(Function(), (8, 64), 128, 1024, None, Arguments(values))
+    driver.launch(Function(), LaunchShape((8, 64), 128, 1024), None, Arguments(values))
     assert seen == {
         "types": ["80s"],
         "grid": (8, 64),

@@ -50,6 +50,9 @@ class TrtBackend(Backend):
             all the same). None is what ``ESCCS_GPU_WAIT`` says, or ``"block"``.
         progress: Told ``(phase, steps_done, steps)`` when an engine has to be built.
 
+    Attributes:
+        device: The GPU.
+
     Raises:
         InputError: ``memory`` is no positive number, or ``wait`` no known way.
         ArtifactError: The model is missing, altered or does not fit the manifest.
@@ -84,22 +87,22 @@ class TrtBackend(Backend):
         self._lanes: list[TrtLane] = []
         self._loaded: LoadedEngine | None = None
         self._jit: JitCache | None = None
-        self._device = Device.open(ordinal)
+        self.device = Device.open(ordinal)
         try:
-            with self._device.active():
-                budget = MemoryBudget(limit_of(memory, self._device.free_bytes()))
+            with self.device.active():
+                budget = MemoryBudget(limit_of(memory, self.device.free_bytes()))
                 self._options = LaneOptions(
                     max_batch=self.max_batch,
                     graph_batches=self._graph_batches(graph_batches),
-                    mapped=self._device.integrated,
+                    mapped=self.device.integrated,
                     budget=budget,
                     wait=wait,
                 )
-                source = EngineSource(bundle, onnx, manifest, self._flavor, self._device, progress)
+                source = EngineSource(bundle, onnx, manifest, self._flavor, self.device, progress)
                 engines = cache or SealedCache()
                 self._loaded = source.load(engines)
                 self._jit = JitCache.attach(self._loaded, engines, source.key)
-                module = self._device.module(load_fatbin())
+                module = self.device.module(load_fatbin())
                 self._kernels = (
                     module.kernel("esccs_preprocess_f32"),
                     module.kernel("esccs_availability"),
@@ -118,8 +121,8 @@ class TrtBackend(Backend):
         """
         if self._loaded is None:
             raise ClosedError("the TensorRT backend was closed")
-        make = Allocator(self._device, self._options.budget)
-        with self._device.active():
+        make = Allocator(self.device, self._options.budget)
+        with self.device.active():
             try:
                 lane = TrtLane(make, self._loaded, self._kernels, self._manifest, self._options)
             except BaseException:
@@ -140,19 +143,19 @@ class TrtBackend(Backend):
         }
         if self._loaded is None:
             return described
-        with self._device.active():
+        with self.device.active():
             return {
                 **described,
-                "device": self._device.name,
-                "compute_capability": self._device.compute_capability,
-                "integrated": self._device.integrated,
+                "device": self.device.name,
+                "compute_capability": self.device.compute_capability,
+                "integrated": self.device.integrated,
                 "driver": probe_driver().version,
-                "cuda_provider": self._device.driver.name,
+                "cuda_provider": self.device.driver.name,
                 "aux_streams": self._loaded.engine.num_aux_streams,
                 "copies": not self._options.mapped,
                 "graph_batches": sorted(self._options.graph_batches),
                 "wait": self._options.wait,
-                "free_device_bytes": self._device.free_bytes(),
+                "free_device_bytes": self.device.free_bytes(),
                 "lane_device_bytes": self._options.budget.used,
                 "lane_device_bytes_limit": self._options.budget.limit,
             }
@@ -161,7 +164,7 @@ class TrtBackend(Backend):
         """Return what the engine inspector tells about each layer of the engine that runs here."""
         if self._loaded is None:
             raise ClosedError("the TensorRT backend was closed")
-        with self._device.active():
+        with self.device.active():
             return self._loaded.layers()
 
     def close(self) -> None:
@@ -169,29 +172,29 @@ class TrtBackend(Backend):
 
         Idempotent; a forked child frees nothing, since all of it is the parent's.
         """
-        if not self._device.is_ours:
+        if not self.device.is_ours:
             return
         for lane in self._lanes:
             lane.close()
         if self._loaded is not None:
-            with self._device.active():  # TensorRT frees device memory here
+            with self.device.active():  # TensorRT frees device memory here
                 if self._jit is not None and not self._loaded.lost:
                     self._jit.keep()
                 self._loaded.release()
             self._loaded = self._jit = None
-        self._device.close()
+        self.device.close()
 
     def __del__(self) -> None:
         """Free the GPU also where nobody closes: when the second of two lanes was refused, say."""
-        if hasattr(self, "_device"):
+        if hasattr(self, "device"):
             self.close()
 
     def _graph_batches(self, wanted: Sequence[int] | None) -> frozenset[int]:
         if wanted is None:
-            wanted = (1, self.max_batch) if self._device.driver.has_graphs else ()
-        elif wanted and not self._device.driver.has_graphs:
+            wanted = (1, self.max_batch) if self.device.driver.has_graphs else ()
+        elif wanted and not self.device.driver.has_graphs:
             raise BackendError(
-                f"CUDA graphs were asked for, but {self._device.driver.name} has none",
+                f"CUDA graphs were asked for, but {self.device.driver.name} has none",
                 hint="Set ESCCS_CUDA=cuda-python, or graph_batches=()",
             )
         return frozenset(wanted)

@@ -8,13 +8,14 @@ the pixels and enqueues; `finish` waits for that last event and for nothing else
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ...contracts.manifest import Manifest
 from ...contracts.values import Sample
-from ...cuda.owners import Kernel
+from ...cuda.owners import Kernel, Stream
 from ...errors import BackendError, ClosedError, Remedy
 from ..base import Lane, LaneOutput
 from .buffers import Allocator, Results
@@ -23,6 +24,9 @@ from .library import LoadedEngine
 from .memory_budget import MemoryBudget
 from .modality_upload import Availability, ModalityUpload
 from .pixel_kernels import aligned
+
+#: Called with the name of a part of a batch and its stream, before the part and again after it.
+Marks = Callable[[str, Stream], None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,13 @@ class TrtLane(Lane):
         kernels: ``esccs_preprocess_f32`` and ``esccs_availability``.
         manifest: Contract to obey.
         options: What all lanes share.
+
+    Attributes:
+        compute: Stream of the engine.
+        contexts: What runs the batches.
+        marks: Set it to time the parts of a batch: ``"upload <modality>"``,
+            ``"preprocess <modality>"``, ``"engine"``, ``"download"``. Batches are then enqueued
+            plainly, since a graph has no parts.
     """
 
     def __init__(
@@ -67,6 +78,7 @@ class TrtLane(Lane):
         pixels, max_batch = manifest.sample.height * manifest.sample.width, options.max_batch
         self._make, self._device, self._loaded = make, make.device, loaded
         self._max_batch, self._batch, self._closed = max_batch, 0, False
+        self.marks: Marks | None = None
         self.compute = make.stream()
         self._fork, self._produced = make.event(), make.event()
         self._done = make.event(blocking=options.wait == "block")
@@ -120,7 +132,10 @@ class TrtLane(Lane):
                     for name, upload in self._uploads.items()
                 ]
                 self._await_producers()
-                self.contexts.run((len(batch), *sizes), self._enqueue)
+                if self.marks is None:
+                    self.contexts.run((len(batch), *sizes), self._enqueue)
+                else:
+                    self._enqueue(len(batch), self.contexts.shared(len(batch)))
                 self._done.record(self.compute)
             except BackendError as error:
                 self._make.settle()
@@ -177,12 +192,20 @@ class TrtLane(Lane):
     def _enqueue(self, batch: int, context: Any) -> None:
         """Enqueue everything; the streams of the modalities start from the compute stream."""
         self._fork.record(self.compute)
-        for one in self._uploads.values():
+        for name, one in self._uploads.items():
             one.stream.wait(self._fork)
-            one.upload()
-        for one in self._uploads.values():
-            one.preprocess(batch)
+            self._part(f"upload {name}", one.stream, one.upload)
+        for name, one in self._uploads.items():
+            self._part(f"preprocess {name}", one.stream, partial(one.preprocess, batch))
             self.compute.wait(one.ready)
         self._availability.enqueue(batch, self.compute)
-        self.contexts.execute(context)
-        self._results.download(self.compute)
+        self._part("engine", self.compute, partial(self.contexts.execute, context))
+        self._part("download", self.compute, partial(self._results.download, self.compute))
+
+    def _part(self, name: str, stream: Stream, enqueue: Callable[[], None]) -> None:
+        """Enqueue one part of a batch, between two marks where parts are timed."""
+        if self.marks is None:
+            return enqueue()
+        self.marks(name, stream)
+        enqueue()
+        self.marks(name, stream)

@@ -13,7 +13,7 @@ import numpy as np
 from ...contracts.modality import ModalitySpec
 from ...contracts.types import Pixels
 from ...contracts.values import DevicePixels, PixelStats
-from ...cuda.driver import Arguments
+from ...cuda.driver import Arguments, LaunchShape
 from ...cuda.owners import Kernel, Stream
 from ...pixels.preprocess import channel_factors
 from .buffers import Allocator, Section, Staging
@@ -70,10 +70,10 @@ class ModalityUpload:
             parameters(
                 spec,
                 pixels,
-                raw=self._raw.address,
+                raw=self._raw.memory.address,
                 out=self.input.address,
                 stats=counts.address,
-                factors=staged.address,
+                factors=staged.memory.address,
             )
         )
 
@@ -85,7 +85,7 @@ class ModalityUpload:
         self._present = [image is not None for image in images]
         on_device = [image.stream for image in images if isinstance(image, DevicePixels)]
         self.producers = {stream for stream in on_device if stream is not None}
-        self._used = self._layout.fill(self._raw.array, images, self._raw.address)
+        self._used = self._layout.fill(self._raw.array, images, self._raw.memory.address)
         return self._used if self._raw.is_copied else 0
 
     def upload(self) -> None:
@@ -94,12 +94,8 @@ class ModalityUpload:
 
     def preprocess(self, batch: int) -> None:
         """Enqueue zeroing the counts and the kernel, then the event that the input is ready."""
-        driver, rows = self.stream.device.driver, self._counts.rows
-        driver.fill_zero(self._counts.address, rows.nbytes, self.stream.handle)
-        grid, launch = (self._launch.tiles, batch), self._launch
-        self._kernel.launch(
-            self.stream, grid, launch.block, self._arguments, shared_bytes=launch.shared_bytes
-        )
+        self._counts.clear(self.stream)
+        self._kernel.launch(self.stream, self._launch.with_rows(batch), self._arguments)
         self.ready.record(self.stream)
 
     def read(self) -> list[PixelStats]:
@@ -138,5 +134,5 @@ class Availability:
     def enqueue(self, batch: int, stream: Stream) -> None:
         """Enqueue the kernel; the counts of all modalities must be there before."""
         self._arguments.struct["batch"] = batch
-        grid = -(-batch // _AVAILABILITY_BLOCK), 1
-        self._kernel.launch(stream, grid, _AVAILABILITY_BLOCK, self._arguments)
+        blocks = -(-batch // _AVAILABILITY_BLOCK)
+        self._kernel.launch(stream, LaunchShape((blocks, 1), _AVAILABILITY_BLOCK), self._arguments)
