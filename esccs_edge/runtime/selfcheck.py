@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..contracts.manifest import Manifest, ModalitySpec
 from ..contracts.values import PatchPair, Prediction
+from ..pixels.synthetic import waves
 
 #: Largest change of a probability or gate weight that is still the same answer. Low-precision
 #: arithmetic may round differently when the pair shares its batch with others.
@@ -23,7 +24,7 @@ def golden_pair(manifest: Manifest, *, sar_is_linear: bool = False) -> PatchPair
     Optical pixels are digital numbers where the manifest tells what they mean and they can hold the
     waves.
     """
-    optical, sar = (_waves(spec, manifest.patch_size) for spec in (manifest.optical, manifest.sar))
+    optical, sar = (waves(spec, manifest.patch_size) for spec in (manifest.optical, manifest.sar))
     if sar_is_linear:
         sar = np.power(10.0, sar / 10.0, dtype=np.float32)
     numbers = _digital_numbers(optical, manifest.optical)
@@ -31,12 +32,12 @@ def golden_pair(manifest: Manifest, *, sar_is_linear: bool = False) -> PatchPair
 
 
 def _digital_numbers(
-    waves: npt.NDArray[np.float32], spec: ModalitySpec
+    values: npt.NDArray[np.float32], spec: ModalitySpec
 ) -> npt.NDArray[np.uint16] | None:
-    """Return waves as 16-bit digital numbers; None where too little would be left of them."""
+    """Return values as 16-bit digital numbers; None where too little would be left of them."""
     if spec.dn_scale is None or spec.dn_scale > min(spec.std):
         return None
-    numbers = np.rint(waves / spec.dn_scale - spec.dn_offset)
+    numbers = np.rint(values / spec.dn_scale - spec.dn_offset)
     if numbers.min() < 0 or numbers.max() >= 2**16 or (numbers == spec.nodata).all(axis=0).any():
         return None
     return np.asarray(numbers, np.uint16)
@@ -51,11 +52,3 @@ def is_same_answer(first: Prediction, second: Prediction) -> bool:
 
 def _numbers(answer: Prediction) -> list[float]:
     return [*answer.probabilities.values(), answer.gate.optical, answer.gate.sar]
-
-
-def _waves(spec: ModalitySpec, size: int) -> npt.NDArray[np.float32]:
-    rows, columns = np.mgrid[:size, :size] * (2 * np.pi / size)
-    phases = np.arange(len(spec.channels))[:, None, None]
-    wave = np.sin(2 * rows + phases) * np.cos(3 * columns - phases)
-    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (spec.mean, spec.std))
-    return np.asarray(np.clip(mean + std * wave, *spec.clip), np.float32)
