@@ -46,7 +46,6 @@ LIBRARIES: tuple[tuple[str, set[str]], ...] = (
     ("esccs_edge/rasters/raster_file.py", {"numpy", "rasterio"}),
     ("esccs_edge/scenes/map_*.py", {"numpy", "rasterio"}),
     ("esccs_edge/view/*", {"numpy", "cv2", "matplotlib"}),
-    ("esccs_edge/bench/figure.py", {"matplotlib"}),
     ("esccs_edge/cli/demo_rasters.py", {"numpy", "click", "rasterio", "affine"}),
     ("esccs_edge/cli/inspect.py", {"numpy", "click", "onnx"}),
     ("esccs_edge/cli/*", {"numpy", "click"}),
@@ -121,7 +120,7 @@ def test_a_file_imports_only_the_libraries_of_its_room():
 
 def test_no_file_imports_the_folders_by_their_bare_names():
     def forbidden(file: str) -> set[str]:
-        return GRAPH.third_party(file) & (SIBLINGS | {"tests", "support"})
+        return GRAPH.third_party(file) & (SIBLINGS | {"tests", "support", "benchmarks"})
 
     assert violations(forbidden) == {}
 

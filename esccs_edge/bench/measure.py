@@ -1,0 +1,137 @@
+"""How fast a bundle answers on this machine: latency, throughput by batch, parts, cold start.
+
+Pixels are simulated; only time is measured here, never accuracy. `esccs-edge bench` prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..classifier import Classifier
+from ..contracts.bundle import Bundle
+from ..contracts.values import PatchPair
+from ..errors import InputError
+from ..pixels.synthetic import smooth_pairs
+from ..power import find_meter
+from ..runtime.counters import percentiles_ms
+from .calls import CpuParts, described, labels, queue_ms, runs_on_cpu
+from .host import host
+from .rows import Measured, Parts, Timing
+from .start import time_starts
+from .timing import median_parts, timed
+
+BATCHES = (1, 8, 32)
+SECONDS = 1.0
+STARTS = 2
+#: Most pairs in one batch of the network, as in a `Classifier` with default settings; larger calls
+#: are answered in several batches.
+MAX_BATCH = 32
+#: Share of a row's time that is spent again on its parts.
+PARTS_SHARE = 0.2
+
+#: Called with steps done and steps in all.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to time.
+
+    Attributes:
+        batches: Pairs per call.
+        threads: Numbers of CPU threads; None is all.
+        seconds: Time spent on each row; at least one call is made.
+        backend: As `Classifier` takes it.
+        starts: Fresh processes that are timed.
+
+    Raises:
+        InputError: There is no batch, or a number is too small.
+    """
+
+    batches: Sequence[int] = BATCHES
+    threads: Sequence[int | None] = (None,)
+    seconds: float = SECONDS
+    backend: str = "auto"
+    starts: int = STARTS
+
+    def __post_init__(self) -> None:
+        given = [number for number in self.threads if number is not None]
+        if not self.batches or min(*self.batches, self.starts, *given) < 1:
+            raise InputError(f"{self} has no batch or a number that is too small")
+
+
+def bench(
+    bundle: Bundle, plan: Plan | None = None, *, progress: Progress = lambda done, total: None
+) -> Measured:
+    """Time a bundle.
+
+    Args:
+        bundle: The model.
+        plan: What to time; None takes the defaults.
+        progress: Called with steps done and in all; a step is a row or the cold start.
+
+    Raises:
+        BackendError: The model does not run here, or a power sensor failed.
+    """
+    plan = plan or Plan()
+    machine = host()
+    total = len(plan.threads) * len(plan.batches) + 1
+    rows: list[Timing] = []
+    parts: list[Parts] = []
+    pairs = smooth_pairs(bundle.manifest, max(plan.batches))
+    for threads in plan.threads:
+        # No waiting for company, so that what `submit` costs is the queue and nothing else.
+        with Classifier(
+            bundle, plan.backend, MAX_BATCH, threads=threads, max_delay_ms=0.0
+        ) as classifier:
+            backend = described(classifier)
+            meter = find_meter(gpu=None if runs_on_cpu(classifier) else 0)
+            for batch in plan.batches:
+                progress(len(rows), total)
+                rows.append(_time_row(classifier, pairs[:batch], threads, plan.seconds, meter))
+            if runs_on_cpu(classifier):
+                small = [pairs[:batch] for batch in plan.batches if batch <= MAX_BATCH]
+                parts += _time_parts(classifier, small, threads, plan.seconds * PARTS_SHARE)
+    progress(len(rows), total)
+    start = time_starts(bundle.folder, plan.backend, plan.threads[0], plan.starts)
+    progress(total, total)
+    return Measured(rows, parts, start, backend, machine, meter.name if meter else None)
+
+
+def _time_row(
+    classifier: Classifier,
+    pairs: Sequence[PatchPair],
+    threads: int | None,
+    seconds: float,
+    meter: Any,
+) -> Timing:
+    batch = len(pairs)
+    found = timed(lambda: labels(classifier, pairs), seconds, meter)
+    spread = {f"{name}_ms": value for name, value in percentiles_ms(found.times_s).items()}
+    joules = None if found.joules_per_call is None else found.joules_per_call / batch
+    rate = batch * 1e3 / spread["p50_ms"]
+    return Timing(
+        batch, threads, **spread, pairs_per_s=rate, calls=len(found.times_s), joules_per_pair=joules
+    )
+
+
+def _time_parts(
+    classifier: Classifier,
+    batches: Sequence[Sequence[PatchPair]],
+    threads: int | None,
+    seconds: float,
+) -> list[Parts]:
+    lane = CpuParts(classifier, MAX_BATCH, threads)
+    rows = []
+    try:
+        for pairs in batches:
+            seen: list[dict[str, float]] = []
+            timed(lambda: seen.append(lane.spent_ms(pairs)), seconds)  # noqa: B023 - called at once
+            medians = median_parts(seen)
+            queue = queue_ms(classifier, pairs[0]) if len(pairs) == 1 else None
+            rows.append(Parts(len(pairs), threads, **medians, queue_ms=queue))
+    finally:
+        lane.close()
+    return rows
