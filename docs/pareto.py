@@ -84,8 +84,8 @@ def trained(name: str, options: TrainOptions, out: Path) -> Bundle:
         train(run, resume=True)
         if not shared.is_dir():
             shared.mkdir()
-            for step in SHARED:
-                shutil.copy(folder / "checkpoints" / f"{step}.safetensors", shared)
+            for stage in SHARED:
+                shutil.copy(folder / "checkpoints" / f"{stage}.safetensors", shared)
         export_student(Bundle.open(finished))
         quantize_student(Bundle.open(finished), folder / "heldout" / "index.csv", budget=ANY_COST)
     return Bundle.open(finished)
@@ -145,7 +145,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     x = np.array([1e3 / row["pairs_per_s"] for row in rows])
     y = np.array([row["clouds"] for row in rows])
     order = np.argsort(x)
-    front = [k for place, k in enumerate(order) if y[k] > max(y[order[:place]], default=0.0)]
+    front = [k for rank, k in enumerate(order) if y[k] > max(y[order[:rank]], default=0.0)]
     axes.plot(x[front], y[front], color="C0", linewidth=1, zorder=1)
     axes.scatter(x, y, color=["C0" if k in front else "0.6" for k in range(len(rows))], zorder=2)
     for row, here, there in zip(rows, x, y, strict=True):

@@ -286,7 +286,7 @@ def torch_cuda():
 
 
 class TorchPeer:
-    """Raw pixels in, label out, through torch: pinned upload, normalising on the GPU, network."""
+    """Raw pixels in, label out, through torch: pinned upload, normalizing on the GPU, network."""
 
     def __init__(self, torch, student: Bundle, dtype, batch: list[PatchPair]):
         from esccs_edge.export.to_onnx import load_student

@@ -18,7 +18,7 @@ from esccs_edge import Bundle
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(1800)]
 
 BATCHES = (1, 32)
-#: Compiling takes longer than all the rest; `tests/benchmarks/peers` tries it too.
+#: Compiling takes longer than all the rest; `tests/bench/test_80_peers.py` tries it too.
 QUICK_PEERS = tuple(name for name in PEERS if name != "torch-compile")
 #: Peers that are as fast as ours must not look twice as fast because of noise on a busy host.
 SLACK = 2.0

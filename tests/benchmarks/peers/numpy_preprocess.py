@@ -50,7 +50,7 @@ class NumpyPreprocess:
 def _normalize(
     stored: npt.NDArray[Any], spec: ModalitySpec, out: Float, availability: Float
 ) -> None:
-    """Write normalised patches to ``out`` and their share of valid pixels."""
+    """Write normalized patches to ``out`` and their share of valid pixels."""
     scale, offset = (spec.dn_scale or 1.0, spec.dn_offset) if _is_dn(stored) else (1.0, 0.0)
     low, high = (np.float32(bound / scale - offset) for bound in spec.clip)
     mean, std = (np.asarray(values).reshape(-1, 1, 1) for values in (spec.mean, spec.std))

@@ -1,4 +1,4 @@
-"""ONNX Runtime on its CPU provider, with the optimisations it has switched on by itself."""
+"""ONNX Runtime on its CPU provider, with the optimizations it has switched on by itself."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from benchmarks.peers.process import PeerProcess
 from esccs_edge.errors import ArtifactError, BackendError, InputError
 from esccs_edge.pixels.preprocess import preprocess
 
-#: float32, in another order of operations; normalised values are of the order of ten.
+#: float32, in another order of operations; normalized values are of the order of ten.
 NUMPY_ATOL = 2e-5
 #: Enough rows to see that all is there; no time of such a run means anything.
 QUICK = {"batches": (1, 3), "threads": (1,), "seconds": 0.0, "rounds": 2, "starts": 1,
