@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from benchmarks import page
 from benchmarks.load.callers import scale_batches, scale_callers, thread_counts
 from benchmarks.load.measure import measure_scaling
@@ -20,6 +19,7 @@ from benchmarks.load.overload import _arrivals, overload
 from benchmarks.load.report import document, markdown, verdicts, write_report
 from benchmarks.load.rows import Overload, Scaling
 from benchmarks.load.soak import soak
+
 from esccs_edge import Classifier
 from esccs_edge.backends.cpu.lane import CpuLane
 from esccs_edge.errors import EsccsError

@@ -8,8 +8,6 @@ import platform
 
 import numpy as np
 import pytest
-from support.tiny import tiny_manifest
-
 from benchmarks import page
 from benchmarks.peers import OURS, PEERS
 from benchmarks.peers.agreement import check_agreement
@@ -17,6 +15,8 @@ from benchmarks.peers.comparison import Plan, compare
 from benchmarks.peers.numpy_preprocess import NumpyPreprocess
 from benchmarks.peers.pixels import write_pixels
 from benchmarks.peers.process import PeerProcess
+from support.tiny import tiny_manifest
+
 from esccs_edge.errors import ArtifactError, BackendError, InputError
 from esccs_edge.pixels.preprocess import preprocess
 
@@ -119,6 +119,7 @@ def test_torch_refuses_an_operator_it_does_not_know_by_name(bundle):
 def test_a_resized_student_answers_larger_patches_with_the_same_weights(student, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     from benchmarks.peers.resized import resized_bundle
+
     from esccs_edge import Classifier
 
     resized = resized_bundle(student, 48, tmp_path / "resized")
@@ -145,9 +146,9 @@ def test_a_resized_student_answers_larger_patches_with_the_same_weights(student,
 
 def test_a_graph_bound_to_its_size_is_not_resized(tmp_path):
     onnx = pytest.importorskip("onnx")
+    from benchmarks.peers.resized import resized_bundle
     from support.tiny import weights
 
-    from benchmarks.peers.resized import resized_bundle
     from esccs_edge.contracts.bundle import Bundle
 
     manifest = tiny_manifest()
