@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..classifier import Classifier
 from ..contracts.bundle import Bundle
 from ..contracts.values import PatchPair
 from ..errors import InputError
 from ..pixels.synthetic import smooth_pairs
-from ..power import find_meter
+from ..power import PowerMeter, find_meter
 from ..runtime.counters import percentiles_ms
 from .calls import CpuParts, described, labels, queue_ms, runs_on_cpu
 from .host import host
@@ -105,7 +104,7 @@ def _time_row(
     pairs: Sequence[PatchPair],
     threads: int | None,
     seconds: float,
-    meter: Any,
+    meter: PowerMeter | None,
 ) -> Timing:
     batch = len(pairs)
     found = timed(lambda: labels(classifier, pairs), seconds, meter)
