@@ -15,13 +15,18 @@ SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
 
 LISTING := $(shell echo $(sort $(SOURCES)) | cksum)
 
-.PHONY: demo test lint types model wheel clean always
+.PHONY: demo test bench lint types model wheel clean always
 
 demo: $(VENV)/installed-runtime
 	$(BIN)/esccs-edge demo --out demo-out
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+# Times this package beside other runtimes and under load, for about half an hour; nothing else should
+# run. BENCH_ARGS="--help" lists the options. Started in tests/, so that no source is taken for the package.
+bench: $(VENV)/installed-dev
+	cd tests && $(abspath $(BIN))/python -m benchmarks.page --out ../bench-out $(BENCH_ARGS)
 
 # For a machine with an NVIDIA GPU; see docs/hardware/README.md.
 gpu: $(VENV)/installed-dev
@@ -50,7 +55,7 @@ wheel: $(VENV)/made
 	@ls -l dist
 
 clean:
-	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist demo-out bench-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .backends.choice import open_backend
+from .any_task import open_model
 from .contracts.bundle import Bundle
 from .contracts.bundle_files import Precision
 from .contracts.manifest import Manifest
@@ -64,24 +64,18 @@ class Classifier:
         dn_offset: float | None = None,
         sar_unit: str = "dB",
     ) -> None:
-        if max_batch < 1 or threads is not None and threads < 1:
-            raise InputError(f"max_batch is {max_batch} and threads {threads}, expected at least 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.manifest = _adjusted(self.bundle.manifest, dn_offset, sar_unit)
-        self._model: ModelRuntime[Prediction] = ModelRuntime(
-            open_backend(
-                backend,
-                self.bundle,
-                self.manifest,
-                max_batch=max_batch,
-                threads=threads,
-                precision=precision,
-            ),
-            self.manifest,
-            bundle=self.bundle.identity,
+        self._model: ModelRuntime[Prediction] = open_model(
+            self.bundle,
+            backend,
+            max_batch,
+            max_delay_ms,
             lanes=lanes,
             queue_size=queue_size,
-            max_delay_ms=max_delay_ms,
+            threads=threads,
+            precision=precision,
+            manifest=self.manifest,
         )
 
     @property
@@ -181,7 +175,7 @@ class Classifier:
 
         What a lane meets for the first time it has to prepare, which takes many times as long as to
         run it. Call it before the first request, since others find no lane meanwhile. On a GPU it
-        prepares for pairs like those of the contract: digital numbers if it knows them, and SAR.
+        prepares for pairs like those of the contract: digital numbers where it has a scale, and SAR.
 
         Raises:
             BackendError: Inference failed.

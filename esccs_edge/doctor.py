@@ -174,7 +174,7 @@ def _power_sensor(driver: DriverInfo, root: Path) -> Finding:
     if meter is not None:
         return Finding(label, True, meter.name)
     advice = "Energy is not reported; NVML comes with the NVIDIA driver"
-    return Finding(label, False, "NVML tells no power of this GPU", advice)
+    return Finding(label, False, "NVML reports no power of this GPU", advice)
 
 
 def _system_python(root: Path) -> tuple[int, int] | None:

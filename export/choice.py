@@ -33,7 +33,7 @@ class Candidate:
         speed: What was measured; None if it did not come so far.
     """
 
-    precision: str
+    precision: GraphPrecision
     problem: str = ""
     label_agreement: float | None = None
     worst_logit: float | None = None

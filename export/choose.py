@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def choose_precision(
         )  # fmt: skip
         made = _write(complete, folder, choice)
     # Opened once more, so that its engine waits in the user's cache.
-    _open(made, cast(GraphPrecision, picked.precision), flavor, None).close()
+    _open(made, picked.precision, flavor, None).close()
     return made, choice
 
 

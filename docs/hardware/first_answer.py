@@ -20,7 +20,7 @@ from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.bundle_files import MODEL_FILES
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import EsccsError
-from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.system.sealed_cache import SealedCache
 
 PAIRS = 8
@@ -30,7 +30,7 @@ def answer(backend: Any, manifest: Manifest) -> Any:
     """Run random pairs through one lane, three times, so that a CUDA graph is replayed too."""
     lane = backend.open_lane()
     for _ in range(3):
-        lane.start(random_pairs(manifest, PAIRS))
+        lane.start(random_samples(manifest, PAIRS))
         found = lane.finish()
     lane.close()
     return found

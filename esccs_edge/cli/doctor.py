@@ -85,11 +85,11 @@ def _default_bundle() -> str:
 
 def _cpu_answer() -> str:
     from ..classifier import Classifier
-    from ..pixels.synthetic import random_pairs
+    from ..pixels.synthetic import random_samples
 
     with Classifier("default", backend="cpu", max_batch=1, lanes=1) as classifier:
-        (pair,) = random_pairs(classifier.manifest, 1)
-        classifier.classify(pair.optical, pair.sar)
+        (pair,) = random_samples(classifier.manifest, 1)
+        classifier.classify(**pair.pixels)
         backend = classifier.health().backend
         return f"{backend['device']}, {backend['precision']}: {backend['precision_reason']}"
 

@@ -14,7 +14,7 @@ CLIPPED_SHARE = 0.1
 #: Reflectance above which a mean cannot be reflectance; 2 is twice a perfect white surface.
 IMPLAUSIBLE_REFLECTANCE = 2.0
 #: No pixel of a Sentinel-1 patch is this dark: the noise floor lies above -30 dB. Negative numbers
-#: taken for linear sigma0 land on the kernel's floor of -50 dB.
+#: taken for linear sigma0 end up on the kernel's floor of -50 dB.
 IMPLAUSIBLE_DB = -45.0
 
 

@@ -255,7 +255,7 @@ def test_throughput_keeps_two_lanes_in_flight(machine, bundle):
         return lane
 
     backend.open_lane = open_lane
-    pairs = measure.random_pairs(bundle.manifest, 4)
+    pairs = measure.random_samples(bundle.manifest, 4)
     assert measure._throughput(backend, pairs, 0) > 0
     depth = np.cumsum(started)
     assert depth.max() == 2 and depth[-1] == 0

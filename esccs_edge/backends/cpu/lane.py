@@ -117,7 +117,7 @@ class CpuLane(Lane):
         return self._idle.pop()
 
     def _preprocess(self, slot: Slot, part: slice) -> bool:
-        """Preprocess samples of the batch into a slot; tell whether they have any pixels."""
+        """Preprocess samples of the batch into a slot; return whether they have any pixels."""
         seen = slot.preprocess(self._batch[part])
         for name, stats in seen.items():
             self._seen[name].extend(stats)
