@@ -49,7 +49,9 @@ def run(bundle: str, layers: bool) -> Answer:
         "engine": None if engine is None else engine.to_dict(),
     }
     text = _text(opened, operators)
-    return Answer(document, text if engine is None else f"{text}\n{engine.to_text()}")
+    return Answer(
+        document, text if engine is None else f"{text}\n{engine.to_text(opened.manifest)}"
+    )
 
 
 def _engine(bundle: Bundle) -> EngineListing:

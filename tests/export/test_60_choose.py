@@ -24,7 +24,7 @@ from esccs_edge.cuda.owners import Device
 from esccs_edge.cuda.probe import DriverInfo, GpuInfo
 from esccs_edge.errors import BackendError, InputError
 from esccs_edge.export import choose, measure
-from esccs_edge.export.choice import Candidate, pick
+from esccs_edge.export.choice import MeasuredPrecision, pick
 from esccs_edge.export.choose import REPORT_NAME, choose_precision
 from esccs_edge.export.measure import Speed, measure_speed
 from esccs_edge.export.reference import REFERENCE_NAME, pack_reference, reference_inputs
@@ -38,29 +38,29 @@ def speed(p50_ms, pairs_per_s):
     return Speed(p50_ms, 2 * p50_ms, 3 * p50_ms, pairs_per_s, 8)
 
 
-def candidates(**changes):
+def measured(**changes):
     made = {
-        "fp32": Candidate("fp32", label_agreement=1.0, speed=speed(3.0, 100.0)),
-        "fp16": Candidate("fp16", label_agreement=1.0, speed=speed(2.0, 400.0)),
-        "int8": Candidate("int8", label_agreement=0.99, speed=speed(1.0, 300.0)),
+        "fp32": MeasuredPrecision("fp32", label_agreement=1.0, speed=speed(3.0, 100.0)),
+        "fp16": MeasuredPrecision("fp16", label_agreement=1.0, speed=speed(2.0, 400.0)),
+        "int8": MeasuredPrecision("int8", label_agreement=0.99, speed=speed(1.0, 300.0)),
     }
     return [replace(made[name], **changes.get(name, {})) for name in made]
 
 
 def test_fastest_within_the_budget_is_picked():
-    assert pick(candidates(), budget=0.01, prefer="latency").precision == "int8"
-    assert pick(candidates(), budget=0.01, prefer="throughput").precision == "fp16"
-    assert pick(candidates(), budget=0.005, prefer="latency").precision == "fp16"
+    assert pick(measured(), budget=0.01, prefer="latency").precision == "int8"
+    assert pick(measured(), budget=0.01, prefer="throughput").precision == "fp16"
+    assert pick(measured(), budget=0.005, prefer="latency").precision == "fp16"
 
 
 def test_accuracy_counts_before_agreement_and_is_held_against_float32():
-    found = candidates(fp32={"accuracy": 0.80}, fp16={"accuracy": 0.795}, int8={"accuracy": 0.78})
+    found = measured(fp32={"accuracy": 0.80}, fp16={"accuracy": 0.795}, int8={"accuracy": 0.78})
     assert pick(found, budget=0.01, prefer="latency").precision == "fp16"
     assert pick(found, budget=0.02, prefer="latency").precision == "int8"
 
 
 def test_a_precision_with_a_problem_is_never_picked():
-    found = candidates(int8={"problem": "a logit is off"}, fp16={"problem": "no kernel"})
+    found = measured(int8={"problem": "a logit is off"}, fp16={"problem": "no kernel"})
     assert pick(found, budget=1.0, prefer="latency").precision == "fp32"
     with pytest.raises(BackendError, match="int8: a logit is off"):
         pick(found[1:], budget=1.0, prefer="latency")
@@ -71,7 +71,7 @@ def test_a_precision_with_a_problem_is_never_picked():
 def test_nothing_within_the_budget_is_faster_than_the_pick(numbers, budget):
     found = [
         replace(one, accuracy=accuracy, speed=speed(p50, 1.0))
-        for one, (accuracy, p50) in zip(candidates(), numbers, strict=True)
+        for one, (accuracy, p50) in zip(measured(), numbers, strict=True)
     ]
     picked = pick(found, budget=budget, prefer="latency")
     assert found[0].accuracy - picked.accuracy <= budget + 1e-9

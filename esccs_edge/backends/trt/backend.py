@@ -1,7 +1,7 @@
 """The GPU backend: a bundle's model as one TensorRT engine that several lanes share.
 
-The engine comes from this user's cache, or is built from the verified ONNX and kept there. Optical
-branch, SAR branch, gate and head are one network; each lane runs it with buffers of its own.
+The engine comes from this user's cache, or is built from the verified ONNX and kept there. The
+whole network is in it; each lane runs it with buffers of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from dataclasses import asdict
 from typing import Any
 
 from ...contracts.bundle import Bundle
-from ...contracts.bundle_files import MODEL_FILES, Precision, require_precision
+from ...contracts.bundle_files import (
+    MODEL_FILES,
+    Precision,
+    require_graph,
+    require_precision,
+)
 from ...contracts.manifest import Manifest
 from ...cuda.owners import Device
 from ...cuda.probe import probe_driver
@@ -37,8 +42,9 @@ class TrtBackend(Backend):
     Args:
         bundle: Where the model is read from, through its recorded digest.
         manifest: Contract to obey; usually ``bundle.manifest``, perhaps with another ``dn_offset``.
-        max_batch: Most pairs one lane takes at once; no more than the manifest's batch profile.
-        precision: Which graph of the bundle to run; ``"auto"`` is the manifest's model.
+        max_batch: Most samples one lane takes at once; no more than the manifest's batch profile.
+        precision: Which graph of the bundle to run, ``"fp32"``, ``"fp16"`` or ``"int8"``;
+            ``"auto"`` is the manifest's model.
         flavor: TensorRT library; None is ``tensorrt`` where installed, else ``rtx``.
         graph_batches: Batch sizes to run as CUDA graphs; None is 1 and ``max_batch``.
         ordinal: Which GPU.
@@ -48,16 +54,18 @@ class TrtBackend(Backend):
         wait: How a thread waits for a batch. ``"block"`` sleeps; ``"spin"`` keeps a core busy and
             may answer a little earlier (where cores are scarce, and on Jetson, the driver may sleep
             all the same). None is what ``ESCCS_GPU_WAIT`` says, or ``"block"``.
-        progress: Told ``(phase, steps_done, steps)`` when an engine has to be built.
+        progress: Called with ``(phase, steps_done, steps)`` when an engine has to be built.
 
     Attributes:
         device: The GPU.
 
     Raises:
-        InputError: ``memory`` is no positive number, or ``wait`` no known way.
+        InputError: ``memory`` is no positive number, ``wait`` no known way, or ``precision`` no
+            known word.
         ArtifactError: The model is missing, altered or does not fit the manifest.
         MissingDependencyError: TensorRT or a CUDA binding is not installed.
-        BackendError: There is no GPU, or TensorRT cannot build or load the engine.
+        BackendError: There is no GPU, ``precision`` is ``"bf16"``, which no graph has, or
+            TensorRT cannot build or load the engine.
         CudaError: The driver refused; perhaps there is too little memory.
     """
 
@@ -139,6 +147,7 @@ class TrtBackend(Backend):
             "flavor": self._flavor.name,
             "tensorrt": self._flavor.version,
             "model": self._model,
+            "precision": next((p for p, name in MODEL_FILES.items() if name == self._model), None),
             "max_batch": self.max_batch,
         }
         if self._loaded is None:
@@ -161,7 +170,7 @@ class TrtBackend(Backend):
             }
 
     def layers(self) -> list[dict[str, Any]]:
-        """Return what the engine inspector tells about each layer of the engine that runs here."""
+        """Return what the engine inspector reports of each layer of the engine that runs here."""
         if self._loaded is None:
             raise ClosedError("the TensorRT backend was closed")
         with self.device.active():
@@ -185,7 +194,7 @@ class TrtBackend(Backend):
         self.device.close()
 
     def __del__(self) -> None:
-        """Free the GPU also where nobody closes: when the second of two lanes was refused, say."""
+        """Free the GPU also where `close` is not called, as when a second lane was refused."""
         if hasattr(self, "device"):
             self.close()
 
@@ -265,7 +274,7 @@ def _model_file(manifest: Manifest, precision: Precision) -> str:
             "precision bf16 was asked for, but there are engines in fp32, fp16 and int8 only",
             hint="Use precision='auto', 'fp32', 'fp16' or 'int8'",
         )
-    return MODEL_FILES[precision]
+    return require_graph(manifest.files, precision)
 
 
 def _way_of_waiting(wait: str | None) -> str:
