@@ -12,8 +12,9 @@ from importlib.util import find_spec
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from support.tiny import tiny_bundle, tiny_manifest, tiny_onnx
+from support.toy_task import toy_bundle
 
 from esccs_edge.backends.trt.library import load_engine, pick_flavor
 from esccs_edge.cuda.probe import driver_present, probe_driver
@@ -261,37 +262,24 @@ def test_an_engine_is_built_although_its_layers_are_not_listed(student, tmp_path
     assert report.layers == () and report.path.stat().st_size == report.bytes
 
 
-def test_float16_refuses_what_it_cannot_keep(student):
-    with pytest.raises(ArtifactError, match="no convolution"):
-        float16_model(tiny_onnx(tiny_manifest()), ())
+@rtx
+@no_gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_model_of_another_task_is_built_and_its_outputs_stay_float32(tmp_path, precision):
+    report = build_engine(toy_bundle(tmp_path / "toy"), precision=precision, out=tmp_path)
+    assert report.path.stat().st_size == report.bytes > 10_000
+    assert {layer["part"] for layer in report.layers} <= {"radar", ""}
+    (last,) = [layer for layer in report.layers if "class_scores" in layer["outputs"]]
+    assert last["writes"] == ("fp32",)
+    convolutions = [
+        layer for layer in report.layers if layer["part"] and precision in layer["reads"]
+    ]
+    assert convolutions
+
+
+def test_float16_refuses_a_quantized_model(student):
     with pytest.raises(ArtifactError, match="quantized already"):
         float16_model(student.read("student.int8.onnx"), ())
-    with pytest.raises(ArtifactError, match="float16 range"):
-        float16_model(_one_convolution(weight=1e6), ())
-
-
-def test_float16_shares_a_weight_that_float32_nodes_still_read():
-    """The same initializer feeds a convolution and, as float32, an output."""
-    model = onnx.load_from_string(float16_model(_one_convolution(weight=0.5, reuse=True), ()))
-    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    assert stored["w"].dtype == np.float32 and stored["w_float16"].dtype == np.float16
-
-
-def _one_convolution(weight: float, reuse: bool = False) -> bytes:
-    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1, 4, 4])]
-    if reuse:
-        nodes.append(helper.make_node("Neg", ["w"], ["z"]))
-        outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 1, 1, 1]))
-    graph = helper.make_graph(
-        nodes,
-        "one",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 4, 4])],
-        outputs,
-        [numpy_helper.from_array(np.full((1, 1, 1, 1), weight, np.float32), "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
 
 
 @pytest.mark.gpu

@@ -14,17 +14,22 @@ from esccs_edge.system.sealed_cache import SealedCache
 from support.fake_gpu import FakeDriver, host_kernels
 from support.fake_trt import fake_flavor
 from support.kernel_parts import assert_stats
-from support.tiny import raw_pair, tiny_bundle, tiny_manifest
+from support.tiny import raw_pair, tiny_bundle
 
 
 class Machine:
-    """A fake GPU with TensorRT, put in place of the real ones."""
+    """A fake GPU with TensorRT, put in place of the real ones.
 
-    def __init__(self, monkeypatch, folder, **driver):
+    Its engines answer as the tiny model does, or as the model of ``make_bundle``.
+    """
+
+    def __init__(self, monkeypatch, folder, make_bundle=tiny_bundle, **driver):
         host_kernels()
-        self.manifest = tiny_manifest()
+        self.bundle = make_bundle(folder / "bundle")
+        self.manifest = self.bundle.manifest
         self.driver = FakeDriver(**driver)
-        self.flavor = fake_flavor(self.driver, self.manifest)
+        onnx = None if make_bundle is tiny_bundle else self.bundle.read(self.manifest.model)
+        self.flavor = fake_flavor(self.driver, self.manifest, onnx=onnx)
         self.folder = folder
         self.builds, self.loads, self.refuse = 0, [], 0
         patch = monkeypatch.setattr
@@ -46,10 +51,9 @@ class Machine:
         return LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
 
     def open(self, max_batch=8, manifest=None, **options):
-        bundle = tiny_bundle(self.folder / "bundle")
         cache = SealedCache(self.folder / "engines")
         return trt_backend.TrtBackend(
-            bundle, manifest or bundle.manifest, max_batch=max_batch, cache=cache, **options
+            self.bundle, manifest or self.manifest, max_batch=max_batch, cache=cache, **options
         )
 
 
@@ -75,7 +79,7 @@ ENGINE_ATOL = 1e-4
 
 
 def cpu_answer(bundle_folder, pairs, manifest=None):
-    """Answer pairs by the CPU backend."""
+    """Answer samples by the CPU backend."""
     from esccs_edge.backends.cpu.backend import CpuBackend
     from esccs_edge.contracts.bundle import Bundle
 
