@@ -9,7 +9,7 @@ import pytest
 from esccs_edge import errors
 from esccs_edge.errors import EsccsError, MissingDependencyError
 
-TREE = [value for value in vars(errors).values() if isinstance(value, type)]
+TREE: list[type[EsccsError]] = [value for value in vars(errors).values() if isinstance(value, type)]
 
 
 @pytest.mark.parametrize("error", TREE)

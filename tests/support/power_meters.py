@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from esccs_edge.energy import PowerMeter
 from esccs_edge.errors import BackendError
+from esccs_edge.power import PowerMeter
 
 CHIP = "sys/bus/i2c/drivers/ina3221/{}/hwmon/hwmon{}/"
 

@@ -246,7 +246,7 @@ def test_waiting_for_another_builder_ends_with_an_error(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from esccs_edge import atomic
+from esccs_edge.system import atomic
 from esccs_edge.system.sealed_cache import EngineCache
 cache = EngineCache(Path(sys.argv[1]))
 cache.get({"first": 1}, lambda: b"whole")
