@@ -37,7 +37,7 @@ class Tolerance:
 
 #: float32 sums in another order; convolutions of a student add up at most some thousand terms.
 FP32_TOLERANCE = Tolerance(logits=1e-4, gate=1e-4)
-#: A backend normalises raw pixels itself, and may order sums still differently.
+#: A backend normalizes raw pixels itself, and may order sums still differently.
 BACKEND_FP32_TOLERANCE = Tolerance(logits=1e-3, gate=1e-3)
 #: 8 significant bits in bfloat16 and int8 alike, lost again in each of some ten layers: 0.04 to
 #: 0.07 was seen. This finds a wrong scale or a saturated layer on the sheet's simulated pixels;
@@ -180,7 +180,7 @@ def run_backend(backend: Backend, inputs: Arrays, manifest: Manifest) -> Arrays:
 
 
 def _raw_pairs(inputs: Arrays, manifest: Manifest) -> list[PatchPair]:
-    """Undo the normalisation; pixels that are 0 in all channels were invalid and become NaN."""
+    """Undo the normalization; pixels that are 0 in all channels were invalid and become NaN."""
     optical = _raw(inputs["optical"], manifest.optical)
     sar = _raw(inputs["sar"], manifest.sar)
     present = inputs["availability"] > 0

@@ -27,7 +27,7 @@ GRID_STEP = 1 / 4
 
 
 def reference_inputs(manifest: Manifest) -> Arrays:
-    """Return simulated, normalised network inputs by name; the same for the same manifest.
+    """Return simulated, normalized network inputs by name; the same for the same manifest.
 
     Rows follow `AVAILABILITY`. A field is smooth, correlated between channels and within the
     clip range, like what preprocessing hands over; invalid pixels (the upper rows) are 0.

@@ -210,7 +210,7 @@ def _describe(
         "task": manifest.task,
         "classes": manifest.classes,
         "bands": manifest.optical.channels,
-        "polarisations": manifest.sar.channels,
+        "polarisations": manifest.sar.channels,  # codespell:ignore polarisations
         "patch_size": manifest.patch_size,
         "pixel_size_m": manifest.pixel_size_m,
         "gate_order": GATE_ORDER,
