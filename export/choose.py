@@ -59,7 +59,7 @@ def choose_precision(
         prefer: ``"latency"`` is the median of one pair, ``"throughput"`` full batches.
         budget: Largest loss against float32: of accuracy on ``index``, or without one of label
             agreement with the trained network on ``reference.npz``.
-        index: ``index.csv`` of labelled pairs; its test split is used.
+        index: ``index.csv`` of labeled pairs; its test split is used.
         seconds: Time spent on each figure.
         progress: Told precisions done and precisions in all.
 
@@ -79,7 +79,7 @@ def choose_precision(
             f"choosing a precision measures on the GPU of this machine, but {problem}",
             hint="Run it on the target; without a GPU, build one engine with --flavor rtx",
         )
-    labelled = [] if index is None else _labelled_pairs(bundle, index)
+    labeled = [] if index is None else _labeled_pairs(bundle, index)
     meter = find_meter()
     with tempfile.TemporaryDirectory() as scratch:
         complete = _with_float16(bundle, Path(scratch) / "bundle")
@@ -89,7 +89,7 @@ def choose_precision(
         for done, precision in enumerate(get_args(GraphPrecision)):
             progress(done, len(get_args(GraphPrecision)))
             load = partial(_open, complete, precision, flavor, cache)
-            tried = _try(load, complete, precision, labelled, seconds, meter, machine)
+            tried = _try(load, complete, precision, labeled, seconds, meter, machine)
             candidates.append(tried)
         picked = pick(candidates, budget=budget, prefer=prefer)
         sensor = "" if meter is None else meter.name
@@ -126,7 +126,7 @@ def _with_float16(bundle: Bundle, folder: Path) -> Bundle:
     return add_float16(copy)
 
 
-def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple[Sample, str]]:
+def _labeled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple[Sample, str]]:
     manifest = bundle.manifest
     pairs = read_index(index, manifest.classes)
     chosen = [
@@ -135,7 +135,7 @@ def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple
         if row.split == "test" and row.label is not None
     ]
     if not chosen:
-        raise InputError(f"{index} has no labelled pair in its test split, expected at least one")
+        raise InputError(f"{index} has no labeled pair in its test split, expected at least one")
     return chosen
 
 
@@ -159,7 +159,7 @@ def _try(
     load: Callable[[], Backend],
     bundle: Bundle,
     precision: GraphPrecision,
-    labelled: Sequence[tuple[Sample, str]],
+    labeled: Sequence[tuple[Sample, str]],
     seconds: float,
     meter: PowerMeter | None,
     machine: dict[str, Any],
@@ -175,7 +175,7 @@ def _try(
         machine.update(
             {k: v for k, v in backend.describe().items() if k not in ("model", "free_device_bytes")}
         )
-        return _measured(backend, bundle, precision, labelled, seconds, meter)
+        return _measured(backend, bundle, precision, labeled, seconds, meter)
     except BackendError as error:
         if error.action is Remedy.RESTART:
             raise
@@ -188,7 +188,7 @@ def _measured(
     backend: Backend,
     bundle: Bundle,
     precision: GraphPrecision,
-    labelled: Sequence[tuple[Sample, str]],
+    labeled: Sequence[tuple[Sample, str]],
     seconds: float,
     meter: PowerMeter | None,
 ) -> Candidate:
@@ -202,7 +202,7 @@ def _measured(
         row.problem,
         row.label_agreement,
         row.worst_logit,
-        _accuracy(backend, labelled, manifest.classes),
+        _accuracy(backend, labeled, manifest.classes),
         measure_speed(backend, manifest, seconds=seconds, meter=meter),
     )
 
@@ -213,20 +213,20 @@ def _sample(pairs: PairIndex, row: int, manifest: Manifest) -> Sample:
 
 
 def _accuracy(
-    backend: Backend, labelled: Sequence[tuple[Sample, str]], classes: Sequence[str]
+    backend: Backend, labeled: Sequence[tuple[Sample, str]], classes: Sequence[str]
 ) -> float | None:
-    if not labelled:
+    if not labeled:
         return None
     lane = backend.open_lane()
     right = 0
     try:
-        for start in range(0, len(labelled), backend.max_batch):
-            part = labelled[start : start + backend.max_batch]
+        for start in range(0, len(labeled), backend.max_batch):
+            part = labeled[start : start + backend.max_batch]
             best = np.argmax(lane.answer([pair for pair, _ in part]).outputs["logits"], axis=1)
             right += sum(classes[i] == label for i, (_, label) in zip(best, part, strict=True))
     finally:
         lane.close()
-    return right / len(labelled)
+    return right / len(labeled)
 
 
 def _write(complete: Bundle, folder: Path, choice: Choice) -> Bundle:

@@ -35,7 +35,7 @@ def float16_model(content: bytes) -> bytes:
     residual sum, pooling that keeps the image). All other nodes keep float32.
 
     Raises:
-        ArtifactError: The model is quantised, has no convolution, or holds a weight beyond
+        ArtifactError: The model is quantized, has no convolution, or holds a weight beyond
             float16's range.
     """
     model = onnx.load_model_from_string(content)
@@ -68,7 +68,7 @@ def float16_model(content: bytes) -> bytes:
 def _trunk(graph: onnx.GraphProto) -> list[NodeProto]:
     """Convolutions, and the nodes fed by nothing but them and constants."""
     if any(node.op_type == "QuantizeLinear" for node in graph.node):
-        raise ArtifactError("the model is quantised already, expected the float32 student")
+        raise ArtifactError("the model is quantized already, expected the float32 student")
     constants = {tensor.name for tensor in graph.initializer}
     inside: set[str] = set()
     trunk: list[NodeProto] = []

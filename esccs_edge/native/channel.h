@@ -1,4 +1,4 @@
-// One channel of one block of pixels: stored numbers -> normalised float32 or steps of an INT8 graph, and what
+// One channel of one block of pixels: stored numbers -> normalized float32 or steps of an INT8 graph, and what
 // was seen on the way.
 //
 // Loops that a compiler turns into vector code for whatever it is told to compile for, without branches
@@ -122,7 +122,7 @@ ESCCS_HD Seen<float> look_at(const float *in, std::int64_t count) {
     return seen;
 }
 
-// How the numbers of a channel are written: as normalised float32 ...
+// How the numbers of a channel are written: as normalized float32 ...
 template <typename T, typename Out>
 struct Writer {
     float dn_scale, dn_offset, low, high, mean, inv_std;

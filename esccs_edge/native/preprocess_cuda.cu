@@ -1,8 +1,8 @@
 // Fused preprocessing on the GPU: the arithmetic of pixel.h over a batch of raw patches of one modality.
 //
-// One pass: a thread reads 16 bytes of neighbouring pixels per channel, keeps them in shared memory
-// until every channel has said whether its pixels are usable, then writes them normalised. What the
-// CPU reports about each patch is reduced on the way. No kernel synchronises or allocates; the caller
+// One pass: a thread reads 16 bytes of neighboring pixels per channel, keeps them in shared memory
+// until every channel has said whether its pixels are usable, then writes them normalized. What the
+// CPU reports about each patch is reduced on the way. No kernel synchronizes or allocates; the caller
 // gives the stream and zeroes `stats`. Loaded by esccs_edge.backends.trt.pixel_kernels, which mirrors the structs.
 
 #include <cstdint>
@@ -125,7 +125,7 @@ __device__ __forceinline__ __half as_output<__half>(float value) {
 template <int N>
 constexpr std::uint32_t all_of = (1u << N) - 1u;
 
-// Reads one group of N neighbouring pixels in all channels into `stage`; bit i tells that pixel i is usable.
+// Reads one group of N neighboring pixels in all channels into `stage`; bit i tells that pixel i is usable.
 template <typename T, int N>
 __device__ __forceinline__ std::uint32_t read_group(const T *in, Pack<T, N> *stage, const Params &p, Seen &seen) {
     constexpr std::uint32_t all = all_of<N>;

@@ -258,7 +258,7 @@ def test_an_engine_is_built_although_its_layers_are_not_told(student, tmp_path, 
 def test_float16_refuses_what_it_cannot_keep(student):
     with pytest.raises(ArtifactError, match="no convolution"):
         float16_model(tiny_onnx(tiny_manifest()))
-    with pytest.raises(ArtifactError, match="quantised already"):
+    with pytest.raises(ArtifactError, match="quantized already"):
         float16_model(student.read("student.int8.onnx"))
     with pytest.raises(ArtifactError, match="float16 range"):
         float16_model(_one_convolution(weight=1e6))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def fill(lane, pairs: list[PatchPair]) -> None:
         branch.fill([getattr(pair, name) for pair in pairs])
 
 
-def branches(lane) -> dict[str, object]:
+def branches(lane) -> dict[str, Any]:
     return dict(lane._uploads)
 
 
