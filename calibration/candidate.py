@@ -1,4 +1,4 @@
-"""Ways to quantise one student, run on the same held-out pairs, and which of them is best."""
+"""Ways to quantize one student, run on the same held-out pairs, and which of them is best."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FINETUNE = "finetune"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to quantise and what it answered on the held-out pairs.
+    """One way to quantize and what it answered on the held-out pairs.
 
     Attributes:
         method: Rule that set the ranges, or `FINETUNE`.
@@ -73,7 +73,7 @@ class Trial:
     labels: LabelArray
 
     def calibrated(self, methods: Sequence[str], *, float_stems: bool) -> Attempt:
-        """Quantise by each method."""
+        """Quantize by each method."""
         recipe = tensorrt_recipe(self.model, float_stems=float_stems)
         quantized = {}
         for method in methods:

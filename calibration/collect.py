@@ -15,7 +15,7 @@ from .observers import Histogram
 def session_with_tensors(model: onnx.ModelProto, tensors: Sequence[str]) -> ort.InferenceSession:
     """Open a CPU session whose extra outputs are the named inner tensors.
 
-    The optimiser is off, since it would fuse away the tensors to be seen.
+    The optimizer is off, since it would fuse away the tensors to be seen.
     """
     opened = onnx.ModelProto()
     opened.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: teach the INT8 graph to answer like the float student.
+"""Quantization-aware fine-tuning: teach the INT8 graph to answer like the float student.
 
 For students that no choice of ranges saves. The float student is the teacher and stays as it is;
 what it answers, right or wrong, is what INT8 should keep, so the labels only judge the result.

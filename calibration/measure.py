@@ -1,4 +1,4 @@
-"""What a quantised model answers, how often it is right, and where its error comes from."""
+"""What a quantized model answers, how often it is right, and where its error comes from."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def loss_in_points(
 def tensor_errors(
     model: onnx.ModelProto, quantized: onnx.ModelProto, recipe: Recipe, batches: Iterable[Batch]
 ) -> list[dict[str, str | float]]:
-    """Return scale and signal-to-quantisation-noise ratio (dB) of each quantised tensor.
+    """Return scale and signal-to-quantization-noise ratio (dB) of each quantized tensor.
 
     An activation's error is the one that arrives there in the running INT8 model, so it includes
     what earlier tensors lost; a weight's is its own. Both count from the float student, so what

@@ -86,7 +86,7 @@ def amax_by_percentile(histogram: Histogram) -> float:
 def amax_by_entropy(histogram: Histogram) -> float:
     """Return the magnitude whose 128 levels lose the least information (Migacz, GTC 2017).
 
-    For each candidate the clipped distribution is compared with its quantised form by
+    For each candidate the clipped distribution is compared with its quantized form by
     Kullback-Leibler divergence. Exact zeros (all that ReLU removed) say nothing about the scale,
     so the first bin is left out.
     """

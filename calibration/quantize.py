@@ -57,7 +57,7 @@ def quantize_student(
 
     Args:
         bundle: An exported bundle, with `student.onnx`.
-        index_path: ``index.csv`` of labelled pairs like those the model will see.
+        index_path: ``index.csv`` of labeled pairs like those the model will see.
         seed: Of the drawing of pairs, and of their order in fine-tuning.
         methods: Among ``"max"``, ``"entropy"``, ``"percentile"``.
         calibration_pairs: Pairs that measure ranges and teach; fewer if the index is small.
@@ -68,7 +68,7 @@ def quantize_student(
         progress: Called with passes of fine-tuning done and in all.
 
     Raises:
-        InputError: The data is empty, of one class, constant, noise, wrongly labelled, or does
+        InputError: The data is empty, of one class, constant, noise, wrongly labeled, or does
             not fit the model.
         ArtifactError: INT8 costs more than allowed, or `student.onnx` is missing or altered.
         MissingDependencyError: Fine-tuning is wanted and torch is not installed.
@@ -139,7 +139,7 @@ def _measure_ranges(
 def _attempts(
     trial: Trial, methods: Sequence[str], epochs: int, progress: Callable[[int, int], None]
 ) -> Iterator[Attempt]:
-    """Yield ways to quantise, cheapest first; the next one is made when it is asked for."""
+    """Yield ways to quantize, cheapest first; the next one is made when it is asked for."""
     calibrated = []
     for float_stems in (False, True):
         calibrated.append(trial.calibrated(methods, float_stems=float_stems))

@@ -42,11 +42,11 @@ def tensorrt_recipe(model: onnx.ModelProto, *, float_stems: bool = False) -> Rec
             differ so much in range that one scale cannot serve them.
 
     Raises:
-        ArtifactError: The graph has no convolution, or is quantised already.
+        ArtifactError: The graph has no convolution, or is quantized already.
     """
     graph = model.graph
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
-        raise ArtifactError("the model is quantised already, expected a float model")
+        raise ArtifactError("the model is quantized already, expected a float model")
     inputs = [value.name for value in graph.input]
     weighted = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
     chosen = [
@@ -55,7 +55,7 @@ def tensorrt_recipe(model: onnx.ModelProto, *, float_stems: bool = False) -> Rec
         if node.op_type == "Conv" and not (float_stems and node.input[0] in inputs)
     ]
     if not chosen:
-        raise ArtifactError("the model has no convolution to quantise")
+        raise ArtifactError("the model has no convolution to quantize")
     tensors = {node.input[0] for node in chosen} | set(_shortcuts(graph))
     order = [*inputs, *(name for node in graph.node for name in node.output)]
     names = {node.name for node in chosen}

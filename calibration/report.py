@@ -34,7 +34,7 @@ class Measured:
         attempts: What was tried in turn; the last one is kept.
         budget: What INT8 may cost.
         finetune_wanted: Fine-tuning was allowed where calibration alone costs too much.
-        tensors: Error of each quantised tensor.
+        tensors: Error of each quantized tensor.
     """
 
     pairs: PairList

@@ -77,7 +77,7 @@ def draw_pairs(
     share one bin. `ABSENT_SHARE` of each part is shown without SAR and as many without optical.
 
     Raises:
-        InputError: Fewer than `MIN_PAIRS` labelled pairs, or only one class.
+        InputError: Fewer than `MIN_PAIRS` labeled pairs, or only one class.
     """
     rng = np.random.default_rng(seed)
     rows, notes = _usable_rows(index)
@@ -126,17 +126,17 @@ def list_as_csv(index: PairIndex, pairs: PairList) -> str:
 
 
 def _usable_rows(index: PairIndex) -> tuple[list[int], list[str]]:
-    labelled = [i for i, row in enumerate(index.rows) if row.label is not None]
-    apart = [i for i in labelled if index.rows[i].split != "test"]
+    labeled = [i for i, row in enumerate(index.rows) if row.label is not None]
+    apart = [i for i in labeled if index.rows[i].split != "test"]
     if len(apart) >= MIN_PAIRS:
         return apart, []
-    return labelled, ["pairs of the split 'test' were used, since there are too few others"]
+    return labeled, ["pairs of the split 'test' were used, since there are too few others"]
 
 
 def _require_enough(index: PairIndex, rows: Sequence[int], labels: set[str]) -> None:
     if len(rows) < MIN_PAIRS:
         raise InputError(
-            f"the index has {len(rows)} labelled pairs ({len(index.rows)} in all), expected at "
+            f"the index has {len(rows)} labeled pairs ({len(index.rows)} in all), expected at "
             f"least {MIN_PAIRS}",
             hint="Calibrate on pairs like those the model will see, some hundreds of them",
         )

@@ -1,9 +1,9 @@
-"""Is this real data? INT8 ranges measured on constant, random or mislabelled pixels are worthless.
+"""Is this real data? INT8 ranges measured on constant, random or mislabeled pixels are worthless.
 
 Three statistics that no real set of scene patches fails, all on preprocessed pixels:
 
 * a modality whose pixels do not vary within any patch is constant;
-* a modality is noise when neighbouring pixels do not resemble each other *and* patches do not
+* a modality is noise when neighboring pixels do not resemble each other *and* patches do not
   differ from each other more than independent pixels would make them (the F ratio of patch means).
   Speckle alone fails the first, so both must fail;
 * labels say nothing when mixing them up explains the patch means as well as they do (a permutation
@@ -21,8 +21,8 @@ from esccs_edge.errors import InputError
 
 from .batches import Batch
 
-#: Correlation of horizontal neighbours: 0 for white noise, above 0.5 for resolved ground.
-MIN_NEIGHBOUR_CORRELATION = 0.1
+#: Correlation of horizontal neighbors: 0 for white noise, above 0.5 for resolved ground.
+MIN_NEIGHBOR_CORRELATION = 0.1
 #: Variance of patch means over that of independent pixels: 1 for noise, hundreds for scenes.
 MIN_PATCH_F_RATIO = 3.0
 #: Probability of the labels' explained variance under chance, above which data is refused.
@@ -60,7 +60,7 @@ class DataCheck:
         for name in sorted(self._means):
             correlation, ratio = self._require_structure(name)
             p_value = self._class_p_value(name, np.random.default_rng(seed))
-            found[f"{name}_neighbour_correlation"] = correlation
+            found[f"{name}_neighbour_correlation"] = correlation  # codespell:ignore neighbour
             found[f"{name}_patch_f_ratio"] = ratio
             found[f"{name}_class_p_value"] = p_value
             p_values.append(p_value)
@@ -73,9 +73,9 @@ class DataCheck:
         return found
 
     def _add_patch(self, name: str, patch: npt.NDArray[np.float64], label: int) -> None:
-        centred = patch - patch.mean(axis=(1, 2), keepdims=True)
-        variance = centred.var(axis=(1, 2))
-        lag = (centred[:, :, 1:] * centred[:, :, :-1]).mean(axis=(1, 2))
+        centered = patch - patch.mean(axis=(1, 2), keepdims=True)
+        variance = centered.var(axis=(1, 2))
+        lag = (centered[:, :, 1:] * centered[:, :, :-1]).mean(axis=(1, 2))
         alive = variance > 0
         correlation = float(np.mean(lag[alive] / variance[alive])) if alive.any() else np.nan
         self._correlations.setdefault(name, []).append(correlation)
@@ -95,11 +95,11 @@ class DataCheck:
         alive = within > 0
         ratio = float(np.median(self._pixels * between[alive] / within[alive]))
         correlation = float(np.nanmedian(correlations))
-        if correlation < MIN_NEIGHBOUR_CORRELATION and ratio < MIN_PATCH_F_RATIO:
+        if correlation < MIN_NEIGHBOR_CORRELATION and ratio < MIN_PATCH_F_RATIO:
             raise InputError(
-                f"the {name} pixels are noise: neighbours correlate by {correlation:.2f} and patch "
+                f"the {name} pixels are noise: neighbors correlate by {correlation:.2f} and patch "
                 f"means vary {ratio:.1f} times as much as chance, expected over "
-                f"{MIN_NEIGHBOUR_CORRELATION} or over {MIN_PATCH_F_RATIO}",
+                f"{MIN_NEIGHBOR_CORRELATION} or over {MIN_PATCH_F_RATIO}",
                 hint="Ranges measured on random data are worthless; calibrate on real scenes",
             )
         return correlation, ratio
@@ -115,7 +115,7 @@ class DataCheck:
 
 
 def _explained(scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
-    """Return the sum of squares between classes of standardised patch means."""
+    """Return the sum of squares between classes of standardized patch means."""
     total = 0.0
     for label in np.unique(labels):
         members = scores[labels == label]

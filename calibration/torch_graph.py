@@ -1,4 +1,4 @@
-"""An INT8 graph as a network that can learn: every Q/DQ pair becomes fake quantisation.
+"""An INT8 graph as a network that can learn: every Q/DQ pair becomes fake quantization.
 
 The Q/DQ graph itself is run, node by node, so what learns and what is written cannot differ in
 where they round. Any exported bundle will do, since only its ONNX file is needed.
@@ -49,7 +49,7 @@ class FakeQuantGraph:
         self._constants = _tensors(quantized)
         self._attributes = [_attributes(node) for node in self._nodes]
         for node in self._nodes:
-            if node.op_type not in OPERATIONS and node.op_type not in _QUANTISERS:
+            if node.op_type not in OPERATIONS and node.op_type not in _QUANTIZERS:
                 raise ArtifactError(
                     f"node {node.name!r} is a {node.op_type}, expected one of {sorted(OPERATIONS)}",
                     hint="A graph with this operation can be calibrated but not fine-tuned",
@@ -198,4 +198,4 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "Slice": _slice,
     "Softmax": lambda a, x: torch.softmax(x, dim=a.get("axis", -1)),
 }
-_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")

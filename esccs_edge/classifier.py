@@ -175,7 +175,8 @@ class Classifier:
 
         What a lane meets for the first time it has to prepare, which takes many times as long as to
         run it. Call it before the first request, since others find no lane meanwhile. On a GPU it
-        prepares for pairs like those of the contract: digital numbers where it has a scale, and SAR.
+        prepares for pairs like those of the contract: digital numbers, where it has a scale, and
+        SAR.
 
         Raises:
             BackendError: Inference failed.

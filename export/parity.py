@@ -38,7 +38,7 @@ class Tolerance:
 
 #: float32 sums in another order; convolutions of a student add up at most some thousand terms.
 FP32_TOLERANCE = Tolerance(logits=1e-4, gate=1e-4)
-#: A backend normalises raw pixels itself, and may order sums still differently.
+#: A backend normalizes raw pixels itself, and may order sums still differently.
 BACKEND_FP32_TOLERANCE = Tolerance(logits=1e-3, gate=1e-3)
 #: 8 significant bits in bfloat16 and int8 alike, lost again in each of some ten layers: 0.04 to
 #: 0.07 was seen. This finds a wrong scale or a saturated layer on the sheet's simulated pixels;

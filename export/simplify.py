@@ -34,7 +34,7 @@ def simplified(plain: bytes, inputs: Mapping[str, npt.NDArray[np.float32]]) -> t
     """Return the simplified model and what made it, or the plain one and why.
 
     Args:
-        plain: Serialised ONNX model.
+        plain: Serialized ONNX model.
         inputs: Tensors by input name on which both graphs must agree within `SAME_GRAPH_ATOL`.
 
     Returns:

@@ -50,15 +50,11 @@ def checked_sample(
     if not pixels.keys() <= specs.keys():
         raise InputError(f"modalities are {', '.join(pixels)}, expected among {', '.join(specs)}")
     grid = manifest.sample.height, manifest.sample.width
-    found = {name: pixels.get(name) for name in specs}
-    return Sample(
-        {
-            name: None
-            if image is None
-            else _checked(image, _title(name), specs[name], grid, memory)
-            for name, image in found.items()
-        }
-    )
+    checked: dict[str, Pixels | None] = {}
+    for name, spec in specs.items():
+        image = pixels.get(name)
+        checked[name] = None if image is None else _checked(image, _title(name), spec, grid, memory)
+    return Sample(checked)
 
 
 def _title(name: str) -> str:

@@ -160,7 +160,7 @@ def take(capsule: Any) -> Borrowed:
 def _dtype(stated: _DataType) -> np.dtype[Any]:
     if stated.lanes != 1 or stated.code not in _KINDS or stated.bits not in (8, 16, 32, 64):
         raise InputError(
-            f"DLPack elements have type code {stated.code}, {stated.bits} bits and {stated.lanes} lanes, "
-            "expected plain integers or floats"
+            f"DLPack elements have type code {stated.code}, {stated.bits} bits and {stated.lanes} "
+            "lanes, expected plain integers or floats"
         )
     return np.dtype(f"{_KINDS[stated.code]}{stated.bits // 8}")

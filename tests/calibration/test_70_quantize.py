@@ -113,7 +113,7 @@ def test_a_tensor_that_is_always_zero_gets_a_usable_scale(calibrated):
     assert all(constants(quantized)[f"{name}_scale"] > 0 for name in recipe.activations)
 
 
-def test_all_quantisation_is_symmetric_int8_with_positive_scales(int8):
+def test_all_quantization_is_symmetric_int8_with_positive_scales(int8):
     values = constants(int8)
     pairs = [n for n in int8.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert pairs
@@ -147,7 +147,7 @@ def test_activations_have_one_scale_and_every_convolution_reads_int8(int8):
             assert values[node.input[1]].shape == ()
 
 
-def test_only_the_shortcut_side_of_residual_adds_is_quantised(int8):
+def test_only_the_shortcut_side_of_residual_adds_is_quantized(int8):
     producer = {o: n for n in int8.graph.node for o in n.output}
     adds = [n for n in int8.graph.node if n.op_type == "Add"]
     assert len(adds) == 4
@@ -201,7 +201,7 @@ def test_stems_stay_float_when_one_scale_cannot_serve_all_bands(index, tmp_path)
     assert report["label_agreement"] > 0.9
 
 
-def test_an_int8_model_is_not_quantised_twice(int8):
+def test_an_int8_model_is_not_quantized_twice(int8):
     with pytest.raises(ArtifactError, match="already"):
         tensorrt_recipe(int8)
 

@@ -122,8 +122,8 @@ def test_without_cover_all_pairs_share_one_bin_and_a_note_says_so():
     ("labels", "message"),
     [
         (["a"] * 40, "one|class 'a'"),
-        (list("ab") * 3, "6 labelled pairs"),
-        ([None] * 40, "0 labelled pairs"),
+        (list("ab") * 3, "6 labeled pairs"),
+        ([None] * 40, "0 labeled pairs"),
     ],
 )
 def test_too_few_pairs_or_classes_are_refused(labels, message):
@@ -186,14 +186,14 @@ def flat_dn(label):
 
 
 def speckled_fields_db(label):
-    """Uniform ground under independent speckle: no neighbour resembles another."""
+    """Uniform ground under independent speckle: no neighbor resembles another."""
     level = -8 - 3 * label + RNG.normal(0, 1)
     return (level + 10 * np.log10(RNG.gamma(4.4, 1 / 4.4, (2, 16, 16)))).astype(np.float32)
 
 
 def test_scenes_with_clouds_are_accepted(real_looking):
     found = judged(real_looking)
-    assert found["optical_neighbour_correlation"] > 0.5
+    assert found["optical_neighbour_correlation"] > 0.5  # codespell:ignore neighbour
     assert found["optical_patch_f_ratio"] > 10
     assert found["sar_class_p_value"] <= 0.05
 
@@ -208,7 +208,8 @@ def test_speckle_over_uniform_ground_is_not_mistaken_for_noise(tmp_path, real_lo
         return np.load(queue[len(scenes) % len(queue)].optical)
 
     found = judged(with_pixels(tmp_path, scene, speckled_fields_db))
-    assert abs(found["sar_neighbour_correlation"]) < 0.1 < 10 < found["sar_patch_f_ratio"]
+    correlation = found["sar_neighbour_correlation"]  # codespell:ignore neighbour
+    assert abs(correlation) < 0.1 < 10 < found["sar_patch_f_ratio"]
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.cli_parts import refused, run, run_json
 
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="training needs torch")
 HEAVY = ("openvino", "rasterio", "torch", "onnx", "cv2", "matplotlib", "tensorrt_rtx", "lightning")
 
 
+@needs_torch
 def test_a_trained_bundle_goes_from_export_to_engine(tmp_path):
     from support.small_student import small_bundle, small_index
 
@@ -143,6 +146,7 @@ def test_train_settings_win_over_the_file(tmp_path):
     assert (found.student.schedule.epochs, found.student.schedule.batch_size) == (2, 4)
 
 
+@needs_torch
 @pytest.mark.slow
 def test_train_ends_with_a_bundle_and_resumes_to_the_same(index, tmp_path):
     config = tmp_path / "run.toml"
@@ -163,6 +167,7 @@ def test_train_ends_with_a_bundle_and_resumes_to_the_same(index, tmp_path):
     assert run_json("verify", trained["bundle"])["files"] == ["student.safetensors"]
 
 
+@needs_torch
 def test_compare_refuses_an_unknown_method_and_writes_nothing(index, tmp_path):
     out = tmp_path / "compare"
     words = ("compare", "--train", index, "--test", index, "--out", out, "--methods", "magic")
@@ -170,6 +175,7 @@ def test_compare_refuses_an_unknown_method_and_writes_nothing(index, tmp_path):
     assert not out.exists()
 
 
+@needs_torch
 @pytest.mark.slow
 def test_compare_prints_its_table_and_resumes(index, tmp_path):
     words = ("compare", "--train", index, "--test", index, "--out", tmp_path / "compare",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ class PycudaErrors(Exception):
 
 def pycuda_driver():
     """Our module over a recorded surface of pycuda 2026.1 (names and arguments)."""
-    fake = types.ModuleType("pycuda.driver")
+    fake: Any = types.ModuleType("pycuda.driver")
     fake.Error = PycudaErrors
     fake.MemoryError = type("MemoryError", (PycudaErrors,), {})
     fake.LaunchError = type("LaunchError", (PycudaErrors,), {})
@@ -128,7 +129,7 @@ def pycuda_driver():
     )
     fake.event_flags = types.SimpleNamespace(BLOCKING_SYNC=1, DISABLE_TIMING=2)
     fake.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
-    package = types.ModuleType("pycuda")
+    package: Any = types.ModuleType("pycuda")
     package.driver = fake
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "pycuda", package)

@@ -49,7 +49,8 @@ def test_owner_frees_exactly_once(device, name):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(sorted(MAKERS)), max_size=12), st.randoms(use_true_random=False))
 def test_device_closes_what_is_left_in_reverse_order_of_making(names, chooser):
-    device = Device(FakeDriver())
+    driver = FakeDriver()
+    device = Device(driver)
     with device.active():
         made = [MAKERS[name](device) for name in names]
     gone = [owner for owner in made if chooser.random() < 0.4]
@@ -62,7 +63,7 @@ def test_device_closes_what_is_left_in_reverse_order_of_making(names, chooser):
     device.close()
     device.close()
     assert freed == [owner for owner in reversed(made) if owner not in gone]
-    assert device.driver.released and not device.driver.live
+    assert driver.released and not driver.live
 
 
 def test_with_closes_even_after_an_error(device):

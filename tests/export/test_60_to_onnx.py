@@ -94,7 +94,7 @@ def test_metadata_describes_the_model(exported):
     manifest = exported.manifest
     assert json.loads(found["classes"]) == list(manifest.classes)
     assert json.loads(found["bands"]) == list(manifest.modalities["optical"].channels)
-    assert json.loads(found["polarisations"]) == ["VV", "VH"]
+    assert json.loads(found["polarisations"]) == ["VV", "VH"]  # codespell:ignore polarisations
     assert json.loads(found["patch_size"]) == manifest.sample.height
     assert json.loads(found["gate_order"]) == ["optical", "sar"]
     assert json.loads(found["normalization.sar"])["std"] == list(manifest.modalities["sar"].std)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,7 +151,7 @@ def test_classifier_takes_them_in_every_call(machine, monkeypatch):
         wanted = [classifier.classify(p.optical, p.sar) for p in pairs]
     there = [(OnGpu(p.optical), OnGpu(p.sar)) for p in pairs]
     with Classifier(bundle, backend="tensorrt", max_batch=4, lanes=1) as classifier:
-        found = [
+        found: list[Any] = [
             [classifier.classify(*pair) for pair in there],
             classifier.classify_batch(*map(list, zip(*there, strict=True))),
             [classifier.submit(*pair).result(timeout=30) for pair in there],

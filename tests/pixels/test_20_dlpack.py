@@ -72,7 +72,7 @@ def test_numpys_own_capsule_is_read_and_given_back(options):
         pytest.skip("this NumPy knows no versions of DLPack")
     lent = take(capsule)
     assert (lent.address, lent.shape, lent.dtype) == (array.ctypes.data, (2, 3, 4), "uint16")
-    assert lent.strides == array.strides
+    assert lent.strides in (array.strides, None)  # an older NumPy names none for contiguous pixels
     del array, capsule
     assert alive() is not None
     del lent

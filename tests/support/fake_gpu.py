@@ -15,6 +15,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class FakeDriver:
     def __init__(self, *, integrated=False, has_graphs=True, seed=0, fail=None):
         self.has_graphs, self.integrated = has_graphs, integrated
         self.random = random.Random(seed)
-        self.live: list[object] = []
+        self.live: list[Any] = []
         self.log: list[str] = []
         self.depth, self.released, self.numbers = 0, False, 1000
         self.streams: list[FakeStream] = []

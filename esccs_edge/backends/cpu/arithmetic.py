@@ -61,7 +61,9 @@ def choose_arithmetic(manifest: Manifest, precision: Precision) -> Arithmetic:
         is_int8 = precision == "int8"
         return Arithmetic(_graph(manifest, precision), is_int8, _HINTS[precision], "asked for")
     if manifest.quantization is None:
-        return Arithmetic(manifest.model, False, None, "the bundle's model is float")
+        # OpenVINO plans for bfloat16 on CPUs that have it, even where oneDNN is held back from it.
+        hint = None if has_bf16() or has_fp16() else "f32"
+        return Arithmetic(manifest.model, False, hint, "the bundle's model is float")
     if has_int8_dot_products():
         return Arithmetic(manifest.model, True, "f32", "this CPU has INT8 dot products")
     if STUDENT_ONNX not in manifest.files:

@@ -46,9 +46,13 @@ def test_without_a_float_graph_int8_runs_anywhere_and_says_why(dots):
     assert dots or "no float graph" in found.reason
 
 
-def test_a_float_bundle_leaves_openvino_the_choice_of_its_number_type(dots):
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_float_bundle_leaves_openvino_the_choice_where_the_cpu_has_more(monkeypatch, bf16):
+    monkeypatch.setattr(arithmetic, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(arithmetic, "has_fp16", lambda: False)
     found = choose_arithmetic(FLOAT, "auto")
-    assert (found.model, found.is_int8, found.hint) == ("student.onnx", False, None)
+    assert (found.model, found.is_int8) == ("student.onnx", False)
+    assert found.hint == (None if bf16 else "f32")
 
 
 @pytest.mark.parametrize("manifest", [FLOAT, INT8], ids=["float", "int8"])

@@ -164,6 +164,7 @@ def test_close_while_a_batch_is_in_flight_frees_everything(machine):
 def test_no_gpu_is_said_before_any_library_is_loaded(tmp_path):
     if not probe_driver().problem:
         pytest.skip("this host has a GPU")
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
     bundle = tiny_bundle(tmp_path / "bundle")
     with pytest.raises(BackendError, match="no GPU can be used"):
         trt_backend.TrtBackend(bundle, bundle.manifest, max_batch=4, flavor="rtx")

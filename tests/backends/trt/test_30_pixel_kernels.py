@@ -95,7 +95,7 @@ def test_kernel_source_equals_the_cpu_module_on_any_patch(dtype, height, width, 
     wanted_stats = preprocess(images, spec, wanted, threads=1)
     np.testing.assert_array_equal(out, wanted)
     for mine, theirs in zip(stats, wanted_stats, strict=True):
-        assert_stats(mine, theirs, cancelling=1e-6)
+        assert_stats(mine, theirs, canceling=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
@@ -178,7 +178,7 @@ def test_real_kernel_equals_the_cpu_module(monkeypatch, provider):
             wanted_stats = preprocess(images, spec, wanted)
             np.testing.assert_array_equal(out, wanted)
             for mine, theirs in zip(stats, wanted_stats, strict=True):
-                assert_stats(mine, theirs, cancelling=1e-6)
+                assert_stats(mine, theirs, canceling=1e-6)
 
 
 def on_gpu(images, spec):
