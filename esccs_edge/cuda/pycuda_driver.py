@@ -43,7 +43,7 @@ def checked(call: str) -> Iterator[None]:
 
 
 def _number_of(error: Exception) -> int:
-    """Guess the CUresult; pycuda's exceptions tell its kind only."""
+    """Guess the CUresult; pycuda's exceptions state its kind only."""
     if isinstance(error, pycuda.MemoryError):
         return 2  # CUDA_ERROR_OUT_OF_MEMORY
     if isinstance(error, pycuda.LaunchError):

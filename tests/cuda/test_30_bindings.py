@@ -242,7 +242,7 @@ bundle = tiny_bundle(folder / "bundle")
 flavor = fake_trt.fake_flavor(AtOnce(), bundle.manifest)
 engine = LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
 trt_backend.pick_flavor = lambda: flavor
-trt_backend.EngineSource.load = lambda self, cache: engine
+trt_backend.EngineBuilder.load_or_build = lambda self, cache: engine
 backend = trt_backend.TrtBackend(
     bundle, bundle.manifest, max_batch=8, graph_batches=(), cache=SealedCache(folder / "engines")
 )

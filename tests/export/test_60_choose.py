@@ -242,7 +242,7 @@ def test_measured_speed_and_energy_belong_together(machine, bundle):
     assert found.millijoules_per_pair == pytest.approx(1e3 * above_idle / found.pairs_per_s)
 
 
-def test_throughput_keeps_two_lanes_in_flight(machine, bundle):
+def test_throughput_keeps_two_lanes_busy(machine, bundle):
     backend = trt_backend.TrtBackend(bundle, bundle.manifest, max_batch=4)
     started = []
     real = backend.open_lane
@@ -279,7 +279,7 @@ def test_folder_in_use_is_refused(bundle):
         choose_precision(bundle, bundle.folder)
 
 
-def test_machine_without_a_gpu_is_told_what_to_do_instead(bundle, tmp_path, monkeypatch):
+def test_choosing_without_a_gpu_says_what_to_do_instead(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(choose, "probe_driver", lambda: DriverInfo("", (), "no CUDA driver"))
     with pytest.raises(BackendError, match="no CUDA driver.*on the target"):
         choose_precision(bundle, tmp_path / "new")

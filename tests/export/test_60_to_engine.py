@@ -1,6 +1,6 @@
 """Real builds with the TensorRT for RTX compiler, which needs no GPU.
 
-What is not seen here: an engine that runs. That needs a GPU (`gpu` tests of test_30_trt_backend).
+What is not seen here: an engine that runs. That needs a GPU (`gpu` tests in tests/backends/trt).
 """
 
 from __future__ import annotations

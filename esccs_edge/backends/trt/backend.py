@@ -106,10 +106,10 @@ class TrtBackend(Backend):
                     budget=budget,
                     wait=wait,
                 )
-                source = EngineSource(bundle, onnx, manifest, self._flavor, self.device, progress)
+                builder = EngineBuilder(bundle, onnx, manifest, self._flavor, self.device, progress)
                 engines = cache or SealedCache()
-                self._loaded = source.load(engines)
-                self._jit = JitCache.attach(self._loaded, engines, source.key)
+                self._loaded = builder.load_or_build(engines)
+                self._jit = JitCache.attach(self._loaded, engines, builder.key)
                 module = self.device.module(load_fatbin())
                 self._kernels = (
                     module.kernel("esccs_preprocess_f32"),
@@ -209,8 +209,12 @@ class TrtBackend(Backend):
         return frozenset(wanted)
 
 
-class EngineSource:
-    """Where an engine comes from: the cache, or a build from the ONNX."""
+class EngineBuilder:
+    """An engine from the cache, or built from the ONNX and kept there.
+
+    Attributes:
+        key: What the engine depends on.
+    """
 
     def __init__(
         self,
@@ -239,7 +243,7 @@ class EngineSource:
             "options": asdict(self._build_options),
         }
 
-    def load(self, cache: SealedCache) -> LoadedEngine:
+    def load_or_build(self, cache: SealedCache) -> LoadedEngine:
         """Return the loaded engine; one that this GPU or library refuses is built again, once."""
         plan = cache.get(self.key, lambda: self._build(cache))
         try:

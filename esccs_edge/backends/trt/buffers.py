@@ -1,4 +1,4 @@
-"""Memory of one lane: what it owns, bytes that host and device both see, and where results lie.
+"""Memory of one lane: what it owns, bytes that host and device both see, and where results are.
 
 Everything comes from one `Allocator`, so that a lane which fails half-way, or closes, frees all.
 """
@@ -55,7 +55,10 @@ class Allocator:
         return self._keep(self.device.pinned(size, mapped=mapped))
 
     def settle(self) -> None:
-        """Wait for what is enqueued; the caller already has the error that counts."""
+        """Wait until nothing enqueued here runs, after an error or before memory is freed.
+
+        Errors are logged only: after an error the first one counts, and at the end none does.
+        """
         for owner in self._owned:
             if isinstance(owner, Stream):
                 try:

@@ -117,7 +117,7 @@ class RawLayout:
         Args:
             buffer: At least `capacity` bytes.
             images: Up to ``max_batch`` arrays ``(C, H, W)`` in a kernel dtype, or None if absent.
-                Pixels on the device are not copied: the table tells how far they lie from ``base``.
+                Pixels on the device are not copied: the table holds their distance from ``base``.
             base: Address of the buffer on the device.
         """
         on_host: list[Any] = [

@@ -74,7 +74,7 @@ def test_start_waits_for_nothing_and_finish_for_one_event_only(machine):
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
 @pytest.mark.parametrize("wait", ["block", "spin"])
-def test_way_of_waiting_is_that_of_the_last_event_and_is_told(machine, monkeypatch, wait, by):
+def test_way_of_waiting_is_that_of_the_last_event_and_is_described(machine, monkeypatch, wait, by):
     if by == "environment":
         monkeypatch.setenv("ESCCS_GPU_WAIT", wait)
     backend = machine.open(**({"wait": wait} if by == "argument" else {}))
@@ -187,7 +187,7 @@ def pairs_of_three_layouts(manifest):
 
 
 def test_each_layout_has_its_graph_up_to_a_limit(machine, monkeypatch):
-    """A graph copies the bytes it was captured with: types and absence tell layouts apart."""
+    """A graph copies the bytes it was captured with: layouts differ by types and absence."""
     monkeypatch.setattr(context_cache, "_MOST_GRAPHS", 2)
     backend = machine.open(graph_batches=(1,))
     lane = backend.open_lane()

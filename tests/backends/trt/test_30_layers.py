@@ -49,8 +49,8 @@ def test_shipped_model_is_one_engine_with_both_branches_in_int8_and_the_gate():
     layers = listing.layers
     assert listing.flavor == "rtx" and listing.gpu == ""
     assert {layer.part for layer in layers} == {"optical", "sar", "both", ""}
-    for branch in ("optical", "sar"):
-        convolutions = [x for x in layers if x.part == branch and x.kind == "correlation"]
+    for modality in MODALITIES:
+        convolutions = [x for x in layers if x.part == modality and x.kind == "correlation"]
         assert len(convolutions) == 9  # the file has 18 Conv nodes
         assert all(layer.reads == ("int8",) for layer in convolutions)
     (gate,) = [layer for layer in layers if "gate" in layer.outputs]
@@ -139,7 +139,7 @@ def test_table_of_another_form_is_refused(table):
         layers_of_table(table, MODALITIES)
 
 
-def test_where_there_is_a_gpu_its_own_engine_is_asked(machine, monkeypatch):
+def test_list_engine_inspects_the_engine_of_the_runtime_where_there_is_a_gpu(machine, monkeypatch):
     monkeypatch.setattr(trt_layers, "probe_driver", lambda: DriverInfo("13.0", (), ""))
     monkeypatch.setenv("ESCCS_CACHE_DIR", str(machine.folder / "engines"))
     listing = list_engine(tiny_bundle(machine.folder / "bundle"))

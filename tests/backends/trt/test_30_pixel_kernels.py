@@ -56,12 +56,12 @@ def run_kernel(images, spec, *, max_batch=None):
     host_kernels().host_esccs_preprocess_f32(
         ctypes.c_void_p(values.ctypes.data), *launch.grid, launch.block
     )
-    settle(stats, other, np.empty((len(images), 2), np.float32), pixels)
+    count_shares(stats, other, np.empty((len(images), 2), np.float32), pixels)
     present = [image is not None for image in images]
     return out, gpu.read_stats(stats, present, shape[0], pixels)
 
 
-def settle(optical, sar, shares, pixels):
+def count_shares(optical, sar, shares, pixels):
     """Run the kernel that ends the counting, with room for as many pairs as ``shares`` has rows."""
     values = gpu.availability_parameters(
         [optical.ctypes.data, sar.ctypes.data], shares.ctypes.data, pixels, len(shares)
@@ -120,7 +120,7 @@ def test_availability_divides_as_the_cpu_does():
     rows = np.zeros((2, 50), gpu.STATS)
     rows["valid"] = rng.integers(0, 4097, (2, 50))
     shares = np.full((50, 2), np.nan, np.float32)
-    settle(*rows, shares, 4096)
+    count_shares(*rows, shares, 4096)
     np.testing.assert_array_equal(shares, (rows["valid"].T / 4096).astype(np.float32))
 
 
@@ -150,7 +150,7 @@ def test_ordered_integers_become_the_floats_they_stand_for(values):
     assert in_order == sorted(values)
     rows = np.zeros((2, len(values)), gpu.STATS)
     rows["lowest"], rows["highest"] = (~order).view(np.float32), order.view(np.float32)
-    settle(*rows, np.empty((len(values), 2), np.float32), 1)
+    count_shares(*rows, np.empty((len(values), 2), np.float32), 1)
     for found in (*rows["lowest"], *rows["highest"]):
         np.testing.assert_array_equal(found, floats)
 
@@ -203,8 +203,8 @@ def on_gpu(images, spec):
         values = gpu.availability_parameters(
             [stats.address, other.address], shares.address, side * side, len(images)
         )
-        settle = module.kernel("esccs_availability")
-        settle.launch(upload.stream, LaunchShape((1, 1), 128), Arguments(values))
+        availability = module.kernel("esccs_availability")
+        availability.launch(upload.stream, LaunchShape((1, 1), 128), Arguments(values))
         stats.download(rows.array, upload.stream)
         upload.input.download(back.array, upload.stream)
         upload.stream.synchronize()

@@ -1,6 +1,6 @@
 """The adapter against the recorded API of every TensorRT it serves (``tests/support/surfaces``).
 
-Each file says where it came from; `record_surface` wrote it. Signatures tell that our calls would
+Each file says where it came from; `record_surface` wrote it. Signatures show that our calls would
 be taken, not what they do: that needs a GPU.
 """
 
@@ -87,7 +87,7 @@ CALLS = {
 
 
 def takes(signature: str, given: int) -> bool:
-    """Tell whether one of the overloads can be called with that many arguments after self."""
+    """Return whether one of the overloads can be called with that many arguments after self."""
     for overload in signature.split(" | "):
         inside = re.match(r"\w+\((.*)\) -> ", overload)
         depth, parameters = 0, [""]
