@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from support.fake_gpu import FakeDriver
 from support.power_meters import Steady
 from support.tiny import CLASSES, expected, raw_pair, tiny_manifest, tiny_onnx
+from support.toy_task import toy_bundle
 from support.trt_machine import Machine
 
 from esccs_edge.backends.trt import backend as trt_backend
@@ -272,6 +273,13 @@ def test_throughput_keeps_two_lanes_busy(machine, bundle):
 def test_options_out_of_range_are_refused(bundle, tmp_path, options, words):
     with pytest.raises(InputError, match=words):
         choose_precision(bundle, tmp_path / "new", **options)
+
+
+def test_index_is_refused_for_a_task_that_answers_no_single_class(machine, tmp_path):
+    toy = toy_bundle(tmp_path / "toy")
+    with pytest.raises(InputError, match="toy-mapping answers no single class"):
+        choose_precision(toy, tmp_path / "new", index=tmp_path / "index.csv")
+    assert not (tmp_path / "new").exists() and not machine.builds
 
 
 def test_folder_in_use_is_refused(bundle):

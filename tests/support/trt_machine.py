@@ -25,12 +25,8 @@ class Machine:
 
     def __init__(self, monkeypatch, folder, make_bundle=tiny_bundle, **driver):
         host_kernels()
-        self.bundle = make_bundle(folder / "bundle")
-        self.manifest = self.bundle.manifest
-        self.driver = FakeDriver(**driver)
-        onnx = None if make_bundle is tiny_bundle else self.bundle.read(self.manifest.model)
-        self.flavor = fake_flavor(self.driver, self.manifest, onnx=onnx)
-        self.folder = folder
+        self.driver, self.folder = FakeDriver(**driver), folder
+        self.serve(make_bundle(folder / "bundle"))
         self.builds, self.loads, self.refuse = 0, [], 0
         patch = monkeypatch.setattr
         patch(trt_backend.Device, "open", classmethod(lambda cls, ordinal=0: Device(self.driver)))
@@ -38,6 +34,12 @@ class Machine:
         patch(trt_backend, "load_fatbin", lambda: b"fake")
         patch(trt_backend, "build_plan", self._build)
         patch(trt_backend, "load_engine", self._load)
+
+    def serve(self, bundle):
+        """Let engines answer as a bundle's model."""
+        self.bundle, self.manifest = bundle, bundle.manifest
+        onnx = None if bundle.manifest.name == "tiny" else bundle.read(bundle.manifest.model)
+        self.flavor = fake_flavor(self.driver, bundle.manifest, onnx=onnx)
 
     def _build(self, flavor, onnx, manifest, options, *, progress=None, timing_cache=None):
         self.builds += 1
