@@ -50,10 +50,6 @@ class LaunchShape(NamedTuple):
     block: int
     shared_bytes: int = 0
 
-    def with_rows(self, rows: int) -> LaunchShape:
-        """Return the same with another number of blocks along y."""
-        return LaunchShape((self.grid[0], rows), self.block, self.shared_bytes)
-
 
 class Driver(Protocol):
     """Calls of the CUDA driver on one device's primary context.

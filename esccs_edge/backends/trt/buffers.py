@@ -88,6 +88,7 @@ class Staging:
     Attributes:
         array: The bytes, for the host.
         memory: The same for the device.
+        address: Where that starts.
         is_copied: False if they are the same memory.
     """
 
@@ -95,6 +96,7 @@ class Staging:
         host = make.pinned(size, mapped)
         self.array = host.array
         self.memory: DeviceMemory = host if mapped else make.memory(size)
+        self.address = self.memory.address
         self.is_copied = not mapped
 
     def upload(self, size: int, stream: Stream) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from ...contracts.manifest import Manifest
@@ -196,16 +195,18 @@ class TrtLane(Lane):
             one.stream.wait(self._fork)
             self._part(f"upload {name}", one.stream, one.upload)
         for name, one in self._uploads.items():
-            self._part(f"preprocess {name}", one.stream, partial(one.preprocess, batch))
+            self._part(f"preprocess {name}", one.stream, one.preprocess, batch)
             self.compute.wait(one.ready)
         self._availability.enqueue(batch, self.compute)
-        self._part("engine", self.compute, partial(self.contexts.execute, context))
-        self._part("download", self.compute, partial(self._results.download, self.compute))
+        self._part("engine", self.compute, self.contexts.execute, context)
+        self._part("download", self.compute, self._results.download, self.compute)
 
-    def _part(self, name: str, stream: Stream, enqueue: Callable[[], None]) -> None:
+    def _part(
+        self, name: str, stream: Stream, enqueue: Callable[..., None], *arguments: Any
+    ) -> None:
         """Enqueue one part of a batch, between two marks where parts are timed."""
         if self.marks is None:
-            return enqueue()
+            return enqueue(*arguments)
         self.marks(name, stream)
-        enqueue()
+        enqueue(*arguments)
         self.marks(name, stream)

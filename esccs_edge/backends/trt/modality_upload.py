@@ -61,7 +61,8 @@ class ModalityUpload:
         self._raw = Staging(make, self._layout.capacity, mapped)
         self._used = 0
         self.input = make.memory(aligned(max_batch * self._channels * pixels * 4))
-        self._kernel, self._launch, self._counts = kernel, launch_of(self._channels, pixels), counts
+        self._kernel, self._counts = kernel, counts
+        self._shapes = [launch_of(self._channels, pixels, batch) for batch in range(max_batch + 1)]
         table = np.stack(channel_factors(spec))
         staged = Staging(make, table.nbytes, mapped)
         staged.array[:] = table.reshape(-1).view(np.uint8)
@@ -70,10 +71,10 @@ class ModalityUpload:
             parameters(
                 spec,
                 pixels,
-                raw=self._raw.memory.address,
+                raw=self._raw.address,
                 out=self.input.address,
                 stats=counts.address,
-                factors=staged.memory.address,
+                factors=staged.address,
             )
         )
 
@@ -85,7 +86,7 @@ class ModalityUpload:
         self._present = [image is not None for image in images]
         on_device = [image.stream for image in images if isinstance(image, DevicePixels)]
         self.producers = {stream for stream in on_device if stream is not None}
-        self._used = self._layout.fill(self._raw.array, images, self._raw.memory.address)
+        self._used = self._layout.fill(self._raw.array, images, self._raw.address)
         return self._used if self._raw.is_copied else 0
 
     def upload(self) -> None:
@@ -95,7 +96,7 @@ class ModalityUpload:
     def preprocess(self, batch: int) -> None:
         """Enqueue zeroing the counts and the kernel, then the event that the input is ready."""
         self._counts.clear(self.stream)
-        self._kernel.launch(self.stream, self._launch.with_rows(batch), self._arguments)
+        self._kernel.launch(self.stream, self._shapes[batch], self._arguments)
         self.ready.record(self.stream)
 
     def read(self) -> list[PixelStats]:
