@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from .bench_load import scaling_answer
 from .options import backend_option, bundle_option
 from .progress import Progress
-from .shell import Answer, command, json_text
+from .shell import CommandResult, command, json_text
 
 #: What ``--out`` writes into its folder.
 JSON_NAME, PAGE_NAME, FIGURE_NAME = "bench.json", "bench.md", "bench.png"
@@ -107,7 +107,7 @@ def run(
     figure: Path | None,
     scaling: bool,
     soak: int | None,
-) -> Answer:
+) -> CommandResult:
     """Measure latency, throughput, parts, cold start and memory.
 
     Rows go from raw pixels to labels. Pixels are simulated; only time is measured. With --peers
@@ -148,7 +148,7 @@ def run(
     }
     for picture in pictures:
         draw_figure(document["rows"], picture)
-    return Answer(document, _told(document, out))
+    return CommandResult(document, _told(document, out))
 
 
 def _refuse_given(context: click.Context, names: set[str], reason: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from .progress import Progress
-from .shell import Answer
+from .shell import CommandResult
 
 
 def scaling_answer(
     bundle: str, *, seconds: float, soak_calls: int | None, out: Path | None
-) -> Answer:
+) -> CommandResult:
     """Run the scaling measurements on the CPU.
 
     Args:
@@ -30,4 +30,4 @@ def scaling_answer(
     found = measure_scaling(opened, seconds=seconds, soak_calls=calls, step=Progress)
     if out is not None:
         write_report(out, found, machine)
-    return Answer(document(found, machine), markdown(found, machine))
+    return CommandResult(document(found, machine), markdown(found, machine))

@@ -9,7 +9,7 @@ import click
 
 from .options import seed_option
 from .progress import Progress
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 
 @command(
@@ -63,7 +63,7 @@ def run(
     finetune: bool,
     epochs: int,
     seed: int,
-) -> Answer:
+) -> CommandResult:
     """Quantize BUNDLE to INT8 and report what it costs.
 
     INDEX lists labelled pairs like those the model will see, such as the heldout/index.csv of a
@@ -94,4 +94,4 @@ def run(
             progress=progress,
         )
     report = json.loads(quantized.read(REPORT_JSON))
-    return Answer({"folder": quantized.folder, **report}, report_as_table(report).rstrip())
+    return CommandResult({"folder": quantized.folder, **report}, report_as_table(report).rstrip())

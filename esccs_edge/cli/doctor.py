@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 #: Extra of pyproject.toml -> distributions it brings.
 PACKAGES = {
@@ -40,7 +40,7 @@ class Check:
 
 
 @command("doctor", example="esccs-edge doctor --json")
-def run() -> Answer:
+def run() -> CommandResult:
     """Try what works on this machine.
 
     Tries the kernels, the bundle in the package and the CPU backend; looks for GPU, TensorRT and
@@ -57,7 +57,7 @@ def run() -> Answer:
     ]
     ok = all(check.ok for check in checks if check.required)
     document = {"ok": ok, "checks": [asdict(check) for check in checks]}
-    return Answer(document, "\n".join(map(_line, checks)), exit_code=0 if ok else 1)
+    return CommandResult(document, "\n".join(map(_line, checks)), exit_code=0 if ok else 1)
 
 
 def _try(name: str, attempt: Callable[[], str]) -> Check:
