@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import BackendError, MissingDependencyError
 from ..system.working_folder import working_folder
 from .record import SceneRecord, failed, scene_folder
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 from .statistics import PARQUET_NAME
 from .worker import ArchiveOptions, SceneWorker
 

@@ -16,7 +16,7 @@ from typing import Any
 from ..scenes.map_writer import scores_path_of
 from ..system.atomic import write_atomic
 from .content import file_sha256
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 
 RECORD_NAME = "scene.json"
 MAP_NAME = "map.tif"

@@ -32,7 +32,7 @@ from .record import (
     scene_folder,
     write_record,
 )
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 
 
 @dataclass(frozen=True)

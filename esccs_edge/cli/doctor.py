@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from ..system.packages import installed_version
 from .shell import CommandResult, command
 
 #: Extra of pyproject.toml -> distributions it brings.
@@ -95,19 +95,11 @@ def _cpu_answer() -> str:
 
 
 def _extra(extra: str) -> Check:
-    """Look up versions without importing: some of these packages take seconds."""
-    found = {name: _version(name) for name in PACKAGES[extra]}
+    found = {name: installed_version(name) for name in PACKAGES[extra]}
     missing = None in found.values()
     detail = ", ".join(f"{name} {number or '-'}" for name, number in found.items())
     advice = f'Run: pip install "esccs-edge[{extra}]"' if missing else ""
     return Check(f"extra {extra}", not missing, False, detail, advice)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _line(check: Check) -> str:
