@@ -38,7 +38,7 @@ def footprint_of(grid: Grid) -> dict[str, Any] | None:
     outline = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
     from rasterio.warp import transform_geom
 
-    with gdal_errors("cannot place the scene on the earth"):
+    with gdal_errors("cannot find where the scene lies on the earth"):
         found = transform_geom(grid.crs, LONGITUDE_LATITUDE, outline)
     polygons = found["coordinates"]
     polygons = [polygons] if found["type"] == "Polygon" else polygons

@@ -1,4 +1,4 @@
-"""The driver of an archive run: hands scenes to an engine, counts, and writes the table.
+"""The driver of an archive run: gives scenes to an engine, counts, and writes the table.
 
 It alone writes the table; each scene's own files are written by the worker that has it.
 """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--flavor",
     type=click.Choice(["rtx", "tensorrt"]),
     help="Library that compiles: 'rtx' needs no GPU, 'tensorrt' builds on its GPU "
-    "[rtx; with --choose the one that the runtime takes here].",
+    "[rtx; with --choose the one that the runtime takes on this machine].",
 )
 @click.option(
     "--precision",
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     "--data",
     type=click.Path(dir_okay=False),
     metavar="INDEX.csv",
-    help="With --choose: labelled pairs, whose test split tells the accuracy.",
+    help="With --choose: labeled pairs, whose test split measures the accuracy.",
 )
 def run(
     bundle: str,

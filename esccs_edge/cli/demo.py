@@ -1,4 +1,4 @@
-"""``esccs-edge demo``: a simulated scene all the way to a map, without any data at hand."""
+"""``esccs-edge demo``: a simulated scene becomes a map; no data is needed."""
 
 from __future__ import annotations
 

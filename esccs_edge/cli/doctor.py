@@ -61,7 +61,7 @@ def run() -> CommandResult:
 
 
 def _try(name: str, attempt: Callable[[], str]) -> Check:
-    """A doctor reports every failure, of whatever kind, instead of stopping at the first."""
+    """Report a failure of any kind instead of stopping at the first."""
     try:
         return Check(name, True, True, attempt())
     except Exception as error:

@@ -36,7 +36,7 @@ def map_scene(
 ) -> CommandResult:
     """Map one scene with a bundle of any task, and draw it if asked."""
     if quicklook is not None:
-        from ..view.quicklook import draw_quicklook  # what it lacks is said before the work
+        from ..view.quicklook import draw_quicklook  # a missing package is reported before the work
 
         if quicklook.suffix.lower() != ".png":
             raise click.BadParameter(f"{quicklook} does not end in .png", param_hint="--quicklook")

@@ -41,7 +41,7 @@ EXTRAS = {
     "tensorrt_rtx_bindings": "rtx",
 }
 
-#: Hints set in backticks what a programmer would type; here is what it is on the command line.
+#: What hints of the Python interface set in backticks -> its form on the command line.
 OPTIONS = {
     "overwrite=True": "--overwrite",
     "sar_unit='linear'": "--sar-unit linear",
@@ -59,7 +59,7 @@ class CommandResult:
 
     Attributes:
         document: The JSON form; its shape is a promise to programs.
-        text: The same for people.
+        text: The same as text for a terminal.
         exit_code: 1 when the result is that something does not work.
     """
 

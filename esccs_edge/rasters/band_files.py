@@ -1,7 +1,7 @@
 """One file per band -> one patch: the layout of Sentinel product folders and of BigEarthNet.
 
-The bands of Sentinel-2 come at 10, 20 and 60 m, so this is the one place that resamples, on request
-and only from coarse to fine.
+The bands of Sentinel-2 come at 10, 20 and 60 m, so this file resamples, on request and only from
+coarse to fine. No other does.
 """
 
 from __future__ import annotations

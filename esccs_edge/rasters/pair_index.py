@@ -38,7 +38,7 @@ class SampleRow:
     Attributes:
         paths: Modality name -> file, or None where the modality is absent.
         label: Class name, or None where it is not known.
-        group: Samples that must not be torn apart by a split, such as one place or one image.
+        group: Samples that a split keeps together, such as those of one place or one image.
         split: ``"train"``, ``"val"`` or ``"test"``.
         cover: Share of the optical patch under cloud, in [0, 1], or None where not known.
         target: Map of the class of every pixel, or None where there is none.

@@ -143,9 +143,9 @@ class RasterFile:
             # it. A single channel may well hold it by measurement (0 in the cirrus band).
             if value is None or np.isnan(value) or value == own_rule:
                 continue
-            here = pixels == value
-            absent = here if absent is None else absent | here
-        if self._scaling is not None:  # afterwards the model's value has another meaning
+            marked = pixels == value
+            absent = marked if absent is None else absent | marked
+        if self._scaling is not None:  # scaling changes the model's own value, so apply it now
             own = ~self._spec.valid_mask(stored)
             absent = own if absent is None else absent | own
         return absent

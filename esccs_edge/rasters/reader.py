@@ -48,7 +48,7 @@ def read_patch(path: PathLike, spec: ModalitySpec) -> Array:
 
 
 def described_channels(path: PathLike) -> tuple[str | None, ...]:
-    """Return which band or polarization each channel of a patch file is, None where not said.
+    """Return the band or polarization of each channel of a patch file, None where not named.
 
     Raises:
         RasterError: The file cannot be read.
@@ -61,7 +61,7 @@ def described_channels(path: PathLike) -> tuple[str | None, ...]:
 
 
 def read_sample(paths: SamplePaths, modalities: Modalities) -> dict[str, Array | None]:
-    """Read the files of one place.
+    """Read the files of one sample.
 
     Args:
         paths: Modality name -> file.

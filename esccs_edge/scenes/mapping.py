@@ -46,7 +46,7 @@ class PatchModel(Protocol):
         """Contract of the model."""
 
     def stream(self, samples: Iterable[RawPatch]) -> Iterator[Any]:
-        """Answer samples in order, copying what it keeps; a bad one's place holds its error."""
+        """Answer samples in order, copying what it keeps; a refused one yields its error."""
 
 
 class PatchClassifier(Protocol):
@@ -57,7 +57,7 @@ class PatchClassifier(Protocol):
         """Contract of the model."""
 
     def stream(self, pairs: Iterable[tuple[Any, Any]]) -> Iterator[Prediction | EsccsError]:
-        """Classify pairs in order, copying what it keeps; a bad pair's place holds its error."""
+        """Classify pairs in order, copying what it keeps; a refused one yields its error."""
 
 
 def classify_scene(
@@ -217,8 +217,8 @@ class _SceneRun:
         self._task = task
         self._writer = writer
         self._blender = Blender(tiling, len(manifest.classes) + len(layers))
-        # One mask per row of patches that was read and not yet written. The stream may read a
-        # little ahead of the answers, possibly in another thread; a deque allows that.
+        # One mask per row of patches that was read and not yet written. The stream reads ahead of
+        # the answers, possibly in another thread; appending to a deque is thread-safe.
         self._valid: deque[Mask] = deque()
 
     def patches(self, scene: SceneReader) -> Iterator[RawPatch]:
@@ -230,8 +230,8 @@ class _SceneRun:
             for columns in _chunks(tiling.columns):
                 first, last = columns[0], columns[-1] + size
                 part = scene.read(row, first, size, last - first)
-                here = valid_pixels(part, self._manifest.modalities)
-                valid[:, first:last] = here[: len(valid), : tiling.width - first]
+                read = valid_pixels(part, self._manifest.modalities)
+                valid[:, first:last] = read[: len(valid), : tiling.width - first]
                 for column in columns:
                     yield _cut(part, slice(column - first, column - first + size))
 

@@ -22,7 +22,7 @@ class SceneSummary:
         scores: The written scores.
         height: Rows of the scene.
         width: Columns of the scene.
-        patches: Patches handed to the model.
+        patches: Patches given to the model.
         refused_patches: Patches whose values the model refused; they count for nothing.
         class_shares: Class name -> share of the answered pixels.
         mean_confidence: Mean over the answered pixels; None if there are none.

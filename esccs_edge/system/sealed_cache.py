@@ -112,7 +112,7 @@ class SealedCache:
         """Return the content kept under a key, or build it and keep it.
 
         When the folder cannot be used (full, read-only), the content is built and not kept, and a
-        warning says so once.
+        warning is logged once.
 
         Raises:
             BackendError: Another builder of this entry did not finish in time.

@@ -28,9 +28,9 @@ def ground_pixel_m(grid: Grid) -> tuple[float, float] | None:
 
 def bar_length_m(width_m: float) -> float:
     """Return the largest of 1, 2, 5, 10, 20, ... meters that fits in a quarter of the width."""
-    room = width_m / 4
-    power = 10.0 ** math.floor(math.log10(room))
-    return max(step * power for step in _STEPS if step * power <= room * (1 + 1e-9))
+    longest_m = width_m / 4
+    power = 10.0 ** math.floor(math.log10(longest_m))
+    return max(step * power for step in _STEPS if step * power <= longest_m * (1 + 1e-9))
 
 
 def length_text(length_m: float) -> str:

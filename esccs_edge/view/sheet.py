@@ -88,7 +88,7 @@ class Sheet:
         *,
         smooth: bool = True,
     ) -> None:
-        """Show ``(H, W, 3)``; None says that the modality was not given."""
+        """Show ``(H, W, 3)``; for None, a note that the modality was not given."""
         axes = self._panel(cell, title)
         if picture is None:
             axes.set_facecolor(_ABSENT)
@@ -226,7 +226,7 @@ class Sheet:
                   path_effects=_OUTLINE)  # fmt: skip
 
     def _north(self, axes: Any) -> None:
-        """Grids are north-up; say so, since a picture alone does not."""
+        """Draw an arrow to the north: grids are north-up, which a picture does not show."""
         if not self._grid.is_georeferenced:
             return
         axes.text(0.955, 0.955, "N\n▲", color="white", size=9, transform=axes.transAxes,

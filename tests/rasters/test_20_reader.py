@@ -88,7 +88,7 @@ def test_described_bands_are_found_wherever_they_stand(bands, others):
         ("VH, backscatter", "VV, backscatter"),
     ],
 )
-def test_polarisations_named_by_other_tools_are_recognised(described):
+def test_polarizations_named_by_other_tools_are_recognized(described):
     assert channel_positions(described, SAR, "file") == [1, 0]
 
 
@@ -129,7 +129,7 @@ def test_the_models_own_nodata_value_in_one_band_is_a_measurement(tmp_path, scen
     np.testing.assert_array_equal(read, optical)
 
 
-def test_an_internal_mask_is_honoured(tmp_path, scene):
+def test_an_internal_mask_is_honored(tmp_path, scene):
     path = write_raster(tmp_path / "s.tif", scene[1])
     mask = np.full(scene[1].shape[1:], 255, np.uint8)
     mask[2:4, 1] = 0
