@@ -208,8 +208,7 @@ def _measured(
 
 
 def _sample(pairs: PairIndex, row: int, manifest: Manifest) -> Sample:
-    optical, sar = pairs.load(row, manifest.modalities["optical"], manifest.modalities["sar"])
-    return checked_sample({"optical": optical, "sar": sar}, manifest)
+    return checked_sample(pairs.load(row, manifest.modalities), manifest)
 
 
 def _accuracy(

@@ -9,7 +9,7 @@ import click
 
 from .options import backend_option
 from .progress import Progress
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 if TYPE_CHECKING:
     from esccs_edge.training.datasets import PairSource
@@ -43,7 +43,7 @@ def run(
     split: str,
     only: Literal["optical", "sar"] | None,
     backend: str,
-) -> Answer:
+) -> CommandResult:
     """Judge BUNDLE on labelled pairs, by cloud cover.
 
     INDEX is an index.csv, or eurosat:FOLDER and the like. Reports overall accuracy, balanced
@@ -64,7 +64,7 @@ def run(
     with Classifier(opened, backend=backend) as classifier, Progress("evaluate") as progress:
         watched = _Watched(source, list(source.splits).count(split) * rounds, progress)
         report = evaluate(classifier, watched, clouds_seeds=clouds, split=split, only=only)
-    return Answer(report, _table(report))
+    return CommandResult(report, _table(report))
 
 
 class _Watched:
