@@ -1,7 +1,7 @@
 """How fast a backend's lanes are on this machine, from raw pixels to logits, and what it costs.
 
-Batch 1 on one lane tells latency; full batches that alternate between two lanes, so that copies
-and inference overlap, tell throughput and energy. Pixels are random: only time is measured.
+Batch 1 on one lane gives latency; full batches that alternate between two lanes, so that copies
+and inference overlap, give throughput and energy. Pixels are random: only time is measured.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from ..contracts.bundle_files import GraphPrecision
 from .progress import Progress
 from .shell import CommandResult, command
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
+    type=click.Choice(get_args(GraphPrecision)),
     default="int8",
     show_default=True,
     help="Arithmetic of the engine.",
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     "--data",
     type=click.Path(dir_okay=False),
     metavar="INDEX.csv",
-    help="With --choose: labeled pairs, whose test split measures the accuracy.",
+    help="With --choose: labeled pairs; accuracy is that of the test split.",
 )
 def run(
     bundle: str,

@@ -50,7 +50,9 @@ def run(bundle: str, layers: bool) -> CommandResult:
         "engine": None if engine is None else engine.to_dict(),
     }
     text = _text(opened, operators)
-    return CommandResult(document, text if engine is None else f"{text}\n{engine.to_text()}")
+    return CommandResult(
+        document, text if engine is None else f"{text}\n{engine.to_text(opened.manifest)}"
+    )
 
 
 def _engine(bundle: Bundle) -> EngineListing:

@@ -34,7 +34,7 @@ def open_backend(bundle: Bundle, folder: Path, graphs: bool) -> trt_backend.TrtB
     flavor = fake_trt.fake_flavor(Idle(), bundle.manifest)
     loaded = LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
     trt_backend.pick_flavor = lambda: flavor
-    trt_backend.EngineSource.load = lambda source, cache: loaded
+    trt_backend.EngineBuilder.load_or_build = lambda builder, cache: loaded
     return trt_backend.TrtBackend(
         bundle,
         bundle.manifest,

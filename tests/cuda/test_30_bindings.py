@@ -18,7 +18,7 @@ from support.fake_gpu import FakeDriver
 from support.host_compiler import ROOT
 
 from esccs_edge.backends.trt import pixel_kernels as gpu
-from esccs_edge.cuda.driver import Arguments, Driver
+from esccs_edge.cuda.driver import Arguments, Driver, LaunchShape
 from esccs_edge.errors import CudaError, InputError
 
 
@@ -188,7 +188,7 @@ def test_pycuda_passes_a_struct_as_its_bytes():
 
     values = np.zeros((), gpu.PARAMS)
     values["channels"] = 13
-    driver.launch(Function(), (8, 64), 128, 1024, None, Arguments(values))
+    driver.launch(Function(), LaunchShape((8, 64), 128, 1024), None, Arguments(values))
     assert seen == {
         "types": ["80s"],
         "grid": (8, 64),
@@ -242,7 +242,7 @@ bundle = tiny_bundle(folder / "bundle")
 flavor = fake_trt.fake_flavor(AtOnce(), bundle.manifest)
 engine = LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
 trt_backend.pick_flavor = lambda: flavor
-trt_backend.EngineSource.load = lambda self, cache: engine
+trt_backend.EngineBuilder.load_or_build = lambda self, cache: engine
 backend = trt_backend.TrtBackend(
     bundle, bundle.manifest, max_batch=8, graph_batches=(), cache=SealedCache(folder / "engines")
 )

@@ -91,7 +91,7 @@ def test_first_provider_that_loads_is_taken_unless_one_is_named(monkeypatch, one
 
 
 @pytest.mark.skipif(not probe_driver().problem, reason="this host has a GPU")
-def test_host_without_a_driver_is_told_so():
+def test_open_driver_without_a_driver_says_so():
     with pytest.raises(BackendError, match="no GPU can be used: no CUDA driver"):
         open_driver()
 

@@ -77,7 +77,7 @@ def test_lane_waits_for_the_stream_that_makes_the_pixels(
         lane.start([checked_pair(late, pair.sar, machine.manifest)])
         assert_same(lane.finish(), cpu_answer(tmp_path / "bundle", [pair]))
         assert not producer.queue
-    assert len(lane._graphs) == len(graph_batches)
+    assert len(lane.contexts.graphs) == len(graph_batches)
     backend.close()
 
 
