@@ -148,7 +148,7 @@ class Classifier:
         return self._model.stream({"optical": optical, "sar": sar} for optical, sar in pairs)
 
     async def aclassify(self, optical: Any, sar: Any) -> Prediction:
-        """Classify one pair from a coroutine; cancelling it frees its place in the queue."""
+        """Classify one pair from a coroutine; canceling it frees its place in the queue."""
         import asyncio  # loaded already where there is a loop; elsewhere it would delay the start
 
         return await asyncio.wrap_future(self.submit(optical, sar))

@@ -1,4 +1,4 @@
-"""``esccs-edge evaluate``: how good a bundle is on a labelled data set, by cloud cover."""
+"""``esccs-edge evaluate``: how good a bundle is on a labeled data set, by cloud cover."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(
     only: Literal["optical", "sar"] | None,
     backend: str,
 ) -> CommandResult:
-    """Judge BUNDLE on labelled pairs, by cloud cover.
+    """Judge BUNDLE on labeled pairs, by cloud cover.
 
     INDEX is an index.csv, or eurosat:FOLDER and the like. Reports overall accuracy, balanced
     accuracy, macro F1, kappa and expected calibration error,

@@ -32,7 +32,7 @@ def test_a_trained_bundle_goes_from_export_to_engine(tmp_path):
 
 @pytest.fixture
 def index(bundle, tmp_path: Path) -> Path:
-    """48 labelled simulated pairs that the tiny bundle can read."""
+    """48 labeled simulated pairs that the tiny bundle can read."""
     from support.small_student import small_index
 
     return small_index(tmp_path / "pairs", bundle.manifest, 48)
@@ -132,8 +132,8 @@ def test_train_needs_data_and_a_folder(tmp_path):
 
 
 def test_train_refuses_an_unknown_option_by_name(index, tmp_path):
-    words = ("train", "--data", index, "--out", tmp_path / "run", "--set", "student.colour=3")
-    assert "student.colour" in refused(run(*words))
+    words = ("train", "--data", index, "--out", tmp_path / "run", "--set", "student.color=3")
+    assert "student.color" in refused(run(*words))
     assert not (tmp_path / "run").exists()
 
 

@@ -184,7 +184,7 @@ def test_bigearthnet_without_b10_is_refused_by_name(bigearthnet, classifier):
         read_band_files(files["S2"], classifier.manifest.modalities["optical"])
 
 
-# SAR alone: float64 (M3M-CR), one polarisation with nodata -99 (geocoded GRD)
+# SAR alone: float64 (M3M-CR), one polarization with nodata -99 (geocoded GRD)
 
 
 def test_float64_sar_is_judged_without_losing_its_fraction(sample_data, classifier):
@@ -199,7 +199,7 @@ def test_float64_sar_is_judged_without_losing_its_fraction(sample_data, classifi
         assert answer.gate.sar == 1 and Flag.MODALITY_MISSING in answer.flags
 
 
-def test_a_single_polarisation_is_refused_by_a_model_of_two(sample_data, classifier):
+def test_a_single_polarization_is_refused_by_a_model_of_two(sample_data, classifier):
     (path,) = (sample_data / "s1-geocoded").glob("*.tif")
     with pytest.raises(RasterError, match="has 1 bands, expected 2: VV, VH"):
         read_patch(path, classifier.manifest.modalities["sar"])
