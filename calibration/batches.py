@@ -14,7 +14,7 @@ from esccs_edge.contracts.values import Sample
 from esccs_edge.pixels.checks import checked_sample
 from esccs_edge.pixels.preprocess import preprocess
 from esccs_edge.rasters.pair_index import PairIndex
-from esccs_edge.rasters.reader import read_pair
+from esccs_edge.rasters.reader import read_sample
 
 from .sampler import ChosenPair
 
@@ -54,13 +54,9 @@ def load_batches(
 
 def _read(index: PairIndex, manifest: Manifest, pair: ChosenPair) -> Sample:
     row = index.rows[pair.row]
-    optical, sar = read_pair(
-        row.optical if pair.use_optical else None,
-        row.sar if pair.use_sar else None,
-        manifest.modalities["optical"],
-        manifest.modalities["sar"],
-    )
-    return checked_sample({"optical": optical, "sar": sar}, manifest)
+    used = {"optical": pair.use_optical, "sar": pair.use_sar}
+    paths = {name: path if used[name] else None for name, path in row.paths.items()}
+    return checked_sample(read_sample(paths, manifest.modalities), manifest)
 
 
 def _inputs(samples: Sequence[Sample], manifest: Manifest) -> dict[str, Floats]:

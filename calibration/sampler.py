@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from esccs_edge.errors import InputError
-from esccs_edge.rasters.pair_index import PairIndex, PairRow
+from esccs_edge.rasters.pair_index import PairIndex, SampleRow
 
 #: Lower edges of the cloud bins, as shares; the last bin includes 1.
 CLOUD_BIN_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8)
@@ -116,7 +116,7 @@ def list_as_csv(index: PairIndex, pairs: PairList) -> str:
         for pair in part:
             row = index.rows[pair.row]
             used = [n for n, u in (("optical", pair.use_optical), ("sar", pair.use_sar)) if u]
-            files = (row.optical if pair.use_optical else None, row.sar if pair.use_sar else None)
+            files = [row.paths[n] if n in used else None for n in ("optical", "sar")]
             writer.writerow((
                 purpose, "+".join(used), *(_relative(f, index.folder) for f in files), pair.label,
                 "" if row.cover is None else f"{row.cover:.4f}", pair.cloud_bin,
@@ -186,7 +186,7 @@ def _deal(
 def _with_absences(
     index: PairIndex, rows: Sequence[int], rng: np.random.Generator
 ) -> tuple[ChosenPair, ...]:
-    complete = [i for i in rows if index.rows[i].optical and index.rows[i].sar]
+    complete = [i for i in rows if all(index.rows[i].paths.values())]
     count = max(1, round(ABSENT_SHARE * len(rows)))
     dropped = rng.permutation(complete)
     without_sar, without_optical = set(dropped[:count]), set(dropped[count : 2 * count])
@@ -195,10 +195,10 @@ def _with_absences(
     )
 
 
-def _chosen(i: int, row: PairRow, use_optical: bool, use_sar: bool) -> ChosenPair:
+def _chosen(i: int, row: SampleRow, use_optical: bool, use_sar: bool) -> ChosenPair:
     return ChosenPair(
         i, str(row.label), cloud_bin(row.cover),
-        row.optical is not None and use_optical, row.sar is not None and use_sar,
+        row.paths["optical"] is not None and use_optical, row.paths["sar"] is not None and use_sar,
     )  # fmt: skip
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .any_task import open_model
 from .contracts.bundle import Bundle
 from .contracts.bundle_files import Precision
-from .contracts.manifest import Manifest
+from .contracts.stored_units import as_stored
 from .contracts.values import Prediction
 from .errors import EsccsError, InputError
 from .runtime.counters import Stats
@@ -65,7 +64,7 @@ class Classifier:
         sar_unit: str = "dB",
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.manifest = _adjusted(self.bundle.manifest, dn_offset, sar_unit)
+        self.manifest = as_stored(self.bundle.manifest, dn_offset=dn_offset, sar_unit=sar_unit)
         self._model: ModelRuntime[Prediction] = open_model(
             self.bundle,
             backend,
@@ -89,7 +88,7 @@ class Classifier:
         Args:
             optical: ``(C, H, W)`` in the manifest's band order, digital numbers (integer) or
                 reflectance (float), or None.
-            sar: ``(P, H, W)`` in the manifest's polarisation order, float dB (linear sigma0 with
+            sar: ``(P, H, W)`` in the manifest's polarization order, float dB (linear sigma0 with
                 ``sar_unit="linear"``), or None.
 
         Raises:
@@ -149,7 +148,7 @@ class Classifier:
         return self._model.stream({"optical": optical, "sar": sar} for optical, sar in pairs)
 
     async def aclassify(self, optical: Any, sar: Any) -> Prediction:
-        """Classify one pair from a coroutine; cancelling it frees its place in the queue."""
+        """Classify one pair from a coroutine; canceling it frees its place in the queue."""
         import asyncio  # loaded already where there is a loop; elsewhere it would delay the start
 
         return await asyncio.wrap_future(self.submit(optical, sar))
@@ -205,20 +204,6 @@ class Classifier:
 
     def __reduce__(self) -> str:
         raise TypeError("a Classifier cannot be pickled; make one in each process from its bundle")
-
-
-def _adjusted(manifest: Manifest, dn_offset: float | None, sar_unit: str) -> Manifest:
-    if sar_unit not in ("dB", "linear"):
-        raise InputError(f"sar_unit is {sar_unit!r}, expected 'dB' or 'linear'")
-    optical, sar = manifest.modalities["optical"], manifest.modalities["sar"]
-    if sar_unit == "linear":
-        if sar.unit != "dB":
-            raise InputError(f"sar_unit is 'linear', but the bundle reads SAR in {sar.unit}")
-        manifest = manifest.with_modality("sar", sar.stored_as("linear"))
-    if dn_offset is not None:
-        shifted = replace(optical, dn_offset=float(dn_offset))
-        manifest = manifest.with_modality("optical", shifted)
-    return manifest
 
 
 def _zipped(

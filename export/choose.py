@@ -214,8 +214,7 @@ def _measured(
 
 
 def _sample(pairs: PairIndex, row: int, manifest: Manifest) -> Sample:
-    pixels = pairs.load(row, *manifest.modalities.values())
-    return checked_sample(dict(zip(manifest.modalities, pixels, strict=True)), manifest)
+    return checked_sample(pairs.load(row, manifest.modalities), manifest)
 
 
 def _accuracy(

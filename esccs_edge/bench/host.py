@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..system.cores import usable_cores
+from ..system.packages import installed_version
 
 LIBRARIES = ("numpy", "openvino", "esccs-edge")
 
@@ -23,15 +23,8 @@ def host(libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{name.replace("-", "_"): _version(name) for name in libraries},
+        **{name.replace("-", "_"): installed_version(name) for name in libraries},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from .options import backend_option, bundle_option
+from ..contracts.bundle_files import Precision
+from .options import backend_option, bundle_option, precision_option
 from .progress import Progress
-from .shell import Answer, command, json_text
+from .shell import CommandResult, command, json_text
 
 #: What ``--out`` writes into its folder.
 JSON_NAME, PAGE_NAME = "bench.json", "bench.md"
@@ -23,6 +24,7 @@ JSON_NAME, PAGE_NAME = "bench.json", "bench.md"
 )
 @bundle_option
 @backend_option
+@precision_option
 @click.option(
     "--batch",
     "batches",
@@ -51,11 +53,12 @@ JSON_NAME, PAGE_NAME = "bench.json", "bench.md"
 def run(
     bundle: str,
     backend: str,
+    precision: Precision,
     batches: tuple[int, ...],
     threads: tuple[int, ...],
     seconds: float,
     out: Path | None,
-) -> Answer:
+) -> CommandResult:
     """Measure latency, throughput, parts, energy, cold start and memory on this machine.
 
     Rows go from raw pixels to labels. Pixels are simulated; only time is measured. Energy is
@@ -67,10 +70,10 @@ def run(
     from ..system.atomic import write_atomic
 
     opened = Bundle.open(bundle)
-    plan = Plan(batches or BATCHES, threads or (None,), seconds, backend)
+    plan = Plan(batches or BATCHES, threads or (None,), seconds, backend, precision)
     with Progress("bench") as progress:
         found = document(bench(opened, plan, progress=progress), plan)
     if out is not None:
         write_atomic(out / PAGE_NAME, markdown(found))
         write_atomic(out / JSON_NAME, json_text(found) + "\n")
-    return Answer(found, table(found))
+    return CommandResult(found, table(found))

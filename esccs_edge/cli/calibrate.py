@@ -9,7 +9,7 @@ import click
 
 from .options import seed_option
 from .progress import Progress
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 
 @command(
@@ -43,7 +43,7 @@ from .shell import Answer, command
 @click.option(
     "--finetune",
     is_flag=True,
-    help="Where calibration alone costs more than that, teach the INT8 graph to answer like the "
+    help="Where calibration alone costs more than that, train the INT8 graph to answer like the "
     "float one; needs torch.",
 )
 @click.option(
@@ -63,10 +63,10 @@ def run(
     finetune: bool,
     epochs: int,
     seed: int,
-) -> Answer:
+) -> CommandResult:
     """Quantize BUNDLE to INT8 and report what it costs.
 
-    INDEX lists labelled pairs like those the model will see, such as the heldout/index.csv of a
+    INDEX lists labeled pairs like those the model will see, such as the heldout/index.csv of a
     training run. One part measures ranges, the other judges. Adds student.int8.onnx,
     calibration.json and the list of pairs, and makes the INT8 file the bundle's model.
     student.onnx stays as it is, also with --finetune.
@@ -94,4 +94,4 @@ def run(
             progress=progress,
         )
     report = json.loads(quantized.read(REPORT_JSON))
-    return Answer({"folder": quantized.folder, **report}, report_as_table(report).rstrip())
+    return CommandResult({"folder": quantized.folder, **report}, report_as_table(report).rstrip())

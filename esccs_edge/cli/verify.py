@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shell import Answer, command
+from ..contracts.bundle_files import REFERENCE
+from .options import PRECISIONS
+from .shell import CommandResult, command
 
 if TYPE_CHECKING:
     from esccs_edge.export.parity import ParityReport
 
     from ..contracts.bundle import Bundle
+    from ..contracts.bundle_files import Precision
 
-REFERENCE_NAME = "reference.npz"
 BATCH = 8
 
 
-@command("verify", example="esccs-edge verify default --json")
+@command(
+    "verify",
+    example="""
+    esccs-edge verify default --json
+    esccs-edge verify default --precision auto
+    """,
+)
 @click.argument("bundle")
-def run(bundle: str) -> Answer:
+@click.option(
+    "--precision",
+    type=PRECISIONS,
+    default="fp32",
+    show_default=True,
+    help="Number format in which this machine answers; others than fp32 may differ more.",
+)
+def run(bundle: str, precision: Any) -> CommandResult:
     """Check hashes and answers of BUNDLE on this machine.
 
     The comparison of answers runs where the bundle holds reference.npz; it fails past the
@@ -29,27 +44,27 @@ def run(bundle: str) -> Answer:
 
     opened = Bundle.open(bundle)
     files = opened.verify()
-    parity = _parity(opened)
+    parity = _parity(opened, precision)
     document = {
         "ok": True,
         "folder": opened.folder,
         "files": files,
         "parity": None if parity is None else parity.to_dict(),
     }
-    table = f"no {REFERENCE_NAME}: answers not compared" if parity is None else parity.to_table()
+    table = f"no {REFERENCE}: answers not compared" if parity is None else parity.to_table()
     lines = f"{opened.folder}: {len(files)} files match their SHA-256\n{table.rstrip()}"
-    return Answer(document, lines)
+    return CommandResult(document, lines)
 
 
-def _parity(bundle: Bundle) -> ParityReport | None:
-    if REFERENCE_NAME not in bundle.manifest.files:
+def _parity(bundle: Bundle, precision: Precision) -> ParityReport | None:
+    if REFERENCE not in bundle.manifest.files:
         return None
     from esccs_edge.export.parity import check_parity
 
     from ..backends.cpu.backend import CpuBackend
 
-    backend = CpuBackend(bundle, bundle.manifest, max_batch=BATCH, precision="fp32")
+    backend = CpuBackend(bundle, bundle.manifest, max_batch=BATCH, precision=precision)
     try:
-        return check_parity(bundle, backend)
+        return check_parity(bundle, backend, backend_is_exact=precision == "fp32")
     finally:
         backend.close()

@@ -129,6 +129,11 @@ class SampleSpec:
 Modalities = Mapping[str, ModalitySpec]
 
 
+def modality_title(name: str) -> str:
+    """Return a modality's name as it reads in a message."""
+    return "SAR" if name == "sar" else name
+
+
 def require(condition: bool, name: str, found: Any, expected: str) -> None:
     """Refuse a field of a manifest."""
     if not condition:

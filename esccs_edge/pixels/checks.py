@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contracts.manifest import Manifest
-from ..contracts.modality import ModalitySpec
+from ..contracts.modality import ModalitySpec, modality_title
 from ..contracts.types import Pixels
 from ..contracts.values import DevicePixels, Sample
 from ..errors import InputError
@@ -53,13 +53,10 @@ def checked_sample(
     checked: dict[str, Pixels | None] = {}
     for name, spec in specs.items():
         image = pixels.get(name)
-        checked[name] = None if image is None else _checked(image, _title(name), spec, grid, memory)
+        checked[name] = (
+            None if image is None else _checked(image, modality_title(name), spec, grid, memory)
+        )
     return Sample(checked)
-
-
-def _title(name: str) -> str:
-    """Return a modality's name as it reads in a message."""
-    return "SAR" if name == "sar" else name
 
 
 def _checked(
@@ -114,7 +111,7 @@ def _shape_hint(found: tuple[int, ...], expected: tuple[int, int, int], spec: Mo
         return "The channels come last; pass array.transpose(2, 0, 1)"
     if found[0] != channels:
         return f"Channels must be {names}, in this order; were optical and SAR swapped?"
-    return f"This bundle judges {height} x {width} pixels; use classify_scene for larger rasters"
+    return f"This bundle judges {height} x {width} pixels; use `classify_scene` for larger rasters"
 
 
 def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np.dtype[Any]:

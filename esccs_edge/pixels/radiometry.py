@@ -36,12 +36,12 @@ def radiometry_problem(stats: PixelStats, spec: ModalitySpec, is_dn: bool) -> In
     if spec.unit == "dB" and stats.minimum >= 0 and stats.maximum > stats.minimum:
         return InputError(
             f"SAR values span {stats.minimum:.4g}..{stats.maximum:.4g}, expected dB around -35..5",
-            hint="These look like linear sigma0: use Classifier(sar_unit='linear') or 10*log10",
+            hint="These look like linear sigma0: use `sar_unit='linear'` or 10*log10",
         )
     if spec.unit == "dB" and -100 <= stats.maximum < IMPLAUSIBLE_DB:
         return InputError(
             f"no SAR value is above {stats.maximum:.4g} dB, expected around -35..5",
-            hint="If these were dB, pass them without sar_unit='linear'",
+            hint="If these were dB, pass them without `sar_unit='linear'`",
         )
     if spec.unit == "dB" and stats.mean < -100:
         return InputError(

@@ -32,7 +32,7 @@ def test_a_trained_bundle_goes_from_export_to_engine(tmp_path):
 
 @pytest.fixture
 def index(bundle, tmp_path: Path) -> Path:
-    """48 labelled simulated pairs that the tiny bundle can read."""
+    """48 labeled simulated pairs that the tiny bundle can read."""
     from support.small_student import small_index
 
     return small_index(tmp_path / "pairs", bundle.manifest, 48)
@@ -55,11 +55,12 @@ def test_evaluate_answers_with_the_promised_json(bundle, index):
 @pytest.fixture
 def optical_only(index) -> Path:
     """The same pairs without their SAR."""
-    from dataclasses import replace
+    from esccs_edge.rasters.pair_index import PairRow, read_index, write_index
 
-    from esccs_edge.rasters.pair_index import read_index, write_index
-
-    rows = [replace(row, sar=None) for row in read_index(index).rows]
+    rows = [
+        PairRow(row.optical, None, row.label, row.group, row.split, row.cover)
+        for row in read_index(index).rows
+    ]
     write_index(index.with_name("optical.csv"), rows)
     return index.with_name("optical.csv")
 
@@ -101,7 +102,7 @@ def test_evaluate_counts_like_the_python_interface(bundle, index):
     with Classifier(bundle, backend="cpu") as classifier:
         right = [
             classifier.classify(
-                *pairs.load(i, *bundle.manifest.modalities.values())
+                *pairs.load(i, bundle.manifest.modalities).values()
             ).label == row.label
             for i, row in enumerate(pairs.rows)
             if row.split == "val"
@@ -131,8 +132,8 @@ def test_train_needs_data_and_a_folder(tmp_path):
 
 
 def test_train_refuses_an_unknown_option_by_name(index, tmp_path):
-    words = ("train", "--data", index, "--out", tmp_path / "run", "--set", "student.colour=3")
-    assert "student.colour" in refused(run(*words))
+    words = ("train", "--data", index, "--out", tmp_path / "run", "--set", "student.color=3")
+    assert "student.color" in refused(run(*words))
     assert not (tmp_path / "run").exists()
 
 

@@ -83,8 +83,8 @@ def test_a_wrong_value_is_refused_with_its_place(change, named, expected):
 
 
 def test_unknown_and_missing_fields_are_refused():
-    with pytest.raises(InputError, match="unknown option 'inner.sise'.*size, share"):
-        DECODER.build(Outer, {**FULL, "inner": {"sise": 3}})
+    with pytest.raises(InputError, match="unknown option 'inner.depth'.*size, share"):
+        DECODER.build(Outer, {**FULL, "inner": {"depth": 3}})
     with pytest.raises(InputError, match="inner is incomplete.*size"):
         DECODER.build(Outer, {**FULL, "inner": {}})
     with pytest.raises(InputError, match="document is incomplete.*name"):

@@ -98,7 +98,7 @@ def test_held_out_pairs_cover_all_bins_and_classes_and_never_the_training_places
     training = {row.group for row in read_index(data).rows if row.split == "train"}
     assert not training & {row.group for row in index.rows}
     spec = finished[0].manifest
-    optical, sar = index.load(0, spec.optical, spec.sar)
+    optical, sar = index.load(0, spec.modalities).values()
     assert (optical.dtype, optical.shape) == (np.uint16, (13, 16, 16))
     assert (sar.dtype, sar.shape) == (np.float32, (2, 16, 16))
 
