@@ -134,7 +134,7 @@ def _labeled_samples(bundle: Bundle, index: str | os.PathLike[str]) -> list[tupl
             f"{index} was given to measure accuracy, but {manifest.task} answers no single class",
             hint="Leave the index out; agreement with the trained network is then held to budget",
         )
-    pairs = read_index(index, manifest.classes)
+    pairs = read_index(index, manifest.classes, tuple(manifest.modalities))
     chosen = [
         (_sample(pairs, i, manifest), row.label)
         for i, row in enumerate(pairs.rows)
