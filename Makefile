@@ -1,6 +1,11 @@
 # Two commands on a fresh clone: `make demo` and `make test`. Needs Python 3.10+, a C++ compiler, make.
-# Everything goes into .venv; a stamp there remembers which sources were installed, so a second
-# call installs nothing and a call after an edit installs again.
+# Everything goes into .venv and, for further Pythons, into .venv-*; a stamp there remembers which
+# sources were installed, so a second call installs nothing and a call after an edit installs again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,32 +13,93 @@ BIN := $(VENV)/bin
 # On a host without a GPU the CPU build is enough; installing it first keeps pip from choosing another.
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
+# The suite of the runtime runs on these, where the machine has them.
+PYTHONS ?= 3.10 3.11 3.12 3.13
+OWN := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+RESULTS := build/suites
 
 ROOMS := esccs_edge training export calibration
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
 	$(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '.*')
 
+stage = @printf '\n== %s\n' '$(1)'
+
+# $(call runtime_suite,NAME,PYTHONS,PIP_ARGS): in .venv-NAME, with the first of PYTHONS that is there.
+define runtime_suite
+	$(call stage,the suite of the runtime: $(1))
+	@mkdir -p $(RESULTS)
+	@if python=$$(.ci/find-python $(2)); then \
+		$(MAKE) --no-print-directory .venv-$(1)/installed RUNTIME_PYTHON=$$python PIP_ARGS="$(3)"; \
+		.venv-$(1)/bin/python -VV; \
+		.venv-$(1)/bin/pytest -q -rfE --ignore=tests/benchmarks | tee $(RESULTS)/$(1); \
+	else \
+		echo 'skipped: no Python $(2) on this machine' | tee $(RESULTS)/$(1); \
+	fi
+endef
+
 LISTING := $(shell echo $(sort $(SOURCES)) | cksum)
 
-.PHONY: demo test lint types model wheel clean always
+.PHONY: demo test forget-results suite test-lowest test-pythons bench lint spell types gpu model wheel \
+	clean always
 
 demo: $(VENV)/installed-runtime
 	$(BIN)/esccs-edge demo --out demo-out
 
-test: $(VENV)/installed-dev
-	$(BIN)/pytest $(PYTEST_ARGS)
+# What CI runs. The last line of each suite stands once more at the end.
+test: forget-results lint types suite test-lowest test-pythons
+	@printf '\n== passed: lint, types and the suites\n'
+	@cd $(RESULTS); for suite in *; do printf '%-8s %s\n' $$suite "$$(tail -n 1 $$suite)"; done
+
+forget-results:
+	@rm -rf $(RESULTS)
+
+suite: $(VENV)/installed-dev
+	$(call stage,the whole suite on Python $(OWN))
+	@mkdir -p $(RESULTS)
+	$(BIN)/pytest $(PYTEST_ARGS) | tee $(RESULTS)/whole
+
+# The suite of the runtime, so without torch, on the oldest dependencies that pyproject.toml allows ...
+test-lowest: $(VENV)/installed-dev
+	@mkdir -p build
+	$(BIN)/python .ci/lowest.py > build/lowest.txt
+	$(call runtime_suite,lowest,3.10 3.11,-c build/lowest.txt)
+
+# ... and on the newest, on each Python but the one that runs the whole suite.
+test-pythons: $(addprefix test-python-,$(filter-out $(OWN),$(PYTHONS)))
+
+test-python-%:
+	$(call runtime_suite,$*,$*)
+
+# An environment of the runtime; PIP_ARGS constrain what is installed.
+.venv-%/installed: $(VENV)/sources $(SOURCES)
+	test -d $(@D) || $(RUNTIME_PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -qq $(PIP_ARGS) ".[test]"
+	touch $@
+
+# Times this package beside other runtimes and under load, for about half an hour; nothing else should
+# run. BENCH_ARGS="--help" lists the options. Started in tests/, so that no source is taken for the package.
+bench: $(VENV)/installed-dev
+	cd tests && $(abspath $(BIN))/python -m benchmarks.page --out ../bench-out $(BENCH_ARGS)
 
 # For a machine with an NVIDIA GPU; see docs/hardware/README.md.
 gpu: $(VENV)/installed-dev
 	PATH="$(abspath $(BIN)):$$PATH" docs/hardware/run.sh
 
 lint: $(VENV)/installed-dev
+	$(call stage,lint)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Misspellings and British spellings; [tool.codespell] in pyproject.toml names the dictionaries.
+spell: $(VENV)/installed-dev
+	$(call stage,spell)
+	$(BIN)/codespell
+
 # The installed package is checked: only there do the rooms stand under their imported names.
 types: $(VENV)/installed-dev
+	$(call stage,types)
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p esccs_edge
+	cd $(VENV) && MYPYPATH=../tests bin/mypy --config-file ../tests/mypy.ini ../tests
 
 # Makes the model that ships with the package again, from the sample data (about 15 minutes on 2 cores).
 DATA ?= ../shared/data
@@ -50,7 +116,7 @@ wheel: $(VENV)/made
 	@ls -l dist
 
 clean:
-	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-* build dist demo-out bench-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 $(VENV)/made:
 	$(PYTHON) -m venv $(VENV)

@@ -10,11 +10,10 @@ import numpy as np
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.types import Floats, Labels
 from esccs_edge.contracts.values import Sample
-from esccs_edge.pixels.checks import checked_sample
 from esccs_edge.pixels.preprocess import preprocess
-from esccs_edge.rasters.pair_index import PairIndex, PairRow
+from esccs_edge.rasters.pair_index import PairIndex
 
-from .rows import has_maps, read_pixels, read_target
+from .rows import has_maps, load_pixels, load_target
 from .sampler import ChosenPair
 
 BATCH_SIZE = 16
@@ -46,19 +45,14 @@ def load_batches(
     """
     for start in range(0, len(pairs), BATCH_SIZE):
         part = pairs[start : start + BATCH_SIZE]
-        samples = [read_sample(index.rows[pair.row], pair, manifest) for pair in part]
+        samples = [load_pixels(index, pair.row, pair.modalities, manifest) for pair in part]
         yield Batch(_inputs(samples, manifest), _labels(index, manifest, part), part)
 
 
-def read_sample(row: PairRow, pair: ChosenPair, manifest: Manifest) -> Sample:
-    """Read the modalities of a row that the pair shows to the network."""
-    return checked_sample(read_pixels(row, pair.modalities, manifest.modalities), manifest)
-
-
 def _labels(index: PairIndex, manifest: Manifest, pairs: Sequence[ChosenPair]) -> Labels:
-    if not has_maps(manifest):
-        return np.array([manifest.classes.index(pair.label) for pair in pairs], np.int64)
-    return np.stack([read_target(index.rows[pair.row], manifest) for pair in pairs])
+    if has_maps(manifest):
+        return np.stack([load_target(index, pair.row, manifest) for pair in pairs])
+    return np.array([manifest.classes.index(pair.label) for pair in pairs], np.int64)
 
 
 def _inputs(samples: Sequence[Sample], manifest: Manifest) -> dict[str, Floats]:

@@ -78,7 +78,7 @@ def quantize_student(
     _check_options(methods, finetune_epochs)
     model = onnx.load_from_string(bundle.read(STUDENT_ONNX))
     manifest = bundle.manifest
-    index = read_index(index_path, manifest.classes)
+    index = read_index(index_path, manifest.classes, tuple(manifest.modalities))
     pairs = draw_pairs(
         index,
         manifest,

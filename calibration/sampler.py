@@ -20,11 +20,10 @@ import numpy as np
 
 from esccs_edge.contracts.cloud_bins import UNKNOWN_COVER, cloud_bin_name
 from esccs_edge.contracts.manifest import Manifest
-from esccs_edge.contracts.modality import Modalities
 from esccs_edge.errors import InputError
-from esccs_edge.rasters.pair_index import PairIndex, PairRow
+from esccs_edge.rasters.pair_index import PairIndex, SampleRow
 
-from .rows import class_of, files_of, has_maps, target_of
+from .rows import class_of, has_maps
 
 #: Share of pairs shown without each of several modalities.
 ABSENT_SHARE = 0.1
@@ -120,9 +119,8 @@ def list_as_csv(index: PairIndex, manifest: Manifest, pairs: PairList) -> str:
     for purpose, part in (("calibration", pairs.calibration), ("held-out", pairs.held_out)):
         for pair in part:
             row = index.rows[pair.row]
-            present = files_of(row, manifest.modalities)
-            files = [present[name] if name in pair.modalities else None for name in names]
-            targets = [target_of(row) for _ in maps]
+            files = [row.paths[name] if name in pair.modalities else None for name in names]
+            targets = [row.target for _ in maps]
             writer.writerow((
                 purpose, "+".join(pair.modalities), *(_relative(f, index.folder) for f in files),
                 pair.label, "" if row.cover is None else f"{row.cover:.4f}", pair.cloud_bin,
@@ -134,7 +132,7 @@ def list_as_csv(index: PairIndex, manifest: Manifest, pairs: PairList) -> str:
 
 def _usable_rows(index: PairIndex, manifest: Manifest) -> tuple[dict[int, str], list[str]]:
     """Return the class of each row that has one, by its position."""
-    labels = {i: class_of(row, manifest) for i, row in enumerate(index.rows)}
+    labels = {i: class_of(index, i, manifest) for i in range(len(index))}
     labeled = {i: label for i, label in labels.items() if label is not None}
     if len(labeled) < MIN_PAIRS:
         raise InputError(
@@ -199,28 +197,26 @@ def _chosen(
     manifest: Manifest,
     rng: np.random.Generator,
 ) -> tuple[ChosenPair, ...]:
-    hidden = _absences([index.rows[i] for i in rows], manifest.modalities, rng)
+    hidden = _absences([index.rows[i] for i in rows], list(manifest.modalities), rng)
     chosen = []
     for i, absent in zip(rows, hidden, strict=True):
-        present = files_of(index.rows[i], manifest.modalities)
-        shown = tuple(name for name in present if name != absent)
+        paths = index.rows[i].paths
+        shown = tuple(name for name in manifest.modalities if paths[name] and name != absent)
         chosen.append(ChosenPair(i, labels[i], cloud_bin_name(index.rows[i].cover), shown))
     return tuple(chosen)
 
 
 def _absences(
-    rows: Sequence[PairRow], modalities: Modalities, rng: np.random.Generator
+    rows: Sequence[SampleRow], modalities: Sequence[str], rng: np.random.Generator
 ) -> list[str | None]:
     """Return the modality that each row is shown without; None where it is shown whole."""
     hidden: list[str | None] = [None] * len(rows)
     if len(modalities) == 1:
         return hidden
-    complete = [
-        i for i, row in enumerate(rows) if len(files_of(row, modalities)) == len(modalities)
-    ]
+    complete = [i for i, row in enumerate(rows) if all(row.paths.values())]
     count = max(1, round(ABSENT_SHARE * len(rows)))
     dropped = iter(rng.permutation(complete).tolist())
-    for name in reversed(list(modalities)):
+    for name in reversed(modalities):
         for i in islice(dropped, count):
             hidden[i] = name
     return hidden

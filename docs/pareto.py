@@ -25,7 +25,7 @@ from esccs_edge.calibration.budget import Budget
 from esccs_edge.calibration.quantize import quantize_student
 from esccs_edge.cli.training_options import training_options
 from esccs_edge.export.to_onnx import export_student
-from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.training.datasets import open_source
 from esccs_edge.training.judging.evaluate import evaluate
 from esccs_edge.training.options import Branch, TrainOptions
@@ -84,8 +84,8 @@ def trained(name: str, options: TrainOptions, out: Path) -> Bundle:
         train(run, resume=True)
         if not shared.is_dir():
             shared.mkdir()
-            for step in SHARED:
-                shutil.copy(folder / "checkpoints" / f"{step}.safetensors", shared)
+            for stage in SHARED:
+                shutil.copy(folder / "checkpoints" / f"{stage}.safetensors", shared)
         export_student(Bundle.open(finished))
         quantize_student(Bundle.open(finished), folder / "heldout" / "index.csv", budget=ANY_COST)
     return Bundle.open(finished)
@@ -115,8 +115,8 @@ def timed(bundles: list[Bundle]) -> list[dict[str, float]]:
     opened = [Classifier(bundle, backend="cpu", max_batch=32) for bundle in bundles]
     samples: list[list[tuple[float, float]]] = [[] for _ in bundles]
     try:
-        pairs = random_pairs(opened[0].manifest, 32)
-        opticals, sars = [p.optical for p in pairs], [p.sar for p in pairs]
+        pairs = random_samples(opened[0].manifest, 32)
+        opticals, sars = [p.pixels["optical"] for p in pairs], [p.pixels["sar"] for p in pairs]
         for classifier in opened:
             classifier.warmup()
         for _ in range(ROUNDS):
@@ -145,7 +145,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     x = np.array([1e3 / row["pairs_per_s"] for row in rows])
     y = np.array([row["clouds"] for row in rows])
     order = np.argsort(x)
-    front = [k for place, k in enumerate(order) if y[k] > max(y[order[:place]], default=0.0)]
+    front = [k for rank, k in enumerate(order) if y[k] > max(y[order[:rank]], default=0.0)]
     axes.plot(x[front], y[front], color="C0", linewidth=1, zorder=1)
     axes.scatter(x, y, color=["C0" if k in front else "0.6" for k in range(len(rows))], zorder=2)
     for row, here, there in zip(rows, x, y, strict=True):

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .backends.choice import open_backend
+from .any_task import open_model
 from .contracts.bundle import Bundle
 from .contracts.bundle_files import Precision
-from .contracts.manifest import Manifest
+from .contracts.stored_units import as_stored
 from .contracts.values import Prediction
 from .errors import EsccsError, InputError
 from .runtime.counters import Stats
@@ -64,24 +63,18 @@ class Classifier:
         dn_offset: float | None = None,
         sar_unit: str = "dB",
     ) -> None:
-        if max_batch < 1 or threads is not None and threads < 1:
-            raise InputError(f"max_batch is {max_batch} and threads {threads}, expected at least 1")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.manifest = _adjusted(self.bundle.manifest, dn_offset, sar_unit)
-        self._model: ModelRuntime[Prediction] = ModelRuntime(
-            open_backend(
-                backend,
-                self.bundle,
-                self.manifest,
-                max_batch=max_batch,
-                threads=threads,
-                precision=precision,
-            ),
-            self.manifest,
-            bundle=self.bundle.identity,
+        self.manifest = as_stored(self.bundle.manifest, dn_offset=dn_offset, sar_unit=sar_unit)
+        self._model: ModelRuntime[Prediction] = open_model(
+            self.bundle,
+            backend,
+            max_batch,
+            max_delay_ms,
             lanes=lanes,
             queue_size=queue_size,
-            max_delay_ms=max_delay_ms,
+            threads=threads,
+            precision=precision,
+            manifest=self.manifest,
         )
 
     @property
@@ -95,7 +88,7 @@ class Classifier:
         Args:
             optical: ``(C, H, W)`` in the manifest's band order, digital numbers (integer) or
                 reflectance (float), or None.
-            sar: ``(P, H, W)`` in the manifest's polarisation order, float dB (linear sigma0 with
+            sar: ``(P, H, W)`` in the manifest's polarization order, float dB (linear sigma0 with
                 ``sar_unit="linear"``), or None.
 
         Raises:
@@ -155,7 +148,7 @@ class Classifier:
         return self._model.stream({"optical": optical, "sar": sar} for optical, sar in pairs)
 
     async def aclassify(self, optical: Any, sar: Any) -> Prediction:
-        """Classify one pair from a coroutine; cancelling it frees its place in the queue."""
+        """Classify one pair from a coroutine; canceling it frees its place in the queue."""
         import asyncio  # loaded already where there is a loop; elsewhere it would delay the start
 
         return await asyncio.wrap_future(self.submit(optical, sar))
@@ -181,7 +174,8 @@ class Classifier:
 
         What a lane meets for the first time it has to prepare, which takes many times as long as to
         run it. Call it before the first request, since others find no lane meanwhile. On a GPU it
-        prepares for pairs like those of the contract: digital numbers if it knows them, and SAR.
+        prepares for pairs like those of the contract: digital numbers, where it has a scale, and
+        SAR.
 
         Raises:
             BackendError: Inference failed.
@@ -210,20 +204,6 @@ class Classifier:
 
     def __reduce__(self) -> str:
         raise TypeError("a Classifier cannot be pickled; make one in each process from its bundle")
-
-
-def _adjusted(manifest: Manifest, dn_offset: float | None, sar_unit: str) -> Manifest:
-    if sar_unit not in ("dB", "linear"):
-        raise InputError(f"sar_unit is {sar_unit!r}, expected 'dB' or 'linear'")
-    optical, sar = manifest.modalities["optical"], manifest.modalities["sar"]
-    if sar_unit == "linear":
-        if sar.unit != "dB":
-            raise InputError(f"sar_unit is 'linear', but the bundle reads SAR in {sar.unit}")
-        manifest = manifest.with_modality("sar", sar.stored_as("linear"))
-    if dn_offset is not None:
-        shifted = replace(optical, dn_offset=float(dn_offset))
-        manifest = manifest.with_modality("optical", shifted)
-    return manifest
 
 
 def _zipped(

@@ -12,7 +12,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .backends.trt.library import FlavorName, load_flavor
@@ -20,6 +19,7 @@ from .backends.trt.pixel_kernels import load_fatbin
 from .cuda.probe import DriverInfo, probe_driver
 from .errors import EsccsError
 from .power import RailMeter, find_meter
+from .system.packages import installed_version
 
 #: Oldest and newest Python this package is tested on.
 PYTHONS = ((3, 10), (3, 13))
@@ -123,7 +123,7 @@ def _cuda_binding(driver: DriverInfo) -> Finding:
     found = {
         name: number
         for name in ("cuda-bindings", "pycuda")
-        if (number := _version(name)) is not None
+        if (number := installed_version(name)) is not None
     }
     major = driver.version.split(".")[0]
     install = (
@@ -154,7 +154,7 @@ def _nvcc(root: Path) -> Finding:
 
 
 def _openvino() -> Finding:
-    number = _version("openvino")
+    number = installed_version("openvino")
     if number is not None and importlib.util.find_spec("openvino") is not None:
         return Finding("OpenVINO (CPU backend)", True, number)
     return Finding("OpenVINO (CPU backend)", False, "not installed", "Run: pip install openvino")
@@ -174,7 +174,7 @@ def _power_sensor(driver: DriverInfo, root: Path) -> Finding:
     if meter is not None:
         return Finding(label, True, meter.name)
     advice = "Energy is not reported; NVML comes with the NVIDIA driver"
-    return Finding(label, False, "NVML tells no power of this GPU", advice)
+    return Finding(label, False, "NVML reports no power of this GPU", advice)
 
 
 def _system_python(root: Path) -> tuple[int, int] | None:
@@ -226,13 +226,6 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _dotted(number: tuple[int, int]) -> str:

@@ -1,7 +1,8 @@
-"""Power while something runs: INA3221 rails of a Jetson (sysfs), or a discrete GPU through NVML.
+"""Energy of a block of work: rails of a Jetson, a discrete GPU (NVML), or the CPU (RAPL).
 
-A machine without a sensor has no meter, and then no energy is reported. `root` stands for ``/``,
-so that a board's files can be laid out in a test.
+All of them cover a whole board or package, idle power and other programs included. A machine
+without a sensor has no meter, and then no energy is reported. `root` stands for ``/``, so that a
+board's files can be laid out in a test.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,14 +28,34 @@ _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")
 _NVML = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
 
 
+#: Seconds on a clock, and what a meter showed then.
+Sample = tuple[float, float]
+
+
 class PowerMeter(ABC):
-    """Something that tells the power drawn right now.
+    """Something that `EnergyLog` reads again and again while a block of work runs.
 
     Attributes:
         name: What is measured, for the report.
     """
 
     name: str
+
+    @abstractmethod
+    def read(self) -> float:
+        """Return what the meter shows now.
+
+        Raises:
+            BackendError: The sensor does not answer any more.
+        """
+
+    @abstractmethod
+    def joules(self, samples: Sequence[Sample]) -> float:
+        """Return the energy between the first and the last of what was read."""
+
+
+class WattMeter(PowerMeter):
+    """A meter that shows the power drawn right now."""
 
     @abstractmethod
     def watts(self) -> dict[str, float]:
@@ -47,8 +70,19 @@ class PowerMeter(ABC):
         rails = self.watts()
         return next((rails[name] for name in _WHOLE_BOARD if name in rails), sum(rails.values()))
 
+    def read(self) -> float:
+        """See `PowerMeter`; watts."""
+        return self.total_watts()
 
-class RailMeter(PowerMeter):
+    def joules(self, samples: Sequence[Sample]) -> float:
+        """See `PowerMeter`; by the trapezoidal rule."""
+        return sum(
+            (later - sooner) * (before + after) / 2
+            for (sooner, before), (later, after) in pairwise(samples)
+        )
+
+
+class RailMeter(WattMeter):
     """The INA3221 monitors of a Jetson, read from sysfs."""
 
     def __init__(self, channels: dict[str, tuple[Path, Path]]) -> None:
@@ -67,7 +101,7 @@ class RailMeter(PowerMeter):
         return cls(channels) if channels else None
 
     def watts(self) -> dict[str, float]:
-        """See `PowerMeter`; the driver tells millivolts and milliamperes."""
+        """See `WattMeter`; the driver reports millivolts and milliamperes."""
         try:
             return {
                 rail: int(volts.read_text()) * int(amperes.read_text()) * 1e-6
@@ -77,7 +111,7 @@ class RailMeter(PowerMeter):
             raise BackendError(f"a power rail cannot be read any more: {error}") from error
 
 
-class NvmlMeter(PowerMeter):
+class NvmlMeter(WattMeter):
     """A discrete GPU's own sensor; it covers the board of the GPU, not the host."""
 
     def __init__(self, library: Any, device: ctypes.c_void_p) -> None:
@@ -104,19 +138,74 @@ class NvmlMeter(PowerMeter):
         return cls(library, device) if answers else None
 
     def watts(self) -> dict[str, float]:
-        """See `PowerMeter`."""
+        """See `WattMeter`."""
         milliwatts = ctypes.c_uint()
         if code := self._library.nvmlDeviceGetPowerUsage(self._device, ctypes.byref(milliwatts)):
             raise BackendError(f"NVML cannot read the power any more: error {code}")
         return {"GPU": milliwatts.value * 1e-3}
 
 
-def find_meter(root: Path = Path("/"), ordinal: int = 0) -> PowerMeter | None:
-    """Return a meter for this board or GPU, or None where there is no sensor."""
+class RaplMeter(PowerMeter):
+    """The energy counters of the processor packages, which hold their cores and memory."""
+
+    def __init__(self, packages: Sequence[Path]) -> None:
+        self.name = "RAPL, whole processor package" + "s" * (len(packages) > 1)
+        self._packages = packages
+        self._shown_uj = [_microjoules(package) for package in packages]
+        self._counted_uj = 0
+
+    @classmethod
+    def find(cls, root: Path) -> RaplMeter | None:
+        """Return the counters, or None where there are none that this user may read."""
+        zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
+        packages = [zone for zone in zones if zone.name.count(":") == 1 and _is_package(zone)]
+        return cls(packages) if packages else None
+
+    def read(self) -> float:
+        """See `PowerMeter`; joules since the meter was made."""
+        try:
+            for number, package in enumerate(self._packages):
+                shown = _microjoules(package)
+                drawn = shown - self._shown_uj[number]
+                if drawn < 0:  # the counter starts again at 0 after its largest value
+                    drawn += int((package / "max_energy_range_uj").read_text())
+                self._shown_uj[number] = shown
+                self._counted_uj += drawn
+        except (OSError, ValueError) as error:
+            raise BackendError(f"an energy counter cannot be read any more: {error}") from error
+        return 1e-6 * self._counted_uj
+
+    def joules(self, samples: Sequence[Sample]) -> float:
+        """See `PowerMeter`."""
+        return samples[-1][1] - samples[0][1]
+
+
+def _is_package(zone: Path) -> bool:
+    try:
+        return (zone / "name").read_text().startswith("package") and _microjoules(zone) >= 0
+    except (OSError, ValueError):  # most systems let only root read the counter
+        return False
+
+
+def _microjoules(zone: Path) -> int:
+    return int((zone / "energy_uj").read_text())
+
+
+def find_meter(root: Path = Path("/"), gpu: int | None = 0) -> PowerMeter | None:
+    """Return a meter of what does the work, or None where there is no sensor.
+
+    The rails of a board come first, since they hold CPU and GPU.
+
+    Args:
+        root: Stands for ``/``.
+        gpu: Ordinal of the GPU that does the work; None where the CPU does.
+    """
     rails = RailMeter.find(root)
     if rails is not None:
         return rails
-    bus_id = pci_bus_id(ordinal)
+    if gpu is None:
+        return RaplMeter.find(root)
+    bus_id = pci_bus_id(gpu)
     return NvmlMeter.find(bus_id) if bus_id else None
 
 
@@ -125,13 +214,13 @@ class EnergyLog:
 
     Attributes:
         seconds: Length of the block.
-        joules: Energy of the block, by the trapezoidal rule over the samples.
+        joules: Energy of the block.
     """
 
     def __init__(self, meter: PowerMeter, *, every_s: float = SAMPLE_EVERY_S) -> None:
         self.seconds = self.joules = 0.0
         self._meter, self._every_s = meter, every_s
-        self._samples: list[tuple[float, float]] = []
+        self._samples: list[Sample] = []
         self._error: BackendError | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="esccs-energy", daemon=True)
@@ -160,12 +249,7 @@ class EnergyLog:
             raise self._error
         self._sample()
         self.seconds = self._samples[-1][0] - self._samples[0][0]
-        self.joules = sum(
-            (later - sooner) * (power + before) / 2
-            for (sooner, before), (later, power) in zip(
-                self._samples, self._samples[1:], strict=False
-            )
-        )
+        self.joules = self._meter.joules(self._samples)
 
     def _run(self) -> None:
         try:
@@ -175,5 +259,4 @@ class EnergyLog:
             self._error = error
 
     def _sample(self) -> None:
-        power = self._meter.total_watts()
-        self._samples.append((time.perf_counter(), power))
+        self._samples.append((time.perf_counter(), self._meter.read()))

@@ -21,7 +21,7 @@ Prefer = Literal["latency", "throughput"]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class MeasuredPrecision:
     """One precision on this machine.
 
     Attributes:
@@ -33,7 +33,7 @@ class Candidate:
         speed: What was measured; None if it did not come so far.
     """
 
-    precision: str
+    precision: GraphPrecision
     problem: str = ""
     label_agreement: float | None = None
     worst_logit: float | None = None
@@ -63,7 +63,7 @@ class Choice:
     picked: GraphPrecision
     prefer: str
     budget: float
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[MeasuredPrecision, ...]
     machine: dict[str, Any]
     power_sensor: str
 
@@ -78,7 +78,7 @@ class Choice:
             f"{'':6}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'pairs/s':>10}{'mJ/pair':>9}"
             f"{'same label':>12}{'accuracy':>10}"
         ]
-        lines += [_row(candidate, self.picked) for candidate in self.candidates]
+        lines += [_row(measured, self.picked) for measured in self.candidates]
         if self.power_sensor:
             lines.append(f"energy above idle, from {self.power_sensor}")
         lines.append(f"picked {self.picked}: fastest by {self.prefer}, at most "
@@ -86,40 +86,42 @@ class Choice:
         return "\n".join(lines)
 
 
-def pick(candidates: Sequence[Candidate], *, budget: float, prefer: Prefer) -> Candidate:
-    """Return the fastest usable candidate whose quality is within the budget.
+def pick(
+    measured: Sequence[MeasuredPrecision], *, budget: float, prefer: Prefer
+) -> MeasuredPrecision:
+    """Return the fastest usable precision whose quality is within the budget.
 
     Quality is held against float32 where it ran, else against the best.
 
     Raises:
-        BackendError: No candidate can be used.
+        BackendError: None can be used.
     """
-    usable = [candidate for candidate in candidates if not candidate.problem]
+    usable = [one for one in measured if not one.problem]
     if not usable:
-        reasons = "; ".join(f"{c.precision}: {c.problem}" for c in candidates)
+        reasons = "; ".join(f"{c.precision}: {c.problem}" for c in measured)
         raise BackendError(f"no precision can be used on this machine: {reasons}")
     full = next((c.quality for c in usable if c.precision == "fp32"), None)
-    best = max(candidate.quality for candidate in usable) if full is None else full
+    best = max(one.quality for one in usable) if full is None else full
     rounding = 1e-9
     within = [c for c in usable if best - c.quality <= budget + rounding]
     return min(within, key=partial(_cost, prefer))
 
 
-def _cost(prefer: Prefer, candidate: Candidate) -> float:
-    assert candidate.speed is not None, "a candidate without problem was measured"
-    return candidate.speed.p50_ms if prefer == "latency" else 1 / candidate.speed.pairs_per_s
+def _cost(prefer: Prefer, measured: MeasuredPrecision) -> float:
+    assert measured.speed is not None, "a precision without problem was timed"
+    return measured.speed.p50_ms if prefer == "latency" else 1 / measured.speed.pairs_per_s
 
 
-def _row(candidate: Candidate, picked: str) -> str:
+def _row(measured: MeasuredPrecision, picked: str) -> str:
     def number(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
-    speed = candidate.speed
-    mark = "*" if candidate.precision == picked else " "
-    line = f"{mark}{candidate.precision:<5}"
+    speed = measured.speed
+    mark = "*" if measured.precision == picked else " "
+    line = f"{mark}{measured.precision:<5}"
     if speed is not None:
         line += f"{speed.p50_ms:>9.3f}{speed.p90_ms:>9.3f}{speed.p99_ms:>9.3f}"
         line += f"{speed.pairs_per_s:>10.0f}{number(speed.millijoules_per_pair, '.3f'):>9}"
-        line += f"{number(candidate.label_agreement, '.3f'):>12}"
-        line += f"{number(candidate.accuracy, '.3f'):>10}"
-    return f"{line}  {candidate.problem}".rstrip()
+        line += f"{number(measured.label_agreement, '.3f'):>12}"
+        line += f"{number(measured.accuracy, '.3f'):>10}"
+    return f"{line}  {measured.problem}".rstrip()

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from esccs_edge.backends.trt.library import FlavorName
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.bundle_files import MODEL_FILES, GraphPrecision
 from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.tasks import task_named
 from esccs_edge.contracts.values import Sample
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import BackendError, InputError, Remedy
@@ -29,7 +30,7 @@ from esccs_edge.power import PowerMeter, find_meter
 from esccs_edge.rasters.pair_index import PairIndex, read_index
 from esccs_edge.system.sealed_cache import SealedCache
 
-from .choice import Candidate, Choice, Prefer, pick
+from .choice import Choice, MeasuredPrecision, Prefer, pick
 from .measure import measure_speed
 from .parity import BACKEND_FP32_TOLERANCE, REDUCED_TOLERANCE, compare_outputs, run_backend
 from .reference import read_reference
@@ -59,9 +60,9 @@ def choose_precision(
         prefer: ``"latency"`` is the median of one pair, ``"throughput"`` full batches.
         budget: Largest loss against float32: of accuracy on ``index``, or without one of label
             agreement with the trained network on ``reference.npz``.
-        index: ``index.csv`` of labelled pairs; its test split is used.
+        index: ``index.csv`` with a class for each sample; its test split is used.
         seconds: Time spent on each figure.
-        progress: Told precisions done and precisions in all.
+        progress: Called with precisions done and precisions in all.
 
     Returns:
         The new bundle, which also holds the report as ``choice.json``, and the choice.
@@ -79,26 +80,26 @@ def choose_precision(
             f"choosing a precision measures on the GPU of this machine, but {problem}",
             hint="Run it on the target; without a GPU, build one engine with --flavor rtx",
         )
-    labelled = [] if index is None else _labelled_pairs(bundle, index)
+    labeled = [] if index is None else _labeled_samples(bundle, index)
     meter = find_meter()
     with tempfile.TemporaryDirectory() as scratch:
         complete = _with_float16(bundle, Path(scratch) / "bundle")
         cache = SealedCache(Path(scratch) / "engines")
         machine: dict[str, Any] = {}
-        candidates = []
+        measured = []
         for done, precision in enumerate(get_args(GraphPrecision)):
             progress(done, len(get_args(GraphPrecision)))
             load = partial(_open, complete, precision, flavor, cache)
-            tried = _try(load, complete, precision, labelled, seconds, meter, machine)
-            candidates.append(tried)
-        picked = pick(candidates, budget=budget, prefer=prefer)
+            found = _try(load, complete, precision, labeled, seconds, meter, machine)
+            measured.append(found)
+        picked = pick(measured, budget=budget, prefer=prefer)
         sensor = "" if meter is None else meter.name
         choice = Choice(
-            picked.precision, prefer, budget, tuple(candidates), machine, sensor
+            picked.precision, prefer, budget, tuple(measured), machine, sensor
         )  # fmt: skip
         made = _write(complete, folder, choice)
     # Opened once more, so that its engine waits in the user's cache.
-    _open(made, cast(GraphPrecision, picked.precision), flavor, None).close()
+    _open(made, picked.precision, flavor, None).close()
     return made, choice
 
 
@@ -126,16 +127,21 @@ def _with_float16(bundle: Bundle, folder: Path) -> Bundle:
     return add_float16(copy)
 
 
-def _labelled_pairs(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple[Sample, str]]:
+def _labeled_samples(bundle: Bundle, index: str | os.PathLike[str]) -> list[tuple[Sample, str]]:
     manifest = bundle.manifest
-    pairs = read_index(index, manifest.classes)
+    if task_named(manifest.task).target != "class":
+        raise InputError(
+            f"{index} was given to measure accuracy, but {manifest.task} answers no single class",
+            hint="Leave the index out; agreement with the trained network is then held to budget",
+        )
+    pairs = read_index(index, manifest.classes, tuple(manifest.modalities))
     chosen = [
         (_sample(pairs, i, manifest), row.label)
         for i, row in enumerate(pairs.rows)
         if row.split == "test" and row.label is not None
     ]
     if not chosen:
-        raise InputError(f"{index} has no labelled pair in its test split, expected at least one")
+        raise InputError(f"{index} has no labeled pair in its test split, expected at least one")
     return chosen
 
 
@@ -159,27 +165,27 @@ def _try(
     load: Callable[[], Backend],
     bundle: Bundle,
     precision: GraphPrecision,
-    labelled: Sequence[tuple[Sample, str]],
+    labeled: Sequence[tuple[Sample, str]],
     seconds: float,
     meter: PowerMeter | None,
     machine: dict[str, Any],
-) -> Candidate:
+) -> MeasuredPrecision:
     """Measure one precision; what fails for this one only becomes its problem."""
     if MODEL_FILES[precision] not in bundle.manifest.files:
-        return Candidate(precision, f"the bundle has no {MODEL_FILES[precision]}")
+        return MeasuredPrecision(precision, f"the bundle has no {MODEL_FILES[precision]}")
     try:
         backend = load()
     except BackendError as error:
-        return Candidate(precision, error.message)
+        return MeasuredPrecision(precision, error.message)
     try:
         machine.update(
             {k: v for k, v in backend.describe().items() if k not in ("model", "free_device_bytes")}
         )
-        return _measured(backend, bundle, precision, labelled, seconds, meter)
+        return _measured(backend, bundle, precision, labeled, seconds, meter)
     except BackendError as error:
         if error.action is Remedy.RESTART:
             raise
-        return Candidate(precision, error.message)
+        return MeasuredPrecision(precision, error.message)
     finally:
         backend.close()
 
@@ -188,45 +194,45 @@ def _measured(
     backend: Backend,
     bundle: Bundle,
     precision: GraphPrecision,
-    labelled: Sequence[tuple[Sample, str]],
+    labeled: Sequence[tuple[Sample, str]],
     seconds: float,
     meter: PowerMeter | None,
-) -> Candidate:
+) -> MeasuredPrecision:
     manifest = bundle.manifest
     inputs, expected = read_reference(bundle)
     found = run_backend(backend, inputs, manifest)
     tolerance = BACKEND_FP32_TOLERANCE if precision == "fp32" else REDUCED_TOLERANCE
     row = compare_outputs(precision, found, inputs, expected, tolerance, manifest)
-    return Candidate(
+    return MeasuredPrecision(
         precision,
         row.problem,
         row.label_agreement,
         row.worst[manifest.logits],
-        _accuracy(backend, labelled, manifest.classes),
+        _accuracy(backend, labeled, manifest),
         measure_speed(backend, manifest, seconds=seconds, meter=meter),
     )
 
 
 def _sample(pairs: PairIndex, row: int, manifest: Manifest) -> Sample:
-    optical, sar = pairs.load(row, manifest.modalities["optical"], manifest.modalities["sar"])
-    return checked_sample({"optical": optical, "sar": sar}, manifest)
+    return checked_sample(pairs.load(row, manifest.modalities), manifest)
 
 
 def _accuracy(
-    backend: Backend, labelled: Sequence[tuple[Sample, str]], classes: Sequence[str]
+    backend: Backend, labeled: Sequence[tuple[Sample, str]], manifest: Manifest
 ) -> float | None:
-    if not labelled:
+    if not labeled:
         return None
     lane = backend.open_lane()
     right = 0
     try:
-        for start in range(0, len(labelled), backend.max_batch):
-            part = labelled[start : start + backend.max_batch]
-            best = np.argmax(lane.answer([pair for pair, _ in part]).outputs["logits"], axis=1)
-            right += sum(classes[i] == label for i, (_, label) in zip(best, part, strict=True))
+        for start in range(0, len(labeled), backend.max_batch):
+            part = labeled[start : start + backend.max_batch]
+            found = lane.answer([sample for sample, _ in part]).outputs[manifest.logits]
+            labels = [manifest.classes[i] for i in np.argmax(found, axis=1)]
+            right += sum(one == label for one, (_, label) in zip(labels, part, strict=True))
     finally:
         lane.close()
-    return right / len(labelled)
+    return right / len(labeled)
 
 
 def _write(complete: Bundle, folder: Path, choice: Choice) -> Bundle:

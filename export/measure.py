@@ -1,7 +1,7 @@
 """How fast a backend's lanes are on this machine, from raw pixels to logits, and what it costs.
 
-Batch 1 on one lane tells latency; full batches that alternate between two lanes, so that copies
-and inference overlap, tell throughput and energy. Pixels are random: only time is measured.
+Batch 1 on one lane gives latency; full batches that alternate between two lanes, so that copies
+and inference overlap, give throughput and energy. Pixels are random: only time is measured.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
 from esccs_edge.backends.base import Backend
 from esccs_edge.contracts.manifest import Manifest
-from esccs_edge.contracts.values import PatchPair
-from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.contracts.values import Sample
+from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.power import EnergyLog, PowerMeter
+from esccs_edge.runtime.counters import percentiles_ms
 
 #: More than enough for lazy loading, clocks that rise, and CUDA graphs, captured at the second run.
 WARMUP_ROUNDS = 20
@@ -63,10 +62,9 @@ def measure_speed(
     Raises:
         BackendError: The backend or the sensor failed.
     """
-    pairs = random_pairs(manifest, backend.max_batch)
+    pairs = random_samples(manifest, backend.max_batch)
     idle_watts = None if meter is None else _idle_watts(meter, seconds)
-    times_ms = _latencies_ms(backend, pairs[:1], seconds)
-    p50, p90, p99 = np.percentile(times_ms, [50, 90, 99]).tolist()
+    p50, p90, p99 = percentiles_ms(_latencies_s(backend, pairs[:1], seconds)).values()
     if meter is None or idle_watts is None:
         return Speed(p50, p90, p99, _throughput(backend, pairs, seconds), len(pairs))
     with EnergyLog(meter) as log:
@@ -77,7 +75,7 @@ def measure_speed(
     )  # fmt: skip
 
 
-def _latencies_ms(backend: Backend, batch: list[PatchPair], seconds: float) -> list[float]:
+def _latencies_s(backend: Backend, batch: list[Sample], seconds: float) -> list[float]:
     lane = backend.open_lane()
     try:
         times: list[float] = []
@@ -85,14 +83,14 @@ def _latencies_ms(backend: Backend, batch: list[PatchPair], seconds: float) -> l
         while len(times) < WARMUP_ROUNDS + MIN_ROUNDS or time.perf_counter() < end:
             start = time.perf_counter()
             lane.answer(batch)
-            times.append(1e3 * (time.perf_counter() - start))
+            times.append(time.perf_counter() - start)
             end = end or start + seconds
         return times[WARMUP_ROUNDS:]
     finally:
         lane.close()
 
 
-def _throughput(backend: Backend, batch: list[PatchPair], seconds: float) -> float:
+def _throughput(backend: Backend, batch: list[Sample], seconds: float) -> float:
     """Pairs per second; while one lane computes, the next one is filled."""
     lanes = [backend.open_lane() for _ in range(LANES)]
     try:

@@ -17,6 +17,7 @@ from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.types import Doubles, Floats
 from esccs_edge.errors import ArtifactError
+from esccs_edge.pixels.synthetic import smooth
 
 Arrays = dict[str, Floats]
 
@@ -114,9 +115,8 @@ def _field(rng: np.random.Generator, spec: ModalitySpec, shape: tuple[int, ...])
     """
     channels, height, width = shape
     level = 0.5 * rng.normal(size=(1, 1, 1)) + 0.2 * rng.normal(size=(channels, 1, 1))
-    texture = 0.5 * _smooth(rng, (1, height, width)) + 0.15 * _smooth(
-        rng, (channels, height, width)
-    )
+    shared, own = (1, height, width), (channels, height, width)
+    texture = 0.5 * smooth(rng, shared) + 0.15 * smooth(rng, own)
     field = level + texture
     field = (np.floor(field / GRID_STEP) + 0.5) * GRID_STEP
     low, high = (
@@ -124,11 +124,3 @@ def _field(rng: np.random.Generator, spec: ModalitySpec, shape: tuple[int, ...])
         for limit in spec.clip
     )
     return np.clip(field, low, high).astype(np.float32)
-
-
-def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> Doubles:
-    """Unit-variance noise, averaged over 5 x 5 pixels with wrap-around."""
-    field = rng.normal(0, 1, shape)
-    for axis in (-2, -1):
-        field = np.sum([np.roll(field, shift, axis) for shift in range(-2, 3)], axis=0)
-    return np.asarray(field / 5.0)

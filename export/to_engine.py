@@ -27,17 +27,11 @@ from esccs_edge.backends.trt.build import (
 from esccs_edge.backends.trt.layers import layers_of_inspector, layers_of_table
 from esccs_edge.backends.trt.library import Flavor, FlavorName, load_engine, load_flavor
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.bundle_files import MODEL_FILES, GraphPrecision
-from esccs_edge.contracts.manifest import BatchProfile
+from esccs_edge.contracts.bundle_files import MODEL_FILES, GraphPrecision, require_graph
+from esccs_edge.contracts.manifest import BatchProfile, Manifest
 from esccs_edge.cuda.probe import driver_present, probe_driver
 from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
 from esccs_edge.system.atomic import write_atomic
-
-_MISSING_FILE_HINTS = {
-    "fp32": "Run: esccs-edge export BUNDLE",
-    "fp16": "Run: esccs-edge export BUNDLE",
-    "int8": "Run: esccs-edge calibrate BUNDLE INDEX.csv",
-}
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,8 @@ class EngineReport:
         bundle: Name and digests of what it was built from.
         options: Builder options and driver version.
         layers: Each layer with its part and number types (`backends.trt.layers.EngineLayer`),
-            as the engine inspector tells on its GPU, or TensorRT for RTX while it builds elsewhere;
-            empty where they do not.
+            as the engine inspector lists them on its GPU, or TensorRT for RTX while it builds
+            elsewhere; empty where they do not.
     """
 
     path: Path
@@ -109,7 +103,7 @@ def build_engine(
         out: Folder to write to; None is the bundle's own.
         target: RTX only: ``"portable"`` or a compute capability such as ``"8.6"``. None is this
             host's GPU, or ``"portable"`` where there is none.
-        progress: Told ``(phase, steps_done, steps)`` while building.
+        progress: Called with ``(phase, steps_done, steps)`` while building.
         workspace_bytes: Scratch memory the builder may plan with.
 
     Raises:
@@ -149,7 +143,7 @@ def build_engine(
             "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
         },
         options={**asdict(options), "driver": probe_driver().version},
-        layers=_layers(library, built, options.target),
+        layers=_layers(library, built, options.target, bundle.manifest),
     )
     _write(report, plan)
     return report
@@ -158,23 +152,18 @@ def build_engine(
 def _model(bundle: Bundle, precision: GraphPrecision) -> bytes:
     if precision not in get_args(GraphPrecision):
         raise InputError(f"precision is {precision!r}, expected one of {get_args(GraphPrecision)}")
-    name = MODEL_FILES[precision]
-    if name in bundle.manifest.files:
-        return bundle.read(name)
-    if precision == "fp16" and MODEL_FILES["fp32"] in bundle.manifest.files:
-        return _float16(bundle.read(MODEL_FILES["fp32"]))
-    raise ArtifactError(
-        f"bundle {bundle.folder} has no {name}, which precision {precision} is built from",
-        hint=_MISSING_FILE_HINTS[precision],
-    )
+    files = bundle.manifest.files
+    if precision == "fp16" and MODEL_FILES["fp16"] not in files:
+        return _float16(bundle.read(require_graph(files, "fp32")), bundle.manifest)
+    return bundle.read(require_graph(files, precision))
 
 
-def _float16(student: bytes) -> bytes:
+def _float16(student: bytes, manifest: Manifest) -> bytes:
     try:
         from .to_fp16 import float16_model
     except ModuleNotFoundError as error:
         raise MissingDependencyError.for_extra("onnx", "export", "Making an fp16 model") from error
-    return float16_model(student)
+    return float16_model(student, manifest.outputs)
 
 
 def _target(flavor: FlavorName, target: str | None) -> str:
@@ -198,11 +187,16 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _layers(flavor: Flavor, built: BuiltPlan, target: str) -> tuple[dict[str, Any], ...]:
-    told = load_engine(flavor, built.plan).layers() if target == "current" else None
+def _layers(
+    flavor: Flavor, built: BuiltPlan, target: str, manifest: Manifest
+) -> tuple[dict[str, Any], ...]:
+    listed = load_engine(flavor, built.plan).layers() if target == "current" else None
     try:
-        found = layers_of_table(built.layers) if told is None else layers_of_inspector(told)
-    except BackendError:  # a version that tells less; the engine is good all the same
+        if listed is None:
+            found = layers_of_table(built.layers, manifest.modalities)
+        else:
+            found = layers_of_inspector(listed, manifest.modalities)
+    except BackendError:  # a version that lists less; the engine is good all the same
         return ()
     return tuple(asdict(layer) for layer in found)
 

@@ -4,11 +4,40 @@ from __future__ import annotations
 
 import os
 import tarfile
+from functools import partialmethod
+from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 REPOSITORY = Path(__file__).parent.parent
+
+#: Folder -> packages of its extra, imported by its tests at their top. Where one is missing the
+#: folder is left out, so that a machine without torch runs the suite of the runtime.
+FOLDER_NEEDS = {
+    "training": ("torch", "lightning", "torchmetrics", "safetensors", "rasterio"),
+    "export": ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime"),
+    "calibration": ("torch", "safetensors", "onnx", "onnxruntime"),
+}
+LEFT_OUT = {
+    folder: missing
+    for folder, packages in FOLDER_NEEDS.items()
+    if (missing := [package for package in packages if find_spec(package) is None])
+}
+collect_ignore = list(LEFT_OUT)
+
+
+def pytest_report_header() -> list[str]:
+    return [
+        f"tests/{folder} is left out: {', '.join(missing)} not installed"
+        for folder, missing in LEFT_OUT.items()
+    ]
+
+
+if "mix_stderr" in signature(CliRunner).parameters:  # click before 8.2 mixes it in by default
+    CliRunner.__init__ = partialmethod(CliRunner.__init__, mix_stderr=False)  # type: ignore
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -54,7 +54,7 @@ def install(monkeypatch, *flavors):
 
 def test_every_problem_comes_with_advice(tmp_path, monkeypatch):
     install(monkeypatch)
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    monkeypatch.setattr(doctor, "installed_version", lambda name: None)
     findings = diagnose(tmp_path, NO_DRIVER)
     assert all(finding.advice for finding in findings if not finding.ok)
     assert {f.name for f in findings if not f.ok} >= {
@@ -153,7 +153,7 @@ def test_cuda_binding_must_not_be_newer_than_the_driver(
     tmp_path, monkeypatch, versions, driver, ok, advice
 ):
     install(monkeypatch)
-    monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(doctor, "installed_version", versions.get)
     found = named(diagnose(tmp_path, driver), "CUDA binding")
     assert found.ok is ok and advice in found.advice
 

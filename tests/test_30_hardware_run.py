@@ -39,7 +39,7 @@ def test_first_answer_is_held_against_the_cpu(machine, monkeypatch, capsys):
     bundle = tiny_bundle(machine.folder / "bundle")
     monkeypatch.setattr(script.Bundle, "open", lambda _: bundle)
     monkeypatch.setattr(script, "MODEL_FILES", {"fp32": bundle.manifest.model, "int8": "absent"})
-    found = script.compare(bundle, bundle.manifest.model, None, machine.folder / "engines")
+    found = script.compare(bundle, "fp32", None, machine.folder / "engines")
     assert found["same class"] == found["of"] == script.PAIRS
     assert found["logits differ by"] < ENGINE_ATOL and found["gates differ by"] < ENGINE_ATOL
     assert found["layers"] == {"optical": 1, "sar": 1, "both": 2}

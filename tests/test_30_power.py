@@ -11,7 +11,7 @@ from support.power_meters import Steady, lay_out
 from esccs_edge import power as energy
 from esccs_edge.cuda import probe
 from esccs_edge.errors import BackendError
-from esccs_edge.power import EnergyLog, NvmlMeter, RailMeter, find_meter
+from esccs_edge.power import EnergyLog, NvmlMeter, RailMeter, RaplMeter, find_meter
 
 
 def test_rail_that_holds_the_board_counts_alone(tmp_path):
@@ -40,6 +40,7 @@ def test_rail_that_disappears_is_an_error(tmp_path):
 def test_machine_without_a_sensor_has_no_meter(tmp_path, monkeypatch):
     monkeypatch.setattr(energy, "pci_bus_id", lambda ordinal: "")
     assert find_meter(tmp_path) is None
+    assert find_meter(tmp_path, gpu=None) is None
     monkeypatch.setattr(energy, "pci_bus_id", lambda ordinal: "0000:01:00.0")
     monkeypatch.setattr(energy, "_NVML", "libno-such-library.so")
     assert find_meter(tmp_path) is None
@@ -76,6 +77,47 @@ def test_nvml_reads_the_gpu_at_its_pci_address():
 @pytest.mark.parametrize("call", ["init", "handle", "power"])
 def test_nvml_that_does_not_answer_is_no_meter(call):
     assert NvmlMeter.of(Nvml(**{call: 3}), "0000:0A:00.0") is None
+
+
+@pytest.fixture
+def packages(tmp_path):
+    """Counters of two processor packages, of the cores inside one, and of the whole platform."""
+    zones = tmp_path / "sys/class/powercap"
+    for zone, name, reading in (
+        ("intel-rapl:0", "package-0", 900), ("intel-rapl:1", "package-1", 100),
+        ("intel-rapl:0:0", "core", 5), ("intel-rapl:2", "psys", 5),
+    ):  # fmt: skip
+        (zones / zone).mkdir(parents=True)
+        (zones / zone / "name").write_text(f"{name}\n")
+        (zones / zone / "energy_uj").write_text(f"{reading}\n")
+        (zones / zone / "max_energy_range_uj").write_text("1000\n")
+    return zones
+
+
+def test_rapl_counts_packages_once_and_survives_the_end_of_its_range(tmp_path, packages):
+    meter = find_meter(tmp_path, gpu=None)
+    assert meter.name == "RAPL, whole processor packages"
+    with EnergyLog(meter, every_s=0.001) as log:
+        (packages / "intel-rapl:0" / "energy_uj").write_text("50\n")  # 900 -> 1000 -> 50
+        (packages / "intel-rapl:1" / "energy_uj").write_text("160\n")
+    assert log.joules == pytest.approx((150 + 60) * 1e-6)
+
+
+def test_rapl_that_disappears_is_an_error(tmp_path, packages):
+    meter = RaplMeter.find(tmp_path)
+    (packages / "intel-rapl:1" / "energy_uj").unlink()
+    with pytest.raises(BackendError, match="counter cannot be read any more"):
+        meter.read()
+
+
+def test_counters_of_the_cpu_do_not_stand_for_a_gpu(tmp_path, packages, monkeypatch):
+    monkeypatch.setattr(energy, "pci_bus_id", lambda ordinal: "")
+    assert find_meter(tmp_path, gpu=0) is None
+
+
+def test_rails_of_a_board_come_before_the_counters_of_its_cpu(tmp_path, packages):
+    lay_out(tmp_path, "1-0040", 4, [("VDD_IN", 5000, 2000)])
+    assert isinstance(find_meter(tmp_path, gpu=None), RailMeter)
 
 
 def test_energy_is_power_over_time():

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,7 +114,8 @@ def test_health_turns_red_when_the_queue_is_full(bundle, hold, gate):
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_after_warmup_nothing_is_compiled_any_more(bundle, monkeypatch, cores):
     with Classifier(bundle, "cpu", max_batch=20) as made:
-        made._model.backend._models.cores = cores
+        backend: Any = made._model.backend
+        backend._models.cores = cores
         made.warmup()
 
         def compile_model(*args, **options):

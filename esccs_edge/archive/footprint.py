@@ -9,15 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import MissingDependencyError, RasterError
+from ..rasters.gdal import gdal_errors
 from ..rasters.grid import Grid
-
-try:
-    from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through
-    from rasterio.errors import RasterioError
-    from rasterio.warp import transform_geom
-except ImportError as error:
-    raise MissingDependencyError.for_extra("rasterio", "geo", "Locating scenes") from error
 
 LONGITUDE_LATITUDE = "EPSG:4326"
 #: Parts into which an edge is cut. The outline of a Sentinel-2 tile (110 km) is then nowhere
@@ -43,10 +36,10 @@ def footprint_of(grid: Grid) -> dict[str, Any] | None:
         for i in range(_PARTS)
     ]
     outline = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
-    try:
+    from rasterio.warp import transform_geom
+
+    with gdal_errors("cannot find where the scene lies on the earth"):
         found = transform_geom(grid.crs, LONGITUDE_LATITUDE, outline)
-    except (RasterioError, CPLE_BaseError) as error:
-        raise RasterError(f"cannot place the scene on the earth: {error}") from error
     polygons = found["coordinates"]
     polygons = [polygons] if found["type"] == "Polygon" else polygons
     return geojson([[_counterclockwise(ring) for ring in polygon] for polygon in polygons])

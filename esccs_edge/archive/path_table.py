@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import InputError, MissingDependencyError
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 
 try:
     import pyarrow as pa

@@ -1,6 +1,6 @@
 """Scenes classified by a pool of Ray workers, each with a classifier of its own.
 
-Ray Data hands one scene at a time to a worker and hands it out again when the worker died. Workers
+Ray Data gives one scene at a time to a worker and gives it to another when the worker died. Workers
 see the same files as the driver: on several machines the rasters, the archive's folder and the
 bundle lie on shared storage under one path.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import BackendError, MissingDependencyError
 from ..system.working_folder import working_folder
 from .record import SceneRecord, failed, scene_folder
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 from .statistics import PARQUET_NAME
 from .worker import ArchiveOptions, SceneWorker
 
@@ -78,8 +78,8 @@ def ray_records(
 class _RayWorker:
     """A `SceneWorker` as Ray Data calls it, with batches of JSON in and out.
 
-    Ray hands a scene out again without end, and a raster may well kill every worker that touches
-    it. So each attempt is noted, as one byte of a file per scene, before it begins.
+    Ray tries a scene again without end, and a raster may kill every worker that reads it. So each
+    attempt is noted, as one byte of a file per scene, before it begins.
 
     Args:
         options: What all workers share.
@@ -101,7 +101,7 @@ class _RayWorker:
             return self._worker(scene)
         except OSError as error:
             return failed(scene, str(error))
-        except BackendError:  # this process cannot be trusted; Ray starts another in its place
+        except BackendError:  # this process cannot be trusted; Ray starts another
             os._exit(1)
 
     def _attempt(self, scene: ArchiveScene) -> int:

@@ -1,7 +1,7 @@
-"""What is known of one scene: a row of the statistics, and the file beside a finished map.
+"""The result of one scene: a row of the statistics, and the file beside a finished map.
 
-`SceneRecord` is both. The file is written by whoever finished the scene, right after the map, so a
-driver that dies later loses nothing.
+`SceneRecord` is both. The worker writes the file right after the map, so no finished scene is lost
+when the driver dies later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from ..scenes.map_writer import scores_path_of
 from ..system.atomic import write_atomic
 from .content import file_sha256
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 
 RECORD_NAME = "scene.json"
 MAP_NAME = "map.tif"
@@ -44,7 +44,7 @@ class SceneRecord:
         backend: Backend that ran the model.
         height: Rows.
         width: Columns.
-        patches: Patches handed to the model.
+        patches: Patches given to the model.
         refused_patches: Patches whose values the model refused.
         class_shares: Class name -> share of the answered pixels.
         mean_confidence: Mean over the answered pixels; None if there are none.

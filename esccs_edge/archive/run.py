@@ -1,4 +1,4 @@
-"""The driver of an archive run: hands scenes to an engine, counts, and writes the table.
+"""The driver of an archive run: gives scenes to an engine, counts, and writes the table.
 
 It alone writes the table; each scene's own files are written by the worker that has it.
 """
@@ -6,21 +6,21 @@ It alone writes the table; each scene's own files are written by the worker that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..contracts.bundle import Bundle
+from ..contracts.types import Progress
 from ..errors import BackendError, InputError
 from .record import SceneRecord
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 from .statistics import write_statistics
 from .worker import ArchiveOptions, SceneWorker
 
 ENGINES = ("local", "ray")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import InputError
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 
 
 def scenes_of_collection(file: Path) -> list[ArchiveScene]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..classifier import Classifier
+from ..contracts.bundle_files import Precision
 from ..errors import BackendError, EsccsError, InputError, Remedy
 from ..rasters.raster_file import regular_file
 from ..rasters.reader import open_scene
@@ -31,7 +32,7 @@ from .record import (
     scene_folder,
     write_record,
 )
-from .scene_list import ArchiveScene
+from .scene import ArchiveScene
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ArchiveOptions:
         stride: As for `esccs_edge.scenes.mapping.classify_scene`.
         dn_offset: As for `Classifier`.
         sar_unit: As for `Classifier`.
+        precision: As for `Classifier`.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class ArchiveOptions:
     stride: int | None = None
     dn_offset: float | None = None
     sar_unit: str = "dB"
+    precision: Precision = "auto"
 
 
 class SceneWorker:
@@ -74,6 +77,7 @@ class SceneWorker:
             threads=threads,
             dn_offset=options.dn_offset,
             sar_unit=options.sar_unit,
+            precision=options.precision,
         )
         self._backend = self._classifier.backend_name
 
@@ -109,7 +113,8 @@ class SceneWorker:
         earlier = read_record(folder)
         if earlier is not None and earlier.content_sha256 == hashes["content_sha256"]:
             return named_after(replace(earlier, is_earlier=True), scene)
-        with open_scene(scene.optical, scene.sar, self._classifier.manifest) as reader:
+        paths = {"optical": scene.optical, "sar": scene.sar}
+        with open_scene(paths, self._classifier.manifest.modalities) as reader:
             footprint = footprint_of(reader.grid)
         class_map = folder / MAP_NAME
         with _folder(folder):
@@ -124,7 +129,7 @@ class SceneWorker:
         record = SceneRecord(
             scene.id,
             "done",
-            **_measured(summary),
+            **_counts(summary),
             **hashes,
             class_map=str(class_map.relative_to(self._options.folder)),
             scores=str(scores_path_of(class_map).relative_to(self._options.folder)),
@@ -147,6 +152,8 @@ class SceneWorker:
         options = {
             name: getattr(self._options, name) for name in ("stride", "dn_offset", "sar_unit")
         }
+        if self._options.precision != "auto":  # else results of earlier versions still count
+            options["precision"] = self._options.precision
         return {**parts, "content_sha256": content_sha256(**parts, **options)}
 
 
@@ -165,7 +172,7 @@ def _sha256(path: Path | None) -> str | None:
     return None if path is None else file_sha256(regular_file(path))
 
 
-def _measured(summary: SceneSummary) -> dict[str, Any]:
+def _counts(summary: SceneSummary) -> dict[str, Any]:
     """Return the fields of a summary that a record has too, but for those it fills itself."""
     own = {"class_map", "scores", "seconds"}
-    return {name: value for name, value in asdict(summary).items() if name not in own}
+    return {name: value for name, value in summary.to_dict().items() if name not in own}

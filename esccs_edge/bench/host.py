@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..system.cores import usable_cores
+from ..system.packages import installed_version
 
-_LIBRARIES = ("numpy", "openvino", "esccs-edge", "onnxruntime", "torch", "opencv-python-headless")
+LIBRARIES = ("numpy", "openvino", "esccs-edge")
 
 
-def host() -> dict[str, Any]:
-    """Return processor, usable cores, load, system and the version of each library that is here."""
+def host(libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
+    """Return processor, usable cores, load and system, and the version of each library or None."""
     return {
         "processor": _processor(),
         "cores": usable_cores(),
@@ -22,19 +23,12 @@ def host() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{name.replace("-", "_"): _version(name) for name in _LIBRARIES},
+        **{name.replace("-", "_"): installed_version(name) for name in libraries},
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _processor() -> str:
-    """Linux tells the model name in /proc/cpuinfo; elsewhere the platform module knows it."""
+    """Return the model name: Linux has it in /proc/cpuinfo, others in the platform module."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(errors="replace").splitlines():

@@ -5,153 +5,95 @@ Both are made from the JSON document, so that a page can be made again from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from .peers import OURS, PEERS
+from .measure import Plan
+from .rows import Measured
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-_PARTS = ("preprocess", "inference", "postprocess", "queue")
+_PARTS = ("preprocess_ms", "inference_ms", "postprocess_ms", "queue_ms")
+_TIMES = ("p50_ms", "p90_ms", "p99_ms")
+
+
+def document(found: Measured, plan: Plan) -> dict[str, Any]:
+    """Return the JSON form; the figures of the cold start stand at its top level."""
+    whole = asdict(found)
+    return {**whole.pop("start"), **whole, "plan": asdict(plan)}
 
 
 def table(document: Document) -> str:
     """Return the rows for a terminal."""
-    host = document["host"]
     lines = [
-        f"{host['processor']}, {host['cores']} cores, openvino {host['openvino']}",
-        f"{'':<18}{'patch':>6}{'batch':>6}{'threads':>8}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}"
-        f"{'pairs/s':>10}{'x ours':>8}",
+        _setting(document),
+        f"{'batch':>6}{'threads':>8}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}{'pairs/s':>10}",
     ]
-    for row, against in zip(document["rows"], document["comparisons"], strict=True):
+    for row in document["rows"]:
+        times = "".join(f"{row[name]:>10.3f}" for name in _TIMES)
+        lines.append(f"{row['batch']:>6}{_threads(row):>8}{times}{row['pairs_per_s']:>10.0f}")
+    for row in document["parts"]:
+        spent = [f"{name.removesuffix('_ms')} {row[name]:.3f}" for name in _PARTS if row[name]]
         lines.append(
-            f"{row['peer']:<18}{row['patch']:>6}{row['batch']:>6}{_threads(row):>8}"
-            f"{row['p50_ms']:>10.3f}{row['p90_ms']:>10.3f}{row['p99_ms']:>10.3f}"
-            f"{row['pairs_per_s']:>10.0f}{against['ratio']:>8.2f}"
+            f"parts of batch {row['batch']}, threads {_threads(row)}, ms: {', '.join(spent)}"
         )
-    for row in (row for row in document["parts"] if row["peer"] == OURS):
-        spent = [f"{name} {row[f'{name}_ms']:.3f}" for name in _PARTS if row[f"{name}_ms"]]
-        if spent:
-            lines.append(f"parts of batch {row['batch']} at {row['patch']} pixels, "
-                         f"threads {_threads(row)}, ms: {', '.join(spent)}")  # fmt: skip
-    for row in document["fresh"]:
-        lines.append(f"{row['peer']}: {_start(row)}")
-    lines += [f"{row['peer']} is absent: {row['reason']}" for row in document["absent"]]
-    return "\n".join(lines)
+    joules = [row["joules_per_pair"] for row in document["rows"] if row["joules_per_pair"]]
+    if joules:
+        lines.append(f"energy at best {1e3 * min(joules):.3f} mJ per pair ({document['energy']})")
+    return "\n".join([*lines, _start(document)])
 
 
 def markdown(document: Document) -> str:
-    """Return the page's measured part."""
-    blocks = [_setting(document)]
-    for title, rows in _cells(document):
-        blocks += [f"### {title}", _latency(rows), _throughput(rows)]
-    blocks += ["### Parts, milliseconds", _parts(document["parts"])]
-    blocks += ["### Start and memory", _fresh(document["fresh"])]
-    blocks += ["### Agreement", _agreement(document["agreement"])]
-    if document["absent"]:
-        blocks.append("### Absent")
-        blocks.append("\n".join(f"* {row['peer']}: {row['reason']}" for row in document["absent"]))
+    """Return the page."""
+    energy = document["energy"] or "not measured, this host reports none"
+    blocks = [
+        f"{_setting(document)} {document['plan']['seconds']:g} s for each row. Energy: {energy}.",
+        _grid(
+            ["batch", "threads", "p50 ms", "p90 ms", "p99 ms", "pairs/s", "J per pair", "calls"],
+            [
+                [str(row["batch"]), _threads(row), *(_number(row[name], 3) for name in _TIMES),
+                 f"{row['pairs_per_s']:.0f}", _number(row["joules_per_pair"], 4), str(row["calls"])]
+                for row in document["rows"]
+            ],
+        ),
+    ]  # fmt: skip
+    if document["parts"]:
+        rows = [
+            [str(row["batch"]), _threads(row), *(_number(row[name], 3) for name in _PARTS)]
+            for row in document["parts"]
+        ]
+        names = [name.replace("_", " ") for name in _PARTS]
+        blocks += ["### Parts", _grid(["batch", "threads", *names], rows)]
+    blocks += ["### Start and memory", f"{_start(document)}."]
     return "\n\n".join(blocks) + "\n"
 
 
 def _setting(document: Document) -> str:
-    host, plan = document["host"], document["plan"]
-    known = ", ".join(
-        f"{name} {host[name]}"
-        for name in ("openvino", "onnxruntime", "torch", "opencv_python_headless", "numpy")
-        if host[name]
-    )
-    energy = document["energy"] or "not measured, this host reports none"
+    host, bundle = document["host"], document["backend"]["bundle"]
+    device = document["backend"]["backend"]
+    runs = ", ".join(str(device[name]) for name in ("model", "precision") if device.get(name))
+    load = "" if host["load_1min"] is None else f", load {host['load_1min']:.2f} at the start"
     return (
-        f"{host['processor']}, {host['cores']} cores, load {host['load_1min']:.2f} at the start; "
-        f"{host['system']}, Python {host['python']}, {known}. {plan['rounds']} rounds, "
-        f"{plan['seconds']:g} s for each row. Energy: {energy}."
+        f"Bundle {bundle['name']} ({device['backend']} backend, {runs}) on {host['processor']}, "
+        f"{host['cores']} cores{load}; "
+        f"Python {host['python']}, openvino {host['openvino']}, numpy {host['numpy']}."
     )
 
 
-def _cells(document: Document) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield the rows of each patch size and number of threads, comparisons joined to them."""
-    joined = [
-        {**against, **row}
-        for row, against in zip(document["rows"], document["comparisons"], strict=True)
-    ]
-    for (patch, threads), rows in groupby(joined, lambda row: (row["patch"], _threads(row))):
-        yield f"{patch} x {patch} pixels, threads: {threads}", list(rows)
-
-
-def _latency(rows: Sequence[Row]) -> str:
-    smallest = min(row["batch"] for row in rows)
-    return _grid(
-        [f"batch {smallest}", "p50 ms", "p90 ms", "p99 ms", "x ours", "over rounds", "calls"],
-        [
-            [
-                _name(row), *(f"{row[name]:.3f}" for name in ("p50_ms", "p90_ms", "p99_ms")),
-                f"{row['ratio']:.2f}", f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}",
-                str(row["calls"]),
-            ]
-            for row in rows if row["batch"] == smallest
-        ],
-    )  # fmt: skip
-
-
-def _throughput(rows: Sequence[Row]) -> str:
-    batches = sorted({row["batch"] for row in rows})
-    with_energy = any(row["joules_per_pair"] is not None for row in rows)
-    lines = []
-    for peer in PEERS:
-        own = {row["batch"]: row for row in rows if row["peer"] == peer}
-        if own:
-            cells = [f"{own[b]['pairs_per_s']:.0f} ({own[b]['ratio']:.2f})" for b in batches]
-            best = min(own.values(), key=lambda row: -row["pairs_per_s"])
-            joules = best["joules_per_pair"]
-            lines.append([_name(best), *cells, *([_number(joules, 4)] if with_energy else [])])
-    header = ["pairs/s (x ours)", *(f"batch {batch}" for batch in batches)]
-    return _grid([*header, *(["J per pair, best batch"] if with_energy else [])], lines)
-
-
-def _parts(rows: Sequence[Row]) -> str:
-    return _grid(
-        ["peer", "patch", "batch", "threads", *_PARTS],
-        [
-            [_name(row), str(row["patch"]), str(row["batch"]), _threads(row),
-             *(_number(row[f"{name}_ms"], 3) for name in _PARTS)]
-            for row in rows
-        ],
-    )  # fmt: skip
-
-
-def _fresh(rows: Sequence[Row]) -> str:
-    return _grid(
-        ["peer", "start to first label, ms", "of it imports, ms", "peak memory, MB"],
-        [
-            [_name(row), *(_number(row[name], 0)
-                           for name in ("cold_start_ms", "import_ms", "peak_rss_mb"))]
-            for row in rows
-        ],
-    )  # fmt: skip
-
-
-def _agreement(rows: Sequence[Row]) -> str:
-    lines = []
-    for peer in PEERS:
-        own = [row for row in rows if row["peer"] == peer]
-        apart = [row["logits"] for row in own if row["logits"] is not None]
-        if own:
-            labels = min(row["labels"] for row in own)
-            lines.append([_name(own[0]), f"{100 * labels:.1f} %",
-                          f"{max(apart):.1e}" if apart else ""])  # fmt: skip
-    return _grid(["peer", "same label as ours", "largest difference of a logit"], lines)
+def _start(document: Document) -> str:
+    memory = document["peak_rss_mb"]
+    return (
+        f"cold start (process start to first label) {document['cold_start_ms']:.0f} ms, of it "
+        f"imports {document['import_ms']:.0f} ms"
+        + (f"; peak memory {memory:.0f} MB" if memory else "")
+    )
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    lines = [header, ["---:"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _name(row: Row) -> str:
-    return f"**{OURS}**" if row["peer"] == OURS else str(row["peer"])
 
 
 def _threads(row: Row) -> str:
@@ -160,11 +102,3 @@ def _threads(row: Row) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _start(row: Row) -> str:
-    memory = row["peak_rss_mb"]
-    return (
-        f"cold start (process start to first label) {row['cold_start_ms']:.0f} ms, of it imports "
-        f"{row['import_ms']:.0f} ms" + (f"; peak memory {memory:.0f} MB" if memory else "")
-    )

@@ -1,91 +1,89 @@
-"""What a run of `bench` finds out: values, from which table, page, picture and JSON are made."""
+"""What a run of `bench` finds out: values, from which table, page and JSON are made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-from ..bench_energy import energy_source
-from .host import host
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One row of the table. Times are medians over the rounds of that round's percentile.
+    """One row: calls of one size, from raw pixels to labels.
 
     Attributes:
-        peer: What was timed, from raw pixels to labels.
-        patch: Height and width of a patch in pixels.
         batch: Pairs per call.
-        threads: CPU threads; None was the peer's own choice.
-        p50_ms: Median time of one call.
+        threads: CPU threads; None for all.
+        p50_ms: Median time of a call.
         p90_ms: 90th percentile.
         p99_ms: 99th percentile.
         pairs_per_s: ``batch`` over the median time.
+        calls: Calls timed.
+        joules_per_pair: Energy of the whole package or board, idle power included; None without a
+            sensor.
     """
 
-    peer: str
-    patch: int
     batch: int
     threads: int | None
     p50_ms: float
     p90_ms: float
     p99_ms: float
     pairs_per_s: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A row against ours: its median time over ours, round by round. Above 1 it is slower.
-
-    Attributes:
-        peer: As in `Timing`, with ``patch``, ``batch`` and ``threads``.
-        patch: See there.
-        batch: See there.
-        threads: See there.
-        ratio: Median over the rounds.
-        ratio_low: Smallest of the rounds.
-        ratio_high: Largest of the rounds.
-        rounds: Rounds timed.
-        calls: Calls timed, over all rounds.
-        joules_per_pair: Energy of the whole package or board, idle power included, or None.
-    """
-
-    peer: str
-    patch: int
-    batch: int
-    threads: int | None
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    rounds: int
     calls: int
     joules_per_pair: float | None
 
 
-@dataclass
-class Measured:
-    """All that one run found out; lists of rows that `dataclasses.asdict` makes JSON of.
+@dataclass(frozen=True)
+class Parts:
+    """What a call is made of; median times.
 
     Attributes:
-        rows: Whole times.
-        comparisons: The same rows against ours.
-        parts: Peer, patch, batch, threads and the median milliseconds of each part.
-        fresh: Peer, ``cold_start_ms`` and ``import_ms`` from the start of a process, and the
-            ``peak_rss_mb`` it had after its first label.
-        agreement: Peer, patch, threads and how its answers compare.
-        absent: Peer and the reason why it was not timed.
-        about: Peer -> what it says of itself.
-        host: What the numbers depend on.
-        energy: What measured the energy, or None.
+        batch: Pairs per call.
+        threads: CPU threads; None for all.
+        preprocess_ms: Raw pixels to network input.
+        inference_ms: The network.
+        postprocess_ms: Scores to answers.
+        queue_ms: What `Classifier.submit` costs beyond `Classifier.classify`; None for batches.
     """
 
-    rows: list[Timing] = field(default_factory=list)
-    comparisons: list[Comparison] = field(default_factory=list)
-    parts: list[dict[str, Any]] = field(default_factory=list)
-    fresh: list[dict[str, Any]] = field(default_factory=list)
-    agreement: list[dict[str, Any]] = field(default_factory=list)
-    absent: list[dict[str, str]] = field(default_factory=list)
-    about: dict[str, Any] = field(default_factory=dict)
-    host: dict[str, Any] = field(default_factory=host)
-    energy: str | None = field(default_factory=energy_source)
+    batch: int
+    threads: int | None
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+    queue_ms: float | None
+
+
+@dataclass(frozen=True)
+class Start:
+    """A fresh process.
+
+    Attributes:
+        cold_start_ms: From its start to its first answer.
+        import_ms: Of that, interpreter and imports.
+        peak_rss_mb: The most memory it held until then; None where the system has no figure.
+    """
+
+    cold_start_ms: float
+    import_ms: float
+    peak_rss_mb: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that one run found out.
+
+    Attributes:
+        rows: Times by threads and batch size.
+        parts: Their parts; empty on a GPU, where the parts overlap.
+        start: Cold start.
+        backend: What `Classifier.health` says of itself, without the bundle's folder.
+        host: What the numbers depend on.
+        energy: Name of the power meter, or None.
+    """
+
+    rows: list[Timing]
+    parts: list[Parts]
+    start: Start
+    backend: dict[str, Any]
+    host: dict[str, Any]
+    energy: str | None

@@ -1,7 +1,7 @@
 """The command line: ``esccs-edge COMMAND``.
 
 `_COMMANDS` is the only list of commands. A command's module is imported when the command is
-looked up and imports the room it drives when it runs, so ``--help`` loads nothing but click.
+looked up and imports the package it runs only when it runs, so ``--help`` loads nothing but click.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Commands by name, in the order in which a newcomer meets them."""
+    """Commands by name, in the order in which they are first used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -54,9 +54,9 @@ Examples:
 )
 @click.version_option(package_name="esccs-edge", prog_name="esccs-edge")
 def main() -> None:
-    """Name the scene in cloudy satellite images, from optical and SAR together.
+    """Classify and map cloudy satellite images, from optical and SAR together.
 
-    OPTICAL is a Sentinel-2 raster, SAR a Sentinel-1 raster of the same place; '-' stands for an
+    OPTICAL is a Sentinel-2 raster, SAR a Sentinel-1 raster of the same ground; '-' stands for an
     absent one. BUNDLE is a folder that `train` wrote, or the word 'default' for the model that
     ships with the package.
 

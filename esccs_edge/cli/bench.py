@@ -1,48 +1,30 @@
-"""``esccs-edge bench``: how fast a bundle answers here, alone or beside other runtimes."""
+"""``esccs-edge bench``: how fast a bundle answers on this machine."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from .bench_load import scaling_answer
-from .options import backend_option, bundle_option
+from ..contracts.bundle_files import Precision
+from .options import backend_option, bundle_option, precision_option
 from .progress import Progress
-from .shell import Answer, command, json_text
+from .shell import CommandResult, command, json_text
 
 #: What ``--out`` writes into its folder.
-JSON_NAME, PAGE_NAME, FIGURE_NAME = "bench.json", "bench.md", "bench.png"
-#: Options that ``--scaling`` listens to.
-OF_SCALING = {"bundle", "seconds", "out", "scaling", "soak"}
+JSON_NAME, PAGE_NAME = "bench.json", "bench.md"
 
 
 @command(
     "bench",
     example="""
     esccs-edge bench --batch 1 --batch 32 --json
-    esccs-edge bench --peers --threads 1 --threads 2 --out bench
-    esccs-edge bench --scaling --seconds 2 --out scaling
+    esccs-edge bench --threads 1 --threads 2 --out bench
     """,
 )
 @bundle_option
 @backend_option
-@click.option(
-    "--peers/--no-peers",
-    default=False,
-    show_default=True,
-    help="Time other runtimes too, in turns: OpenVINO, ONNX Runtime, torch, OpenCV.",
-)
-@click.option(
-    "--patch",
-    "patches",
-    type=click.IntRange(min=8),
-    multiple=True,
-    help="Patch height and width in pixels; may be repeated [the bundle's].",
-)
+@precision_option
 @click.option(
     "--batch",
     "batches",
@@ -64,106 +46,34 @@ OF_SCALING = {"bundle", "seconds", "out", "scaling", "soak"}
     help="Time spent on each row.",
 )
 @click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Turns that this time is spent in.",
-)
-@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help=f"Folder for {JSON_NAME}, {PAGE_NAME} and {FIGURE_NAME} (with --scaling: scaling.*).",
+    help=f"Folder for {JSON_NAME} and {PAGE_NAME}.",
 )
-@click.option(
-    "--figure",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="PNG",
-    help="Draw the rows.",
-)
-@click.option(
-    "--scaling",
-    is_flag=True,
-    help="Instead: threads, callers, batch sizes, overload and memory, on the CPU.",
-)
-@click.option(
-    "--soak",
-    type=click.IntRange(min=0),
-    metavar="CALLS",
-    help="With --scaling: calls over which the memory is watched; 0 for none [100000].",
-)
-@click.pass_context
 def run(
-    context: click.Context,
     bundle: str,
     backend: str,
-    peers: bool,
-    patches: tuple[int, ...],
+    precision: Precision,
     batches: tuple[int, ...],
     threads: tuple[int, ...],
     seconds: float,
-    rounds: int,
     out: Path | None,
-    figure: Path | None,
-    scaling: bool,
-    soak: int | None,
-) -> Answer:
-    """Measure latency, throughput, parts, cold start and memory.
+) -> CommandResult:
+    """Measure latency, throughput, parts, energy, cold start and memory on this machine.
 
-    Rows go from raw pixels to labels. Pixels are simulated; only time is measured. With --peers
-    the same student runs in other runtimes too, each in a process of its own; all must give the
-    same labels, and each round times one after the other. One that cannot run is listed with the
-    reason. With --scaling answers per second are measured over threads, callers and batch sizes,
-    what happens under ten times the load that can be answered, and memory over a long run.
+    Rows go from raw pixels to labels. Pixels are simulated; only time is measured. Energy is
+    reported where this machine has a sensor that can be read.
     """
-    if scaling:
-        _refuse_given(context, set(context.params) - OF_SCALING, "does not go with --scaling")
-        return scaling_answer(bundle, seconds=seconds, soak_calls=soak, out=out)
-    _refuse_given(context, {"soak"}, "goes with --scaling only")
-    from ..bench.compare import BATCHES, Plan, bench
-    from ..bench.peers import OURS, PEERS
+    from ..bench.measure import BATCHES, Plan, bench
+    from ..bench.report import document, markdown, table
     from ..contracts.bundle import Bundle
-
-    pictures = [path for path in (out and out / FIGURE_NAME, figure) if path]
-    if pictures:
-        from ..bench.figure import draw_figure  # refuse before the timing, not after
-
-    opened = Bundle.open(bundle)
-    plan = Plan(
-        peers=tuple(PEERS) if peers else (OURS,),
-        patches=patches or (None,),
-        batches=batches or BATCHES,
-        threads=threads or (None,),
-        seconds=seconds,
-        rounds=rounds,
-        backend=backend,
-    )
-    with Progress("bench") as progress:
-        found = bench(opened, plan, progress=progress)
-    document: dict[str, Any] = {
-        **asdict(found),
-        "cold_start_ms": found.fresh[0]["cold_start_ms"],
-        "backend": found.about[OURS],
-        "plan": asdict(plan),
-    }
-    for picture in pictures:
-        draw_figure(document["rows"], picture)
-    return Answer(document, _told(document, out))
-
-
-def _refuse_given(context: click.Context, names: set[str], reason: str) -> None:
-    """Refuse options that would be ignored, except where they hold their default."""
-    for name in sorted(names):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = next(p for p in context.command.params if p.name == name)
-            raise click.UsageError(f"{option.opts[0]} {reason}")
-
-
-def _told(document: dict[str, Any], out: Path | None) -> str:
-    from ..bench.report import markdown, table
     from ..system.atomic import write_atomic
 
+    opened = Bundle.open(bundle)
+    plan = Plan(batches or BATCHES, threads or (None,), seconds, backend, precision)
+    with Progress("bench") as progress:
+        found = document(bench(opened, plan, progress=progress), plan)
     if out is not None:
-        write_atomic(out / PAGE_NAME, markdown(document))
-        write_atomic(out / JSON_NAME, json_text(document) + "\n")
-    return table(document)
+        write_atomic(out / PAGE_NAME, markdown(found))
+        write_atomic(out / JSON_NAME, json_text(found) + "\n")
+    return CommandResult(found, table(found))

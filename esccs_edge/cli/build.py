@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from ..contracts.bundle_files import GraphPrecision
 from .progress import Progress
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 if TYPE_CHECKING:
     from esccs_edge.export.to_engine import EngineReport
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     "--flavor",
     type=click.Choice(["rtx", "tensorrt"]),
     help="Library that compiles: 'rtx' needs no GPU, 'tensorrt' builds on its GPU "
-    "[rtx; with --choose the one that the runtime takes here].",
+    "[rtx; with --choose the one that the runtime takes on this machine].",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
+    type=click.Choice(get_args(GraphPrecision)),
     default="int8",
     show_default=True,
     help="Arithmetic of the engine.",
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     "--data",
     type=click.Path(dir_okay=False),
     metavar="INDEX.csv",
-    help="With --choose: labelled pairs, whose test split tells the accuracy.",
+    help="With --choose: labeled pairs; accuracy is that of the test split.",
 )
 def run(
     bundle: str,
@@ -77,7 +78,7 @@ def run(
     prefer: Any,
     budget: float,
     data: str | None,
-) -> Answer:
+) -> CommandResult:
     """Compile BUNDLE into a TensorRT engine.
 
     Writes the engine file and a JSON record beside it. The runtime builds and caches its own
@@ -103,12 +104,12 @@ def run(
             progress=lambda phase, done, steps: progress(done, steps),
         )
     document = {**report.to_dict(), "path": report.path, "record_path": report.record_path}
-    return Answer(document, _text(report))
+    return CommandResult(document, _text(report))
 
 
 def _choose(
     bundle: str, flavor: Any, out: Path | None, prefer: Any, budget: float, data: str | None
-) -> Answer:
+) -> CommandResult:
     if out is None:
         raise click.UsageError("--choose writes a bundle; name its folder by --out")
     from esccs_edge.export.choose import choose_precision
@@ -126,7 +127,7 @@ def _choose(
             progress=progress,
         )
     document = {"bundle": made.folder, **choice.to_dict()}
-    return Answer(document, f"{made.folder}\n{choice.to_table()}")
+    return CommandResult(document, f"{made.folder}\n{choice.to_table()}")
 
 
 def _text(report: EngineReport) -> str:

@@ -9,7 +9,7 @@ import click
 
 from .options import seed_option
 from .progress import Progress
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 
 @command(
@@ -43,7 +43,7 @@ from .shell import Answer, command
 @click.option(
     "--finetune",
     is_flag=True,
-    help="Where calibration alone costs more than that, teach the INT8 graph to answer like the "
+    help="Where calibration alone costs more than that, train the INT8 graph to answer like the "
     "float one; needs torch.",
 )
 @click.option(
@@ -63,7 +63,7 @@ def run(
     finetune: bool,
     epochs: int,
     seed: int,
-) -> Answer:
+) -> CommandResult:
     """Quantize BUNDLE to INT8 and report what it costs.
 
     INDEX lists labeled pairs like those the model will see, such as the heldout/index.csv of a
@@ -95,4 +95,4 @@ def run(
             progress=progress,
         )
     report = json.loads(quantized.read(CALIBRATION_REPORT))
-    return Answer({"folder": quantized.folder, **report}, report_as_table(report).rstrip())
+    return CommandResult({"folder": quantized.folder, **report}, report_as_table(report).rstrip())

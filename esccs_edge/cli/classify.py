@@ -12,16 +12,17 @@ from .options import (
     baseline_option,
     bundle_option,
     dn_offset_of,
+    precision_option,
     raster_pair,
     sar_unit_option,
 )
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 if TYPE_CHECKING:
     from ..contracts.manifest import Manifest
     from ..contracts.values import Prediction
 
-#: Classes printed for people; JSON holds all.
+#: Classes in the text; JSON holds all.
 SHOWN_CLASSES = 3
 
 
@@ -36,16 +37,22 @@ SHOWN_CLASSES = 3
 @click.argument("sar")
 @bundle_option
 @backend_option
+@precision_option
 @baseline_option
 @sar_unit_option
 def run(
-    optical: str, sar: str, bundle: str, backend: str, baseline: str | None, sar_unit: str
-) -> Answer:
+    optical: str,
+    sar: str,
+    bundle: str,
+    backend: str,
+    precision: Any,
+    baseline: str | None,
+    sar_unit: str,
+) -> CommandResult:
     """Classify one patch from OPTICAL and SAR of the same ground.
 
     '-' stands for an absent modality. The rasters must have exactly the bundle's patch size
-    (see `esccs-edge inspect`); use
-    `esccs-edge map` for larger ones.
+    (see `esccs-edge inspect`); use `esccs-edge map` for larger ones.
     """
     optical_path, sar_path = raster_pair(optical, sar)
     dn_offset = dn_offset_of(baseline)
@@ -56,30 +63,37 @@ def run(
     opened = Bundle.open(bundle)
     pixels = _read(optical_path, sar_path, opened.manifest)
     with Classifier(
-        opened, backend=backend, max_batch=1, lanes=1, dn_offset=dn_offset, sar_unit=sar_unit
+        opened,
+        backend=backend,
+        max_batch=1,
+        lanes=1,
+        precision=precision,
+        dn_offset=dn_offset,
+        sar_unit=sar_unit,
     ) as classifier:
         prediction = classifier.classify(*pixels)
-    return Answer(prediction.to_dict(), _text(prediction))
+    return CommandResult(prediction.to_dict(), _text(prediction))
 
 
 def _read(optical_path: Path | None, sar_path: Path | None, manifest: Manifest) -> tuple[Any, Any]:
     """Read one pair; rasters of another size are sent to the command that takes them."""
     from ..errors import InputError
-    from ..rasters.reader import read_pair
+    from ..rasters.reader import read_sample
 
-    pair = read_pair(
-        optical_path, sar_path, manifest.modalities["optical"], manifest.modalities["sar"]
-    )
-    height, width = next(pixels for pixels in pair if pixels is not None).shape[1:]
-    size = manifest.sample.height
-    if (height, width) != (size, size):
+    paths = {"optical": optical_path, "sar": sar_path}
+    pixels = read_sample(paths, manifest.modalities)
+    found = next(image for image in pixels.values() if image is not None).shape[1:]
+    grid = manifest.sample
+    wanted = grid.height, grid.width
+    if found != wanted:
         raise InputError(
-            f"{optical_path or sar_path} has {height} x {width} pixels, expected {size} x {size}",
+            f"{optical_path or sar_path} has {found[0]} x {found[1]} pixels, "
+            f"expected {wanted[0]} x {wanted[1]}",
             hint="Use `esccs-edge map` for larger rasters"
-            if min(height, width) >= size
-            else f"Cut a patch of {size} x {size} pixels of {manifest.sample.pixel_size_m:g} m",
+            if found[0] >= wanted[0] and found[1] >= wanted[1]
+            else f"Cut a patch of {wanted[0]} x {wanted[1]} pixels of {grid.pixel_size_m:g} m",
         )
-    return pair
+    return pixels["optical"], pixels["sar"]
 
 
 def _text(prediction: Prediction) -> str:

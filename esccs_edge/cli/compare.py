@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .shell import Answer, command
+from .shell import CommandResult, command
 from .training_options import config_option, settings_option, training_options
 
 
@@ -50,7 +50,7 @@ def run(
     config: Path | None,
     settings: tuple[str, ...],
     resume: bool,
-) -> Answer:
+) -> CommandResult:
     """Train and judge several methods on the same pairs.
 
     All methods get the same clouds, seeds and schedules. OUT gets table.md, table.csv,
@@ -70,4 +70,6 @@ def run(
         options=training_options(config, {}, settings),
     )
     document = {"folder": comparison.folder, "rows": comparison.rows}
-    return Answer(document, (comparison.folder / "table.md").read_text(encoding="utf-8").rstrip())
+    return CommandResult(
+        document, (comparison.folder / "table.md").read_text(encoding="utf-8").rstrip()
+    )

@@ -1,4 +1,4 @@
-"""``esccs-edge demo``: a simulated scene all the way to a map, without any data at hand."""
+"""``esccs-edge demo``: a simulated scene becomes a map; no data is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from .options import backend_option, bundle_option, seed_option
 from .progress import Progress
-from .shell import Answer, command, json_text
+from .shell import CommandResult, command, json_text
 
 if TYPE_CHECKING:
     from esccs_edge.training.simulate.scene import SimulatedScene
@@ -38,7 +38,7 @@ ORIGIN = "simulated scene, clouds and SAR; nothing here was measured"
 @seed_option
 @bundle_option
 @backend_option
-def run(out: Path, size: int, seed: int, bundle: str, backend: str) -> Answer:
+def run(out: Path, size: int, seed: int, bundle: str, backend: str) -> CommandResult:
     """Simulate a cloudy scene, classify it and draw it.
 
     The ground, the clouds and the SAR are simulated; the model and the way through the package
@@ -69,8 +69,7 @@ def run(out: Path, size: int, seed: int, bundle: str, backend: str) -> Answer:
         picture = draw_quicklook(
             out / "quicklook.png",
             summary.class_map,
-            optical,
-            sar,
+            {"optical": optical, "sar": sar},
             opened.manifest,
             title="esccs-edge demo",
             note="simulated scene",
@@ -87,7 +86,7 @@ def run(out: Path, size: int, seed: int, bundle: str, backend: str) -> Answer:
         "demo_seconds": time.perf_counter() - started,
     }
     write_atomic(out / "summary.json", json_text(document) + "\n")
-    return Answer({**document, "summary": str(out / "summary.json")}, _text(document, out))
+    return CommandResult({**document, "summary": str(out / "summary.json")}, _text(document, out))
 
 
 def _agreement(found: Any, classes: Sequence[str], scene: SimulatedScene) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..system.atomic import atomic_path
 if TYPE_CHECKING:
     from esccs_edge.training.simulate.scene import SimulatedScene
 
-#: Where the simulated ground is said to lie: UTM zone 32 N, upper left corner in metres.
+#: Coordinates of the simulated ground: UTM zone 32 N, upper left corner in meters.
 CRS = "EPSG:32632"
 CORNER_M = (600_000.0, 5_400_000.0)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from .shell import Answer, command
+from ..system.packages import installed_version
+from .shell import CommandResult, command
 
 #: Extra of pyproject.toml -> distributions it brings.
 PACKAGES = {
@@ -40,7 +40,7 @@ class Check:
 
 
 @command("doctor", example="esccs-edge doctor --json")
-def run() -> Answer:
+def run() -> CommandResult:
     """Try what works on this machine.
 
     Tries the kernels, the bundle in the package and the CPU backend; looks for GPU, TensorRT and
@@ -57,11 +57,11 @@ def run() -> Answer:
     ]
     ok = all(check.ok for check in checks if check.required)
     document = {"ok": ok, "checks": [asdict(check) for check in checks]}
-    return Answer(document, "\n".join(map(_line, checks)), exit_code=0 if ok else 1)
+    return CommandResult(document, "\n".join(map(_line, checks)), exit_code=0 if ok else 1)
 
 
 def _try(name: str, attempt: Callable[[], str]) -> Check:
-    """A doctor reports every failure, of whatever kind, instead of stopping at the first."""
+    """Report a failure of any kind instead of stopping at the first."""
     try:
         return Check(name, True, True, attempt())
     except Exception as error:
@@ -85,29 +85,21 @@ def _default_bundle() -> str:
 
 def _cpu_answer() -> str:
     from ..classifier import Classifier
-    from ..pixels.synthetic import random_pairs
+    from ..pixels.synthetic import random_samples
 
     with Classifier("default", backend="cpu", max_batch=1, lanes=1) as classifier:
-        (pair,) = random_pairs(classifier.manifest, 1)
-        classifier.classify(pair.optical, pair.sar)
+        (pair,) = random_samples(classifier.manifest, 1)
+        classifier.classify(**pair.pixels)
         backend = classifier.health().backend
         return f"{backend['device']}, {backend['precision']}: {backend['precision_reason']}"
 
 
 def _extra(extra: str) -> Check:
-    """Look up versions without importing: some of these packages take seconds."""
-    found = {name: _version(name) for name in PACKAGES[extra]}
+    found = {name: installed_version(name) for name in PACKAGES[extra]}
     missing = None in found.values()
     detail = ", ".join(f"{name} {number or '-'}" for name, number in found.items())
     advice = f'Run: pip install "esccs-edge[{extra}]"' if missing else ""
     return Check(f"extra {extra}", not missing, False, detail, advice)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _line(check: Check) -> str:

@@ -1,4 +1,4 @@
-"""``esccs-edge evaluate``: how good a bundle is on a labelled data set, by cloud cover."""
+"""``esccs-edge evaluate``: how good a bundle is on a labeled data set, by cloud cover."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from .options import backend_option
 from .progress import Progress
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 if TYPE_CHECKING:
     from esccs_edge.training.datasets import PairSource
@@ -43,8 +43,8 @@ def run(
     split: str,
     only: Literal["optical", "sar"] | None,
     backend: str,
-) -> Answer:
-    """Judge BUNDLE on labelled pairs, by cloud cover.
+) -> CommandResult:
+    """Judge BUNDLE on labeled pairs, by cloud cover.
 
     INDEX is an index.csv, or eurosat:FOLDER and the like. Reports overall accuracy, balanced
     accuracy, macro F1, kappa and expected calibration error,
@@ -64,7 +64,7 @@ def run(
     with Classifier(opened, backend=backend) as classifier, Progress("evaluate") as progress:
         watched = _Watched(source, list(source.splits).count(split) * rounds, progress)
         report = evaluate(classifier, watched, clouds_seeds=clouds, split=split, only=only)
-    return Answer(report, _table(report))
+    return CommandResult(report, _table(report))
 
 
 class _Watched:

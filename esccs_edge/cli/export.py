@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from .progress import Progress
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 
 @command("export", example="esccs-edge export runs/first/bundle")
 @click.argument("bundle")
-def run(bundle: str) -> Answer:
+def run(bundle: str) -> CommandResult:
     """Turn the trained student of BUNDLE into ONNX.
 
     Adds student.onnx and reference.npz, then holds the graph against the trained network; a
@@ -27,4 +27,6 @@ def run(bundle: str) -> Answer:
     files = {name: record.bytes for name, record in exported.manifest.files.items()}
     document = {"folder": exported.folder, "files": files, "parity": parity.to_dict()}
     lines = [f"  {name:<22} {size:>10,} bytes" for name, size in files.items()]
-    return Answer(document, "\n".join([f"{exported.folder}", *lines, parity.to_table().rstrip()]))
+    return CommandResult(
+        document, "\n".join([f"{exported.folder}", *lines, parity.to_table().rstrip()])
+    )

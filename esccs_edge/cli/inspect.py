@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .shell import Answer, command
+from .shell import CommandResult, command
 
 if TYPE_CHECKING:
     from ..backends.trt.layers import EngineListing
     from ..contracts.bundle import Bundle
     from ..contracts.manifest import Manifest
-from ..contracts.modality import ModalitySpec
+    from ..contracts.modality import ModalitySpec
+    from ..contracts.tensor import Tensor
 
 
 @command(
@@ -28,7 +29,7 @@ from ..contracts.modality import ModalitySpec
 )
 @click.argument("bundle")
 @click.option("--layers", is_flag=True, help="Also list the layers of the TensorRT engine.")
-def run(bundle: str, layers: bool) -> Answer:
+def run(bundle: str, layers: bool) -> CommandResult:
     """Show what BUNDLE expects, answers and comes from.
 
     With --layers, the engine is listed layer by layer: which input each works on, on which stream,
@@ -49,7 +50,9 @@ def run(bundle: str, layers: bool) -> Answer:
         "engine": None if engine is None else engine.to_dict(),
     }
     text = _text(opened, operators)
-    return Answer(document, text if engine is None else f"{text}\n{engine.to_text()}")
+    return CommandResult(
+        document, text if engine is None else f"{text}\n{engine.to_text(opened.manifest)}"
+    )
 
 
 def _engine(bundle: Bundle) -> EngineListing:
@@ -71,15 +74,20 @@ def _operators(bundle: Bundle) -> dict[str, int] | None:
 
 
 def _text(bundle: Bundle, operators: dict[str, int] | None) -> str:
+    from ..contracts.modality import modality_title
+
     manifest = bundle.manifest
     lines = [
         f"{manifest.name}  ({bundle.folder})",
         f"  task          {manifest.task}",
-        f"  patch         {manifest.sample.height} x {manifest.sample.height} pixels "
-        f"of {manifest.sample.pixel_size_m:g} m",
+        f"  patch         {_patch(manifest)}",
         f"  classes       {', '.join(manifest.classes)}",
-        f"  optical       {_modality(manifest.modalities['optical'])}",
-        f"  SAR           {_modality(manifest.modalities['sar'])}",
+        *(
+            f"  {modality_title(name):<13} {_modality(spec)}"
+            for name, spec in manifest.modalities.items()
+        ),
+        *(f"  {'input':<13} {_tensor(tensor)}" for tensor in manifest.inputs.values()),
+        *(f"  {'output':<13} {_tensor(tensor)}" for tensor in manifest.outputs.values()),
         f"  model         {manifest.model}, {_arithmetic(manifest)}",
         f"  temperature   {manifest.temperature:.3f}",
         f"  batch         {manifest.batch.min} / {manifest.batch.opt} / {manifest.batch.max}"
@@ -97,6 +105,16 @@ def _text(bundle: Bundle, operators: dict[str, int] | None) -> str:
     elif find_spec("onnx") is None:
         lines.append('  layers        not shown; run: pip install "esccs-edge[export]"')
     return "\n".join(lines)
+
+
+def _patch(manifest: Manifest) -> str:
+    sample = manifest.sample
+    dates = "" if sample.dates is None else f", {sample.dates} dates"
+    return f"{sample.height} x {sample.width} pixels of {sample.pixel_size_m:g} m{dates}"
+
+
+def _tensor(tensor: Tensor) -> str:
+    return f"{tensor.name} ({', '.join(map(str, tensor.shape))}), {tensor.role}"
 
 
 def _modality(spec: ModalitySpec) -> str:

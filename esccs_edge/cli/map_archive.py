@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .progress import Progress
-from .shell import Answer
+from .shell import CommandResult
 
 if TYPE_CHECKING:
     from ..archive.run import ArchiveSummary
+    from ..contracts.bundle_files import Precision
 
 #: Failed scenes that the text names; the table has them all.
 _NAMED = 10
 
 
-def archive_answer(
+def map_archive(
     catalog: Path,
     folder: Path,
     *,
@@ -24,10 +25,11 @@ def archive_answer(
     gpus_per_worker: float,
     bundle: str,
     backend: str,
+    precision: Precision,
     stride: int | None,
     dn_offset: int | None,
     sar_unit: str,
-) -> Answer:
+) -> CommandResult:
     """Classify the scenes of a catalog; the exit code is 1 if any of them failed."""
     from ..archive.run import classify_archive
     from ..archive.scene_list import read_scene_list
@@ -41,6 +43,7 @@ def archive_answer(
         stride,
         dn_offset,
         sar_unit,
+        precision,
     )
     with Progress("scenes") as progress:
         summary = classify_archive(
@@ -52,7 +55,7 @@ def archive_answer(
             progress=progress,
         )
     document = summary.to_dict()
-    return Answer(document, _text(summary), exit_code=1 if summary.failed else 0)
+    return CommandResult(document, _text(summary), exit_code=1 if summary.failed else 0)
 
 
 def _text(summary: ArchiveSummary) -> str:

@@ -14,9 +14,9 @@ BAR_WIDTH = 30
 
 
 class Progress:
-    """Names a step of work and counts it; a context manager, called with the number done.
+    """Names a piece of work and counts its parts; a context manager, called with the number done.
 
-    The total may come with a call; a step that never tells one is shown by its name alone.
+    Work that is never counted is shown by its name alone.
     """
 
     def __init__(self, label: str) -> None:
@@ -30,7 +30,7 @@ class Progress:
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell that ``done`` of ``total`` parts are finished."""
+        """Report that ``done`` of ``total`` parts are finished."""
         self._done, self._total = done, total
         now_s = time.monotonic()
         if now_s - self._shown_s >= (BAR_EVERY_S if self._on_terminal else LINE_EVERY_S):

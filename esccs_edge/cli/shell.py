@@ -1,13 +1,14 @@
 """What every command shares: its example, ``--json``, ``--debug``, errors and exit codes.
 
-A command returns an `Answer` and never prints it. While it runs, standard output is turned to
-standard error, so that with ``--json`` standard output holds exactly one JSON document.
+A command returns a `CommandResult` and never prints it. While it runs, standard output is
+redirected to standard error, so that with ``--json`` it holds exactly one JSON document.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
@@ -40,24 +41,26 @@ EXTRAS = {
     "tensorrt_rtx_bindings": "rtx",
 }
 
-#: What a hint says to a programmer -> what it says to a user of the command line.
-AS_OPTIONS = {
+#: What hints of the Python interface set in backticks -> its form on the command line.
+OPTIONS = {
     "overwrite=True": "--overwrite",
-    "Classifier(sar_unit='linear')": "--sar-unit linear",
-    "classify_scene": "`esccs-edge map`",
+    "sar_unit='linear'": "--sar-unit linear",
+    "precision='auto'": "--precision auto",
+    "paths": "--input NAME=FILE",
+    "classify_scene": "esccs-edge map",
 }
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a command found out.
 
     Attributes:
         document: The JSON form; its shape is a promise to programs.
-        text: The same for people.
-        exit_code: 1 when the answer is that something does not work.
+        text: The same as text for a terminal.
+        exit_code: 1 when the result is that something does not work.
     """
 
     document: Mapping[str, Any]
@@ -66,7 +69,7 @@ class Answer:
 
 
 class Command(click.Command):
-    """A command with ``--json`` and ``--debug`` whose callback returns an `Answer`."""
+    """A command with ``--json`` and ``--debug`` whose callback returns a `CommandResult`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -76,22 +79,22 @@ class Command(click.Command):
         ]
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command and print its answer; a refusal becomes a message and exit code 1."""
+        """Run the command and print its result; a refusal becomes a message and exit code 1."""
         as_json, debug = ctx.params.pop("as_json"), ctx.params.pop("debug")
         try:
             with redirect_stdout(sys.stderr):
-                answer: Answer = super().invoke(ctx)
+                result: CommandResult = super().invoke(ctx)
         except Exception as error:
             refusal = _refusal_of(error)
             if debug or refusal is None:
                 raise
             _print_refusal(*refusal)
             ctx.exit(1)
-        click.echo(json_text(answer.document) if as_json else answer.text)
-        ctx.exit(answer.exit_code)
+        click.echo(json_text(result.document) if as_json else result.text)
+        ctx.exit(result.exit_code)
 
 
-def command(name: str, *, example: str) -> Callable[[Callable[..., Answer]], Command]:
+def command(name: str, *, example: str) -> Callable[[Callable[..., CommandResult]], Command]:
     """Return a decorator that makes a function the command ``name``, with an example in its help.
 
     Args:
@@ -140,7 +143,6 @@ def _refusal_of(error: Exception) -> tuple[str, str] | None:
 
 def _print_refusal(message: str, hint: str) -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
-    for call, option in AS_OPTIONS.items():
-        hint = hint.replace(call, option)
     if hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {hint}", err=True)
+        shown = re.sub("`([^`]+)`", lambda typed: OPTIONS.get(typed[1], typed[0]), hint)
+        click.echo(f"{click.style('hint:', fg='cyan')} {shown}", err=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .shell import Answer, command
+from .shell import CommandResult, command
 from .training_options import config_option, settings_option, training_options
 
 
@@ -34,7 +34,7 @@ def run(
     seed: int | None,
     settings: tuple[str, ...],
     resume: bool,
-) -> Answer:
+) -> CommandResult:
     """Train a student; the run ends with a bundle.
 
     Teacher, then auxiliaries, then student. The run folder holds bundle/, heldout/index.csv
@@ -56,4 +56,4 @@ def run(
         "run": Path(options.out),
         "provenance": bundle.manifest.provenance,
     }
-    return Answer(document, f"{bundle.folder}\nNext: esccs-edge export {bundle.folder}")
+    return CommandResult(document, f"{bundle.folder}\nNext: esccs-edge export {bundle.folder}")

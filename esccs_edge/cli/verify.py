@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..contracts.bundle_files import REFERENCE, Precision
-from .shell import Answer, command
+from ..contracts.bundle_files import REFERENCE
+from .options import PRECISIONS
+from .shell import CommandResult, command
 
 if TYPE_CHECKING:
     from esccs_edge.export.parity import ParityReport
 
     from ..contracts.bundle import Bundle
+    from ..contracts.bundle_files import Precision
 
 BATCH = 8
 
 
-@command("verify", example="esccs-edge verify default --json")
+@command(
+    "verify",
+    example="""
+    esccs-edge verify default --json
+    esccs-edge verify default --precision auto
+    """,
+)
 @click.argument("bundle")
-def run(bundle: str) -> Answer:
+@click.option(
+    "--precision",
+    type=PRECISIONS,
+    default="fp32",
+    show_default=True,
+    help="Number format in which this machine answers; others than fp32 may differ more.",
+)
+def run(bundle: str, precision: Any) -> CommandResult:
     """Check hashes and answers of BUNDLE on this machine.
 
     The comparison of answers runs where the bundle holds reference.npz; it fails past the
@@ -29,7 +44,7 @@ def run(bundle: str) -> Answer:
 
     opened = Bundle.open(bundle)
     files = opened.verify()
-    parity = _parity(opened)
+    parity = _parity(opened, precision)
     document = {
         "ok": True,
         "folder": opened.folder,
@@ -38,18 +53,16 @@ def run(bundle: str) -> Answer:
     }
     table = f"no {REFERENCE}: answers not compared" if parity is None else parity.to_table()
     lines = f"{opened.folder}: {len(files)} files match their SHA-256\n{table.rstrip()}"
-    return Answer(document, lines)
+    return CommandResult(document, lines)
 
 
-def _parity(bundle: Bundle) -> ParityReport | None:
+def _parity(bundle: Bundle, precision: Precision) -> ParityReport | None:
     if REFERENCE not in bundle.manifest.files:
         return None
     from esccs_edge.export.parity import check_parity
 
     from ..backends.cpu.backend import CpuBackend
 
-    # An INT8 bundle runs in what this CPU computes exactly, a float one in the form it is held to.
-    precision: Precision = "fp32" if bundle.manifest.quantization is None else "auto"
     backend = CpuBackend(bundle, bundle.manifest, max_batch=BATCH, precision=precision)
     try:
         return check_parity(bundle, backend)

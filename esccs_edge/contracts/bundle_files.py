@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, get_args
 
-from ..errors import InputError
+from ..errors import ArtifactError, InputError
 
 #: Number format of a network; ``"auto"`` leaves the choice to the backend.
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
-#: Number formats of the graphs in a bundle.
+#: Number formats of the graphs in a bundle, and so of engines.
 GraphPrecision = Literal["fp32", "fp16", "int8"]
 
 MANIFEST = "manifest.json"
@@ -27,6 +28,12 @@ MODEL_FILES: dict[GraphPrecision, str] = {
     "fp16": FP16_ONNX,
     "int8": INT8_ONNX,
 }
+_MADE_BY: dict[GraphPrecision, str] = {
+    "fp32": "Run: esccs-edge export BUNDLE",
+    "fp16": "Run: esccs-edge build BUNDLE --choose --out NEW_BUNDLE (needs onnx), or call "
+    "esccs_edge.export.to_fp16.add_float16",
+    "int8": "Run: esccs-edge calibrate BUNDLE INDEX.csv",
+}
 
 
 def require_precision(precision: str) -> None:
@@ -39,3 +46,18 @@ def require_precision(precision: str) -> None:
         raise InputError(
             f"precision is {precision!r}, expected one of {', '.join(get_args(Precision))}"
         )
+
+
+def require_graph(files: Collection[str], precision: GraphPrecision) -> str:
+    """Return the name of the graph of a precision.
+
+    Raises:
+        ArtifactError: It is not among the files; the hint says how to make it.
+    """
+    name = MODEL_FILES[precision]
+    if name not in files:
+        raise ArtifactError(
+            f"the bundle has no {name}, which precision {precision} is built from",
+            hint=_MADE_BY[precision],
+        )
+    return name

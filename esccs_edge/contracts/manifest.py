@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from ..errors import ManifestError
@@ -81,23 +82,23 @@ class Manifest:
         require(len(self.classes) > 1 and len(set(self.classes)) == len(self.classes), "classes",
                 self.classes, "two or more distinct names")  # fmt: skip
         require(self.temperature > 0, "temperature", self.temperature, "a positive number")
-        names = [tensor.name for tensor in (*self._inputs(), *self._outputs())]
-        require(len(set(names)) == len(names), "modalities", names, "distinct names of tensors")
+        shared = self.inputs.keys() & self.outputs.keys()
+        require(not shared, "modalities", sorted(shared), "other names than those of outputs")
 
-    @property
+    @cached_property
     def inputs(self) -> dict[str, Tensor]:
         """Inputs of the network by name, in its order."""
-        return {tensor.name: tensor for tensor in self._inputs()}
+        return {tensor.name: tensor for tensor in task_named(self.task).inputs(self)}
 
-    @property
+    @cached_property
     def outputs(self) -> dict[str, Tensor]:
         """Outputs of the network by name, in its order."""
-        return {tensor.name: tensor for tensor in self._outputs()}
+        return {tensor.name: tensor for tensor in task_named(self.task).outputs(self)}
 
     @property
     def logits(self) -> str:
         """Name of the output that holds the logits."""
-        return next(tensor.name for tensor in self._outputs() if tensor.role == "logits")
+        return next(name for name, tensor in self.outputs.items() if tensor.role == "logits")
 
     def to_json(self) -> str:
         """Return the JSON text, with the derived tensors spelled out for other readers."""
@@ -137,17 +138,14 @@ class Manifest:
         modalities: Modalities = {**self.modalities, name: spec}
         return replace(self, modalities=modalities)
 
-    def _inputs(self) -> tuple[Tensor, ...]:
-        return task_named(self.task).inputs(self)
-
-    def _outputs(self) -> tuple[Tensor, ...]:
-        return task_named(self.task).outputs(self)
-
     def _tensors(self) -> dict[str, Any]:
         def listed(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
             return [{**asdict(tensor), "dtype": "float32"} for tensor in tensors]
 
-        return {"inputs": listed(self._inputs()), "outputs": listed(self._outputs())}
+        return {
+            "inputs": listed(self.inputs.values()),
+            "outputs": listed(self.outputs.values()),
+        }
 
 
 def _parsed(text: str | bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,15 @@ class ModalitySpec:
         require(self.stored_unit in units, "stored_unit", self.stored_unit,
                 f"one of {units[1:]} or null")  # fmt: skip
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Computed once, since preprocessing looks up what follows from a contract by it."""
+        return hash((self.channels, self.unit, self.clip, self.mean, self.std))
+
+    @cached_property
     def is_linear(self) -> bool:
         """Whether floating-point pixels come in as linear sigma0 and are converted to dB."""
         return self.stored_unit == "linear"
@@ -118,6 +127,11 @@ class SampleSpec:
 
 #: Modality name -> contract, in the order of the gate and of the availability input.
 Modalities = Mapping[str, ModalitySpec]
+
+
+def modality_title(name: str) -> str:
+    """Return a modality's name as it reads in a message."""
+    return "SAR" if name == "sar" else name
 
 
 def require(condition: bool, name: str, found: Any, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""What the instruments are: band names, polarisations, units and product-level facts.
+"""What the instruments are: band names, polarizations, units and product-level facts.
 
 What a particular *model* expects (which bands, which statistics) stands in its manifest instead.
 """
@@ -30,7 +30,7 @@ def sentinel2_dn_offset(baseline: str) -> int:
     """Return the offset to add to a Sentinel-2 digital number before scaling.
 
     Since processing baseline 04.00 (25 January 2022) products are written with
-    ``RADIO_ADD_OFFSET = BOA_ADD_OFFSET = -1000``; older baselines carry none. Harmonised
+    ``RADIO_ADD_OFFSET = BOA_ADD_OFFSET = -1000``; older baselines carry none. Harmonized
     collections have the offset removed already: use ``"00.00"`` for those.
 
     Args:
@@ -49,7 +49,7 @@ def sentinel2_dn_offset(baseline: str) -> int:
 
 
 def band_name(text: str) -> str:
-    """Return the canonical spelling of a Sentinel-2 band or a polarisation.
+    """Return the canonical spelling of a Sentinel-2 band or a polarization.
 
     ``"B8"``, ``"b08"`` and ``"B08"`` become ``"B08"``; ``"vv"`` becomes ``"VV"``. Text that is
     neither is returned stripped, so that an unknown channel name can be reported as written.

@@ -1,6 +1,6 @@
-"""The manifest told as a STAC item with the Machine Learning Model extension (MLM 1.5).
+"""The manifest as a STAC item with the Machine Learning Model extension (MLM 1.5).
 
-Catalogues and other runtimes can find and read the model from it. Extension fields follow
+Catalogs and other runtimes can find and read the model from it. Extension fields follow
 https://github.com/stac-extensions/mlm; a bundle has no footprint of its own, so geometry is null.
 """
 

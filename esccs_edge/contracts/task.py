@@ -73,7 +73,7 @@ class Task(Protocol[A]):
         """Return the answer for a sample in which no modality holds a usable pixel."""
 
     def is_same(self, first: A, second: A) -> bool:
-        """Tell whether two answers agree but for rounding in low precision."""
+        """Return whether two answers agree but for rounding in low precision."""
 
     def map_layers(self, contract: Contract) -> tuple[str, ...]:
         """Name the score layers that a map gets beside the probability of each class."""

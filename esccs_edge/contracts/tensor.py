@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 #: What a tensor means decides how its values are fed, read and compared.
@@ -28,7 +29,7 @@ class Tensor:
     shape: tuple[str | int, ...]
     role: Role
 
-    @property
+    @cached_property
     def row(self) -> tuple[int, ...]:
         """Shape of one sample."""
         return tuple(int(size) for size in self.shape[1:])

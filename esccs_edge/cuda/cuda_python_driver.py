@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from cuda.bindings import driver as cu
 
 from ..errors import CudaError
-from .driver import Arguments, Driver, Handle, cuda_error, grid_of, stream_number_of
+from .driver import Arguments, Driver, Handle, LaunchShape, cuda_error, grid_of, stream_number_of
 
 
 def open_device(ordinal: int) -> Driver:
@@ -36,8 +36,15 @@ def _text(content: bytes | None) -> str:
     return content.decode(errors="replace") if content else "unknown error"
 
 
+class PinnedBlock(NamedTuple):
+    """The handle of pinned memory: where it is and how large."""
+
+    pointer: Any
+    size: int
+
+
 class CudaPythonDriver:
-    """One device; handles are the wrapper objects of ``cuda.bindings``."""
+    """One device; handles are the wrapper objects of ``cuda.bindings``, or a `PinnedBlock`."""
 
     name = "cuda-python"
     has_graphs = True
@@ -49,160 +56,123 @@ class CudaPythonDriver:
         self._context = check("cuDevicePrimaryCtxRetain", retained)
 
     def attribute(self, number: int) -> int:
-        """See `Driver`."""
         wanted = cu.CUdevice_attribute(number)
         answer = cu.cuDeviceGetAttribute(wanted, self._device)
         return int(check("cuDeviceGetAttribute", answer))
 
     def device_name(self) -> str:
-        """See `Driver`."""
         name = check("cuDeviceGetName", cu.cuDeviceGetName(256, self._device))
         return str(name.split(b"\0")[0].decode(errors="replace"))
 
     def push(self) -> None:
-        """See `Driver`."""
         check("cuCtxPushCurrent", cu.cuCtxPushCurrent(self._context))
 
     def pop(self) -> None:
-        """See `Driver`."""
         check("cuCtxPopCurrent", cu.cuCtxPopCurrent())
 
     def release(self) -> None:
-        """See `Driver`."""
         check("cuDevicePrimaryCtxRelease", cu.cuDevicePrimaryCtxRelease(self._device))
 
     def memory_info(self) -> tuple[int, int]:
-        """See `Driver`."""
         free, total = check("cuMemGetInfo", cu.cuMemGetInfo())
         return int(free), int(total)
 
     def alloc(self, size: int) -> Handle:
-        """See `Driver`."""
         return check("cuMemAlloc", cu.cuMemAlloc(size))
 
     def free(self, memory: Handle) -> None:
-        """See `Driver`."""
         check("cuMemFree", cu.cuMemFree(memory))
 
     def alloc_host(self, size: int, mapped: bool) -> Handle:
-        """See `Driver`."""
         flags = cu.CU_MEMHOSTALLOC_DEVICEMAP if mapped else 0
-        return HostMemory(check("cuMemHostAlloc", cu.cuMemHostAlloc(size, flags)), size)
+        return PinnedBlock(check("cuMemHostAlloc", cu.cuMemHostAlloc(size, flags)), size)
 
     def free_host(self, memory: Handle) -> None:
-        """See `Driver`."""
         check("cuMemFreeHost", cu.cuMemFreeHost(memory.pointer))
 
     def address(self, memory: Handle) -> int:
-        """See `Driver`."""
-        if not isinstance(memory, HostMemory):
+        if not isinstance(memory, PinnedBlock):
             return int(memory)
         answer = cu.cuMemHostGetDevicePointer(memory.pointer, 0)
         return int(check("cuMemHostGetDevicePointer", answer))
 
     def host_array(self, memory: Handle) -> npt.NDArray[np.uint8]:
-        """See `Driver`."""
         content = (ctypes.c_uint8 * memory.size).from_address(int(memory.pointer))
         return np.frombuffer(content, np.uint8)
 
     def copy_to_device(self, target: int, source: npt.NDArray[np.uint8], stream: Handle) -> None:
-        """See `Driver`."""
         answer = cu.cuMemcpyHtoDAsync(target, source.ctypes.data, source.nbytes, stream)
         check("cuMemcpyHtoDAsync", answer)
 
     def copy_to_host(self, target: npt.NDArray[np.uint8], source: int, stream: Handle) -> None:
-        """See `Driver`."""
         answer = cu.cuMemcpyDtoHAsync(target.ctypes.data, source, target.nbytes, stream)
         check("cuMemcpyDtoHAsync", answer)
 
     def fill_zero(self, address: int, size: int, stream: Handle) -> None:
-        """See `Driver`."""
         check("cuMemsetD8Async", cu.cuMemsetD8Async(address, 0, size, stream))
 
     def create_stream(self) -> Handle:
-        """See `Driver`."""
         flag = int(cu.CUstream_flags.CU_STREAM_NON_BLOCKING)
         return check("cuStreamCreate", cu.cuStreamCreate(flag))
 
     def adopt_stream(self, stream: Any) -> Handle:
-        """See `Driver`."""
         return cu.CUstream(stream_number_of(stream))
 
     def destroy_stream(self, stream: Handle) -> None:
-        """See `Driver`."""
         check("cuStreamDestroy", cu.cuStreamDestroy(stream))
 
     def synchronize_stream(self, stream: Handle) -> None:
-        """See `Driver`."""
         check("cuStreamSynchronize", cu.cuStreamSynchronize(stream))
 
     def stream_number(self, stream: Handle) -> int:
-        """See `Driver`."""
         return int(stream)
 
     def create_event(self, timing: bool, blocking: bool) -> Handle:
-        """See `Driver`."""
         flags = int(cu.CUevent_flags.CU_EVENT_BLOCKING_SYNC) if blocking else 0
         if not timing:
             flags |= int(cu.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         return check("cuEventCreate", cu.cuEventCreate(flags))
 
     def destroy_event(self, event: Handle) -> None:
-        """See `Driver`."""
         check("cuEventDestroy", cu.cuEventDestroy(event))
 
     def record_event(self, event: Handle, stream: Handle) -> None:
-        """See `Driver`."""
         check("cuEventRecord", cu.cuEventRecord(event, stream))
 
     def wait_event(self, stream: Handle, event: Handle) -> None:
-        """See `Driver`."""
         check("cuStreamWaitEvent", cu.cuStreamWaitEvent(stream, event, 0))
 
     def synchronize_event(self, event: Handle) -> None:
-        """See `Driver`."""
         check("cuEventSynchronize", cu.cuEventSynchronize(event))
 
     def elapsed_ms(self, start: Handle, end: Handle) -> float:
-        """See `Driver`."""
         return float(check("cuEventElapsedTime", cu.cuEventElapsedTime(start, end)))
 
     def load_module(self, image: bytes) -> Handle:
-        """See `Driver`."""
         content = np.frombuffer(image, np.uint8)
         return check("cuModuleLoadData", cu.cuModuleLoadData(content.ctypes.data))
 
     def unload_module(self, module: Handle) -> None:
-        """See `Driver`."""
         check("cuModuleUnload", cu.cuModuleUnload(module))
 
     def function(self, module: Handle, name: str) -> Handle:
-        """See `Driver`."""
         return check("cuModuleGetFunction", cu.cuModuleGetFunction(module, name.encode()))
 
     def launch(
-        self,
-        function: Handle,
-        grid: tuple[int, int],
-        block: int,
-        shared_bytes: int,
-        stream: Handle,
-        arguments: Arguments,
+        self, function: Handle, shape: LaunchShape, stream: Handle, arguments: Arguments
     ) -> None:
-        """See `Driver`."""
-        columns, rows = grid_of(grid)
+        columns, rows = grid_of(shape.grid)
+        block, shared = shape.block, shape.shared_bytes
         answer = cu.cuLaunchKernel(
-            function, columns, rows, 1, block, 1, 1, shared_bytes, stream, arguments.address, 0
+            function, columns, rows, 1, block, 1, 1, shared, stream, arguments.address, 0
         )
         check("cuLaunchKernel", answer)
 
     def begin_capture(self, stream: Handle) -> None:
-        """See `Driver`."""
         mode = cu.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         check("cuStreamBeginCapture", cu.cuStreamBeginCapture(stream, mode))
 
     def end_capture(self, stream: Handle) -> Handle:
-        """See `Driver`."""
         graph = check("cuStreamEndCapture", cu.cuStreamEndCapture(stream))
         try:
             return check("cuGraphInstantiate", cu.cuGraphInstantiate(graph, 0))
@@ -210,17 +180,7 @@ class CudaPythonDriver:
             check("cuGraphDestroy", cu.cuGraphDestroy(graph))
 
     def launch_graph(self, graph: Handle, stream: Handle) -> None:
-        """See `Driver`."""
         check("cuGraphLaunch", cu.cuGraphLaunch(graph, stream))
 
     def destroy_graph(self, graph: Handle) -> None:
-        """See `Driver`."""
         check("cuGraphExecDestroy", cu.cuGraphExecDestroy(graph))
-
-
-class HostMemory:
-    """Pinned memory: where it is and how large."""
-
-    def __init__(self, pointer: Any, size: int) -> None:
-        self.pointer = pointer
-        self.size = size

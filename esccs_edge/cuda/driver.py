@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,20 @@ class Arguments:
         self.address = int(self._pointers.ctypes.data)
 
 
+class LaunchShape(NamedTuple):
+    """How many threads run a kernel.
+
+    Attributes:
+        grid: Blocks along x and y.
+        block: Threads of a block.
+        shared_bytes: Dynamic shared memory of a block.
+    """
+
+    grid: tuple[int, int]
+    block: int
+    shared_bytes: int = 0
+
+
 class Driver(Protocol):
     """Calls of the CUDA driver on one device's primary context.
 
@@ -60,7 +74,7 @@ class Driver(Protocol):
         """Undo `push`."""
 
     def release(self) -> None:
-        """Let the primary context go; the last call."""
+        """Release the primary context; the last call."""
 
     def memory_info(self) -> tuple[int, int]:
         """Return free and total device memory."""
@@ -139,13 +153,7 @@ class Driver(Protocol):
         """Return a kernel by its unmangled name."""
 
     def launch(
-        self,
-        function: Handle,
-        grid: tuple[int, int],
-        block: int,
-        shared_bytes: int,
-        stream: Handle,
-        arguments: Arguments,
+        self, function: Handle, shape: LaunchShape, stream: Handle, arguments: Arguments
     ) -> None:
         """Enqueue a kernel; the struct is read before this returns."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ClosedError, CudaError, ForkedProcessError, InputError
-from .driver import Arguments, Driver, Handle, open_driver
+from .driver import Arguments, Driver, Handle, LaunchShape, open_driver
 
 _INTEGRATED, _MAJOR, _MINOR = 18, 75, 76
 
@@ -152,25 +152,35 @@ class DeviceMemory(Owner):
     ) -> None:
         super().__init__(device, handle, free)
         self.size = size
+        self._address: int | None = None
 
     @property
     def address(self) -> int:
-        """Where it starts, for the device."""
-        return self.device.driver.address(self.handle)
+        """Where it starts, for the device; the driver is asked once."""
+        handle = self.handle
+        if self._address is None:
+            self._address = self.device.driver.address(handle)
+        return self._address
 
     def upload(self, source: npt.NDArray[np.uint8], stream: Stream) -> None:
         """Enqueue a copy from pinned bytes to the start of this memory."""
-        self._check(source.nbytes)
+        self._require(source.nbytes)
         self.device.driver.copy_to_device(self.address, source, stream.handle)
 
     def download(self, target: npt.NDArray[np.uint8], stream: Stream) -> None:
         """Enqueue a copy from the start of this memory to pinned bytes."""
-        self._check(target.nbytes)
+        self._require(target.nbytes)
         self.device.driver.copy_to_host(target, self.address, stream.handle)
 
-    def _check(self, size: int) -> None:
+    def clear(self, stream: Stream, start: int = 0, size: int | None = None) -> None:
+        """Enqueue setting bytes to zero: ``size`` of them from ``start`` on, or all that follow."""
+        size = self.size - start if size is None else size
+        self._require(start + size)
+        self.device.driver.fill_zero(self.address + start, size, stream.handle)
+
+    def _require(self, size: int) -> None:
         if size > self.size:
-            raise InputError(f"copy of {size} bytes, expected at most {self.size}")
+            raise InputError(f"part of {size} bytes, expected at most {self.size}")
 
 
 class HostMemory(DeviceMemory):
@@ -210,24 +220,18 @@ class Kernel:
         self._handle = handle
 
     def end(self) -> None:
-        """Let the handle go, since with pycuda it would keep the module loaded."""
+        """Drop the handle, since with pycuda it would keep the module loaded."""
         self._handle = None
 
-    def launch(
-        self,
-        stream: Stream,
-        grid: tuple[int, int],
-        block: int,
-        arguments: Arguments,
-        *,
-        shared_bytes: int = 0,
-    ) -> None:
-        """Enqueue it with one struct."""
+    def launch(self, stream: Stream, shape: LaunchShape, arguments: Arguments) -> None:
+        """Enqueue it with one struct.
+
+        Raises:
+            ClosedError: The module was closed.
+        """
         if self._handle is None:
             raise ClosedError("the kernel's module was closed")
-        self._device.driver.launch(
-            self._handle, grid, block, shared_bytes, stream.handle, arguments
-        )
+        self._device.driver.launch(self._handle, shape, stream.handle, arguments)
 
 
 class Active:
@@ -344,7 +348,7 @@ class Device:
             self._owned.remove(owner)
 
     def close(self) -> None:
-        """Close what is still open, newest first, and let the context go. Idempotent.
+        """Close what is still open, newest first, then release the context. Idempotent.
 
         Raises:
             CudaError: The first thing that could not be freed; the rest was still tried.

@@ -68,7 +68,7 @@ def probe_driver() -> DriverInfo:
 
 
 def driver_present() -> bool:
-    """Tell whether a CUDA driver with at least one GPU works in this process."""
+    """Return whether a CUDA driver with at least one GPU works in this process."""
     return not probe_driver().problem
 
 

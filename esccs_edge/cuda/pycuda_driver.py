@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pycuda.driver as pycuda
 
 from ..errors import CudaError, InputError
-from .driver import Arguments, Driver, Handle, cuda_error, grid_of
+from .driver import Arguments, Driver, Handle, LaunchShape, cuda_error, grid_of
 
 
 def open_device(ordinal: int) -> Driver:
@@ -43,7 +43,7 @@ def checked(call: str) -> Iterator[None]:
 
 
 def _number_of(error: Exception) -> int:
-    """Guess the CUresult; pycuda's exceptions tell its kind only."""
+    """Guess the CUresult; pycuda's exceptions state its kind only."""
     if isinstance(error, pycuda.MemoryError):
         return 2  # CUDA_ERROR_OUT_OF_MEMORY
     if isinstance(error, pycuda.LaunchError):
@@ -64,58 +64,47 @@ class PycudaDriver:
             self._context = self._device.retain_primary_context()
 
     def attribute(self, number: int) -> int:
-        """See `Driver`."""
         with checked("cuDeviceGetAttribute"):
             return int(self._device.get_attribute(_attribute(number)))
 
     def device_name(self) -> str:
-        """See `Driver`."""
         return str(self._device.name())
 
     def push(self) -> None:
-        """See `Driver`."""
         with checked("cuCtxPushCurrent"):
             self._context.push()
 
     def pop(self) -> None:
-        """See `Driver`."""
         with checked("cuCtxPopCurrent"):
             pycuda.Context.pop()
 
     def release(self) -> None:
-        """See `Driver`."""
         with checked("cuDevicePrimaryCtxRelease"):
             self._context.detach()
 
     def memory_info(self) -> tuple[int, int]:
-        """See `Driver`."""
         with checked("cuMemGetInfo"):
             free, total = pycuda.mem_get_info()
         return int(free), int(total)
 
     def alloc(self, size: int) -> Handle:
-        """See `Driver`."""
         with checked("cuMemAlloc"):
             return pycuda.mem_alloc(size)
 
     def free(self, memory: Handle) -> None:
-        """See `Driver`."""
         with checked("cuMemFree"):
             memory.free()
 
     def alloc_host(self, size: int, mapped: bool) -> Handle:
-        """See `Driver`."""
         flags = pycuda.host_alloc_flags.DEVICEMAP if mapped else 0
         with checked("cuMemHostAlloc"):
             return pycuda.pagelocked_empty(size, np.uint8, mem_flags=flags)
 
     def free_host(self, memory: Handle) -> None:
-        """See `Driver`."""
         with checked("cuMemFreeHost"):
             memory.base.free()
 
     def address(self, memory: Handle) -> int:
-        """See `Driver`."""
         if not isinstance(memory, np.ndarray):
             return int(memory)
         allocation: Any = memory.base
@@ -123,32 +112,26 @@ class PycudaDriver:
             return int(allocation.get_device_pointer())
 
     def host_array(self, memory: Handle) -> npt.NDArray[np.uint8]:
-        """See `Driver`."""
         view: npt.NDArray[np.uint8] = memory[:]
         return view
 
     def copy_to_device(self, target: int, source: npt.NDArray[np.uint8], stream: Handle) -> None:
-        """See `Driver`."""
         with checked("cuMemcpyHtoDAsync"):
             pycuda.memcpy_htod_async(target, source, stream)
 
     def copy_to_host(self, target: npt.NDArray[np.uint8], source: int, stream: Handle) -> None:
-        """See `Driver`."""
         with checked("cuMemcpyDtoHAsync"):
             pycuda.memcpy_dtoh_async(target, source, stream)
 
     def fill_zero(self, address: int, size: int, stream: Handle) -> None:
-        """See `Driver`."""
         with checked("cuMemsetD8Async"):
             pycuda.memset_d8_async(address, 0, size, stream)
 
     def create_stream(self) -> Handle:
-        """See `Driver`."""
         with checked("cuStreamCreate"):
             return pycuda.Stream(_NON_BLOCKING)
 
     def adopt_stream(self, stream: Any) -> Handle:
-        """See `Driver`."""
         if not isinstance(stream, pycuda.Stream):
             raise InputError(
                 f"pycuda cannot use a stream made as {type(stream).__name__}",
@@ -157,19 +140,16 @@ class PycudaDriver:
         return stream
 
     def destroy_stream(self, stream: Handle) -> None:
-        """See `Driver`. pycuda destroys a stream when the last reference goes."""
+        """Do nothing: pycuda destroys a stream when the last reference goes."""
 
     def synchronize_stream(self, stream: Handle) -> None:
-        """See `Driver`."""
         with checked("cuStreamSynchronize"):
             stream.synchronize()
 
     def stream_number(self, stream: Handle) -> int:
-        """See `Driver`."""
         return int(stream.handle)
 
     def create_event(self, timing: bool, blocking: bool) -> Handle:
-        """See `Driver`."""
         flags = pycuda.event_flags.BLOCKING_SYNC if blocking else 0
         if not timing:
             flags |= pycuda.event_flags.DISABLE_TIMING
@@ -177,60 +157,47 @@ class PycudaDriver:
             return pycuda.Event(flags)
 
     def destroy_event(self, event: Handle) -> None:
-        """See `Driver`. pycuda destroys an event when the last reference goes."""
+        """Do nothing: pycuda destroys an event when the last reference goes."""
 
     def record_event(self, event: Handle, stream: Handle) -> None:
-        """See `Driver`."""
         with checked("cuEventRecord"):
             event.record(stream)
 
     def wait_event(self, stream: Handle, event: Handle) -> None:
-        """See `Driver`."""
         with checked("cuStreamWaitEvent"):
             stream.wait_for_event(event)
 
     def synchronize_event(self, event: Handle) -> None:
-        """See `Driver`."""
         with checked("cuEventSynchronize"):
             event.synchronize()
 
     def elapsed_ms(self, start: Handle, end: Handle) -> float:
-        """See `Driver`."""
         with checked("cuEventElapsedTime"):
             return float(start.time_till(end))
 
     def load_module(self, image: bytes) -> Handle:
-        """See `Driver`."""
         with checked("cuModuleLoadData"):
             return pycuda.module_from_buffer(image)
 
     def unload_module(self, module: Handle) -> None:
-        """See `Driver`. pycuda unloads a module when the last reference goes."""
+        """Do nothing: pycuda unloads a module when the last reference goes."""
 
     def function(self, module: Handle, name: str) -> Handle:
-        """See `Driver`."""
         with checked("cuModuleGetFunction"):
             return module.get_function(name)
 
     def launch(
-        self,
-        function: Handle,
-        grid: tuple[int, int],
-        block: int,
-        shared_bytes: int,
-        stream: Handle,
-        arguments: Arguments,
+        self, function: Handle, shape: LaunchShape, stream: Handle, arguments: Arguments
     ) -> None:
-        """See `Driver`."""
         with checked("cuLaunchKernel"):
             # Prepared with the struct's size: pycuda then copies its bytes as they are.
             function.prepare([f"{arguments.struct.nbytes}s"])
             function.prepared_async_call(
-                grid_of(grid),
-                (block, 1, 1),
+                grid_of(shape.grid),
+                (shape.block, 1, 1),
                 stream,
                 arguments.struct.tobytes(),
-                shared_size=shared_bytes,
+                shared_size=shape.shared_bytes,
             )
 
     def begin_capture(self, stream: Handle) -> None:

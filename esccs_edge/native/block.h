@@ -11,7 +11,7 @@
 
 namespace esccs {
 
-constexpr std::int64_t kTile = 2048;  // pixels of a block whose channels are interleaved: a tile fits the nearest cache
+constexpr std::int64_t kTile = 2048;  // pixels of a block whose channels are interleaved: a tile fits the first-level cache
 static_assert(kTile <= kBlock && kTile % kGroup == 0);
 
 // Marks usable pixels in `ok` and returns how many there are.
@@ -60,7 +60,7 @@ ESCCS_HD bool to_decibel(const T *in, float *__restrict db, std::int64_t count, 
 // Where the channels of a block are written: float32 each to its own plane of a patch.
 template <typename Out>
 struct Rows {
-    static constexpr bool asks_ahead = false;
+    static constexpr bool prefetches = false;
     Out *out;
     const Params &p;
 
@@ -75,7 +75,8 @@ struct Rows {
 // Bytes into a tile, and from there all channels of a pixel side by side.
 template <>
 struct Rows<std::uint8_t> {
-    static constexpr bool asks_ahead = true;  // a tile is over before memory has learned to run ahead
+    // Tiles are too short for the hardware prefetcher, so the next channel is prefetched by hand.
+    static constexpr bool prefetches = true;
     std::uint8_t *out;
     std::int64_t count;
     const Params &p;
@@ -115,14 +116,15 @@ ESCCS_HD void block(const T *in, Out *out, std::int64_t count, const Params &p, 
                 one(db, static_cast<const float *>(nullptr));
             } else {
                 const T *next = c + 1 < p.channels ? stored + p.pixels : in + count;
-                one(stored, rows.asks_ahead ? next : nullptr);
+                one(stored, rows.prefetches ? next : nullptr);
             }
             rows.done(c);
         }
         return finite;
     };
 
-    // Nearly every block is usable as a whole. It is taken so until it turns out otherwise.
+    // Optimistic pass, since nearly every block is usable as a whole; on the first pixel that is not, the block
+    // is done again with a mask.
     if (!p.has_nodata || !holds(in, count, p.nodata)) {
         Stats whole;
         whole.valid = count;

@@ -1,9 +1,9 @@
-// One channel of one block of pixels: stored numbers -> normalised float32 or steps of an INT8 graph, and what
-// was seen on the way.
+// One channel of one block of pixels: stored numbers -> normalized float32 or steps of an INT8 graph, and the
+// statistics of what was read.
 //
-// Loops that a compiler turns into vector code for whatever it is told to compile for, without branches
-// that depend on a pixel. A channel of a block is small enough to be read twice and to come from the
-// nearest cache the second time, and long enough for memory to run ahead.
+// The loops have no branch that depends on a pixel, so that the compiler turns them into vector code for any
+// instruction set. A channel of a block is short enough to come from the first-level cache when it is read a
+// second time, and long enough for the hardware prefetcher to help at the first.
 #pragma once
 
 #include <algorithm>
@@ -17,8 +17,8 @@
 namespace esccs {
 
 constexpr std::int64_t kBlock = 8192;  // pixels, at most
-constexpr std::int64_t kStretch = 256;  // pixels written between two requests to memory
-constexpr int kLanes = 16;  // sums of floats, the same number everywhere, so that every host rounds alike
+constexpr std::int64_t kStretch = 256;  // pixels written between two prefetches
+constexpr int kLanes = 16;  // partial sums of floats; the same number on every CPU, so that all round alike
 
 // As many floats as fit in a register of the instruction set that the code is compiled for. A type of its own,
 // since compilers keep accumulators that are plain arrays in memory.
@@ -122,7 +122,7 @@ ESCCS_HD Seen<float> look_at(const float *in, std::int64_t count) {
     return seen;
 }
 
-// How the numbers of a channel are written: as normalised float32 ...
+// How the numbers of a channel are written: as normalized float32 ...
 template <typename T, typename Out>
 struct Writer {
     float dn_scale, dn_offset, low, high, mean, inv_std;
@@ -134,7 +134,7 @@ struct Writer {
     ESCCS_HD Out kept(float clipped) const { return normalize(clipped, mean, inv_std); }
 };
 
-// ... or as steps, with all constants folded into two, and a clip range that ends where a byte does.
+// ... or as steps: all constants are folded into two, and the clip range into the range of a byte.
 template <typename T>
 struct Writer<T, std::uint8_t> {
     float factor, summand, low, high;
@@ -150,15 +150,15 @@ struct Writer<T, std::uint8_t> {
     ESCCS_HD std::uint8_t kept(float clipped) const { return quantize(clipped); }
 };
 
-// Asks memory for what is read later.
+// Prefetches what is read later.
 template <typename T>
 ESCCS_HD void fetch(const T *in, std::int64_t count) {
     constexpr std::int64_t line = 64 / sizeof(T);
     for (std::int64_t i = 0; i < count; i += line) __builtin_prefetch(in + i);
 }
 
-// Returns the sum of integers on the way; floats are summed where their range is looked for. What is read `next`
-// (null: unknown) is asked for bit by bit, since memory takes only so many requests at a time.
+// Returns the sum of integers on the way; floats are summed in `look_at`. What is read `next` (null: unknown) is
+// prefetched in stretches, since a core keeps only so many loads outstanding.
 template <bool Clipped, typename T, typename Out>
 ESCCS_HD double write(const T *in, Out *__restrict out, std::int64_t count, const Writer<T, Out> writer,
                       const T *next) {
@@ -222,7 +222,7 @@ ESCCS_HD std::int32_t first_from(float bound, bool beyond, const Params &p) {
     return from;
 }
 
-// How many values lie below and above the clip range; asked only where the range of a block says that some do.
+// Counts the values below and above the clip range; called only where the range of a block leaves it.
 template <typename T>
 ESCCS_HD void count_outside(const T *in, std::int64_t count, const Params &p, Stats &stats) {
     if constexpr (std::is_integral_v<T>) {
@@ -250,7 +250,7 @@ ESCCS_HD void count_outside(const T *in, std::int64_t count, const Params &p, St
 static_assert(kBlock <= std::numeric_limits<std::uint16_t>::max());
 
 // One channel of a block in which every pixel is usable. Returns false if one may have been NaN or infinite.
-// The range is looked for first; what lies within the clip range as a whole is written without clipping.
+// The range is found first, since a block that lies within the clip range is written without clipping.
 template <int Bytes, typename T, typename Out>
 ESCCS_HD bool whole_channel(const T *in, Out *out, std::int64_t count, const Writer<T, Out> &writer, const Params &p,
                             Stats &stats, const T *next = nullptr) {
@@ -267,7 +267,7 @@ ESCCS_HD bool whole_channel(const T *in, Out *out, std::int64_t count, const Wri
     return is_finite(static_cast<float>(seen.sum));
 }
 
-// Puts `fill` in the place of what is not usable; by bits, since a choice may become a branch.
+// Puts `fill` in the place of what is not usable; by bits, since the compiler may turn a choice into a branch.
 template <typename T>
 ESCCS_HD void keep_usable(const T *in, const std::uint8_t *ok, std::int64_t count, T fill, T *out) {
     using Bits = std::conditional_t<sizeof(T) == 1, std::uint8_t, std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint32_t>>;
@@ -281,8 +281,8 @@ ESCCS_HD void keep_usable(const T *in, const std::uint8_t *ok, std::int64_t coun
     }
 }
 
-// The same where only some are usable: the others take the value of `usable`, which leaves the range as it
-// is, and are taken back afterwards.
+// The same where only some pixels are usable: the others are filled with the value of a usable one, which leaves
+// the range as it is, and what was counted for them is subtracted afterwards.
 template <int Bytes, typename T, typename Out>
 ESCCS_HD void partial_channel(const T *in, Out *out, const std::uint8_t *ok, std::int64_t count, std::int64_t usable,
                               std::int64_t first, const Writer<T, Out> &writer, const Params &p,

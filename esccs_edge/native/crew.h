@@ -8,8 +8,8 @@
 
 namespace esccs {
 
-// Runs work(0) ... work(workers - 1) at once, the first in the calling thread, which also does what no
-// thread could be had for.
+// Runs work(0) ... work(workers - 1) at once, the first in the calling thread. Where the system gives no more
+// threads, the calling thread does what is left.
 template <typename Work>
 void crew(std::int64_t workers, const Work &work) {
     std::vector<std::thread> others;

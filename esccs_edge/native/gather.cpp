@@ -1,4 +1,4 @@
-// Patches from all over the memory -> one buffer that can be copied to the GPU at once (patch.h).
+// Patches anywhere in memory -> one buffer that can be copied to the GPU at once (patch.h).
 
 #include "gather.h"
 
@@ -19,8 +19,8 @@ namespace {
 
 using esccs::Image, esccs::Patch, esccs::kVectorBytes;
 
-// Less than this is copied in the calling thread, which keeps the interpreter: another thread might
-// not give it back for milliseconds.
+// Less than this is copied in the calling thread with the interpreter lock held: once released, it may take
+// milliseconds to get the lock back.
 constexpr std::int64_t kBytesPerThread = 2 << 20;
 
 using Buffer = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;

@@ -1,5 +1,5 @@
 // How a batch of raw patches lies in one buffer for the GPU: Patch[batch], then pixels. Written by
-// gather.cpp, read by preprocess_cuda.cu; preprocess_gpu.py mirrors it.
+// gather.cpp, read by preprocess_cuda.cu; backends/trt/pixel_kernels.py mirrors it.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct Patch {
     std::int32_t dtype, present;
 };
 
-// A patch starts where the widest load may start.
+// Patches are aligned to 16 bytes, so that the kernel can load a vector of so many at once.
 constexpr int kVectorBytes = 16;
 
 }  // namespace esccs

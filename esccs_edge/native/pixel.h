@@ -36,7 +36,7 @@ ESCCS_HD float float_of(std::int32_t bits) {
 #endif
 }
 
-// By bits, since a compiler told to be fast with floats may fold std::isfinite to true.
+// By bits, since under -ffast-math a compiler may fold std::isfinite to true.
 ESCCS_HD bool is_finite(float value) { return (bits_of(value) & 0x7f800000) != 0x7f800000; }
 
 // Digital number -> physical unit. The sum is exact for 16-bit numbers, so one rounding remains.

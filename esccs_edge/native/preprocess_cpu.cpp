@@ -1,4 +1,4 @@
-// Fused preprocessing on the CPU: stored pixels -> normalised float32, with the counts that say how
+// Fused preprocessing on the CPU: stored pixels -> normalized float32, with the counts that say how
 // usable they were. Here are the choice of the instruction set, the threads and the binding; the work
 // on one block of pixels is in block.h.
 

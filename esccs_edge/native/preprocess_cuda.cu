@@ -1,18 +1,14 @@
 // Fused preprocessing on the GPU: the arithmetic of pixel.h over a batch of raw patches of one modality.
 //
-// One pass: a thread reads 16 bytes of neighbouring pixels per channel, keeps them in shared memory
-// until every channel has said whether its pixels are usable, then writes them normalised. What the
-// CPU reports about each patch is reduced on the way. No kernel synchronises or allocates; the caller
+// One pass: a thread reads 16 bytes of neighboring pixels per channel and keeps them in shared memory, since
+// a pixel is usable only if all its channels are; then it writes them normalized. The counts that the CPU
+// module reports of each patch are reduced on the way. No kernel synchronizes or allocates; the caller
 // gives the stream and zeroes `stats`. Loaded by esccs_edge.backends.trt.pixel_kernels, which mirrors the structs.
 
 #include <cstdint>
 
 #include "patch.h"
 #include "pixel.h"
-
-#if defined(__CUDACC__)
-#include <cuda_fp16.h>
-#endif
 
 namespace {
 
@@ -30,7 +26,7 @@ struct Stats {
 
 struct Params {
     const std::uint8_t *raw;  // Patch[batch], then pixels
-    void *out;                // (batch, channels, pixels)
+    float *out;               // (batch, channels, pixels)
     Stats *stats;             // one per patch
     const float *mean, *inv_std;
     std::int64_t pixels;
@@ -109,28 +105,15 @@ __device__ void add_to(Stats *stats, const Seen &seen) {
 template <typename T>
 constexpr bool kIsFloat = static_cast<T>(0.5f) != static_cast<T>(0);
 
-template <typename Out>
-__device__ __forceinline__ Out as_output(float value);
-template <>
-__device__ __forceinline__ float as_output<float>(float value) {
-    return value;
-}
-#if defined(__CUDACC__)
-template <>
-__device__ __forceinline__ __half as_output<__half>(float value) {
-    return __float2half_rn(value);
-}
-#endif
-
 template <int N>
 constexpr std::uint32_t all_of = (1u << N) - 1u;
 
-// Reads one group of N neighbouring pixels in all channels into `stage`; bit i tells that pixel i is usable.
+// Reads one group of N neighboring pixels in all channels into `stage`; bit i is set if pixel i is usable.
 template <typename T, int N>
 __device__ __forceinline__ std::uint32_t read_group(const T *in, Pack<T, N> *stage, const Params &p, Seen &seen) {
     constexpr std::uint32_t all = all_of<N>;
     std::uint32_t finite = all, absent = p.has_nodata ? all : 0u;
-#pragma unroll 4  // several loads in flight
+#pragma unroll 4  // so that several loads are under way at once
     for (int c = 0; c < p.channels; ++c) {
         const Pack<T, N> pack = *reinterpret_cast<const Pack<T, N> *>(in + c * p.pixels);
         stage[c * blockDim.x] = pack;
@@ -154,15 +137,15 @@ __device__ __forceinline__ float physical_value(T stored, const Params &p) {
     return p.linear_to_db ? esccs::decibel(unit) : unit;
 }
 
-// Whole: every pixel is usable, as nearly always; then no value needs to be asked.
-template <bool Whole, typename T, int N, typename Out>
-__device__ __forceinline__ void write_group(const Pack<T, N> *stage, Out *out, std::uint32_t usable, const Params &p,
+// Whole: every pixel is usable, as nearly always, so that no value has to be tested.
+template <bool Whole, typename T, int N>
+__device__ __forceinline__ void write_group(const Pack<T, N> *stage, float *out, std::uint32_t usable, const Params &p,
                                             Seen &seen) {
-#pragma unroll 1  // long enough already, and nine architectures add up
+#pragma unroll 1  // the body is long enough to hide latency, and code is compiled for nine architectures
     for (int c = 0; c < p.channels; ++c) {
         const Pack<T, N> pack = stage[c * blockDim.x];
         const float mean = p.mean[c], inv_std = p.inv_std[c];
-        Pack<Out, N> result;
+        Pack<float, N> result;
         float sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
@@ -175,16 +158,16 @@ __device__ __forceinline__ void write_group(const Pack<T, N> *stage, Out *out, s
             seen.highest = fmaxf(seen.highest, value);
             sum += ok ? value : 0.0f;
             const float normal = esccs::normalize(esccs::clip(value, p.low, p.high), mean, inv_std);
-            result.value[i] = as_output<Out>(ok ? normal : 0.0f);
+            result.value[i] = ok ? normal : 0.0f;
         }
         seen.sum += sum;
         // A pack may be wider than one store; the compiler splits it into 16-byte ones.
-        *reinterpret_cast<Pack<Out, N> *>(out + c * p.pixels) = result;
+        *reinterpret_cast<Pack<float, N> *>(out + c * p.pixels) = result;
     }
 }
 
-template <typename T, int N, typename Out>
-__device__ void patch_groups(const T *in, Out *out, const Params &p, std::uint8_t *shared, Seen &seen) {
+template <typename T, int N>
+__device__ void patch_groups(const T *in, float *out, const Params &p, std::uint8_t *shared, Seen &seen) {
     auto *stage = reinterpret_cast<Pack<T, N> *>(shared) + threadIdx.x;
     const std::int64_t groups = p.pixels / N, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t g = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; g < groups; g += step) {
@@ -194,29 +177,26 @@ __device__ void patch_groups(const T *in, Out *out, const Params &p, std::uint8_
     }
 }
 
-template <typename T, typename Out>
-__device__ void one_patch(const std::uint8_t *raw, Out *out, const Params &p, std::uint8_t *shared, Seen &seen) {
+template <typename T>
+__device__ void one_patch(const std::uint8_t *raw, float *out, const Params &p, std::uint8_t *shared, Seen &seen) {
     constexpr int wide = sizeof(T) == 1 ? kVectorBytes / 2 : kVectorBytes / sizeof(T);
     const auto *in = reinterpret_cast<const T *>(raw);
-    // Every channel of every patch starts on a vector boundary only if its pixels fill whole vectors.
+    // Later channels are aligned for vector loads only if the pixels of a channel fill whole vectors.
     if (p.pixels % wide == 0 && reinterpret_cast<std::uintptr_t>(raw) % kVectorBytes == 0)
-        patch_groups<T, wide, Out>(in, out, p, shared, seen);
+        patch_groups<T, wide>(in, out, p, shared, seen);
     else
-        patch_groups<T, 1, Out>(in, out, p, shared, seen);
+        patch_groups<T, 1>(in, out, p, shared, seen);
 }
 
-template <typename Out>
-__device__ void zero_patch(Out *out, const Params &p) {
+__device__ void zero_patch(float *out, const Params &p) {
     const std::int64_t values = p.channels * p.pixels, step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < values; i += step)
-        out[i] = as_output<Out>(0.0f);
+        out[i] = 0.0f;
 }
 
-// Grid (tiles, batch); block of whole warps; shared memory of channels * block * 16 bytes.
-template <typename Out>
 __device__ void preprocess(const Params &p, std::uint8_t *shared) {
     const Patch patch = reinterpret_cast<const Patch *>(p.raw)[blockIdx.y];
-    Out *out = static_cast<Out *>(p.out) + blockIdx.y * p.channels * p.pixels;
+    float *out = p.out + blockIdx.y * p.channels * p.pixels;
     if (!patch.present) {
         zero_patch(out, p);
         return;
@@ -234,13 +214,15 @@ __device__ void preprocess(const Params &p, std::uint8_t *shared) {
 
 }  // namespace
 
+// Grid (tiles, batch); block of whole warps; shared memory of channels * block * 16 bytes.
 extern "C" __global__ void esccs_preprocess_f32(const Params p) {
     extern __shared__ __align__(16) std::uint8_t esccs_shared[];
-    preprocess<float>(p, esccs_shared);
+    preprocess(p, esccs_shared);
 }
 
-// Counts -> share of valid pixels. Divides in double, as the CPU does, so that both round alike.
-__device__ __forceinline__ float settled(Stats &stats, std::int64_t pixels) {
+// Ends the counting of one patch and returns its share of valid pixels. Divides in double, as the CPU does, so
+// that both round alike.
+__device__ __forceinline__ float finished(Stats &stats, std::int64_t pixels) {
     stats.lowest = bits_in_order(~stats.lowest);
     stats.highest = bits_in_order(stats.highest);
     return static_cast<float>(stats.valid / static_cast<double>(pixels));
@@ -251,5 +233,5 @@ extern "C" __global__ void esccs_availability(const AvailabilityParams p) {
     const std::int32_t n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= p.batch) return;
     for (std::int32_t m = 0; m < p.modalities; ++m)
-        p.availability[p.modalities * n + m] = settled(p.stats[m][n], p.pixels);
+        p.availability[p.modalities * n + m] = finished(p.stats[m][n], p.pixels);
 }

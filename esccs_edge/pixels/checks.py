@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contracts.manifest import Manifest
-from ..contracts.modality import ModalitySpec
+from ..contracts.modality import ModalitySpec, modality_title
 from ..contracts.types import Pixels
 from ..contracts.values import DevicePixels, Sample
 from ..errors import InputError
@@ -50,20 +50,13 @@ def checked_sample(
     if not pixels.keys() <= specs.keys():
         raise InputError(f"modalities are {', '.join(pixels)}, expected among {', '.join(specs)}")
     grid = manifest.sample.height, manifest.sample.width
-    found = {name: pixels.get(name) for name in specs}
-    return Sample(
-        {
-            name: None
-            if image is None
-            else _checked(image, _title(name), specs[name], grid, memory)
-            for name, image in found.items()
-        }
-    )
-
-
-def _title(name: str) -> str:
-    """Return a modality's name as it reads in a message."""
-    return "SAR" if name == "sar" else name
+    checked: dict[str, Pixels | None] = {}
+    for name, spec in specs.items():
+        image = pixels.get(name)
+        checked[name] = (
+            None if image is None else _checked(image, modality_title(name), spec, grid, memory)
+        )
+    return Sample(checked)
 
 
 def _checked(
@@ -118,7 +111,7 @@ def _shape_hint(found: tuple[int, ...], expected: tuple[int, int, int], spec: Mo
         return "The channels come last; pass array.transpose(2, 0, 1)"
     if found[0] != channels:
         return f"Channels must be {names}, in this order; were optical and SAR swapped?"
-    return f"This bundle judges {height} x {width} pixels; use classify_scene for larger rasters"
+    return f"This bundle judges {height} x {width} pixels; use `classify_scene` for larger rasters"
 
 
 def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np.dtype[Any]:

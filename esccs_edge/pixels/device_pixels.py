@@ -15,7 +15,7 @@ from ..contracts.values import DevicePixels
 from ..errors import InputError
 from .dlpack import borrow, lies_on_gpu
 
-#: ``CU_STREAM_LEGACY``: where libraries put their work unless told otherwise.
+#: ``CU_STREAM_LEGACY``: where libraries put their work by default.
 LEGACY_STREAM = 1
 #: ``CU_STREAM_PER_THREAD``: another one in each thread.
 PER_THREAD_STREAM = 2
@@ -27,7 +27,7 @@ def device_pixels_of(pixels: Any, name: str) -> DevicePixels | None:
     """Return where an array lies on the GPU, or None if it does not say so.
 
     A DLPack producer is asked to make the legacy default stream wait for its work. Before version 3
-    the other interface (torch's, for one) does not tell the producer's stream; then that same
+    the other interface (torch's, for one) does not name the producer's stream; then that same
     stream is waited for, and work put on another one has to be finished before.
 
     Args:

@@ -100,7 +100,7 @@ class Borrowed:
 
 
 def lies_on_gpu(array: Any) -> bool:
-    """Tell whether an object offers DLPack and says that it lies on a CUDA device."""
+    """Return whether an object offers DLPack and says that it lies on a CUDA device."""
     if not hasattr(array, "__dlpack__") or not hasattr(array, "__dlpack_device__"):
         return False
     return int(array.__dlpack_device__()[0]) in _CUDA_DEVICES
@@ -137,7 +137,7 @@ def take(capsule: Any) -> Borrowed:
     """
     name = next((name for name in _CAPSULES if _is_valid(capsule, name)), None)
     if name is None:
-        raise InputError(f"__dlpack__ gave {capsule!r}, expected a capsule that nobody has taken")
+        raise InputError(f"__dlpack__ gave {capsule!r}, expected a capsule that was not used yet")
     struct, used = _CAPSULES[name]
     address = _pointer(capsule, name)
     managed = struct.from_address(address)
@@ -157,10 +157,10 @@ def take(capsule: Any) -> Borrowed:
     )
 
 
-def _dtype(told: _DataType) -> np.dtype[Any]:
-    if told.lanes != 1 or told.code not in _KINDS or told.bits not in (8, 16, 32, 64):
+def _dtype(stated: _DataType) -> np.dtype[Any]:
+    if stated.lanes != 1 or stated.code not in _KINDS or stated.bits not in (8, 16, 32, 64):
         raise InputError(
-            f"DLPack elements have type code {told.code}, {told.bits} bits and {told.lanes} lanes, "
-            "expected plain integers or floats"
+            f"DLPack elements have type code {stated.code}, {stated.bits} bits and {stated.lanes} "
+            "lanes, expected plain integers or floats"
         )
-    return np.dtype(f"{_KINDS[told.code]}{told.bits // 8}")
+    return np.dtype(f"{_KINDS[stated.code]}{stated.bits // 8}")

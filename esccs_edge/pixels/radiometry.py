@@ -14,7 +14,7 @@ CLIPPED_SHARE = 0.1
 #: Reflectance above which a mean cannot be reflectance; 2 is twice a perfect white surface.
 IMPLAUSIBLE_REFLECTANCE = 2.0
 #: No pixel of a Sentinel-1 patch is this dark: the noise floor lies above -30 dB. Negative numbers
-#: taken for linear sigma0 land on the kernel's floor of -50 dB.
+#: taken for linear sigma0 end up on the kernel's floor of -50 dB.
 IMPLAUSIBLE_DB = -45.0
 
 
@@ -36,12 +36,12 @@ def radiometry_problem(stats: PixelStats, spec: ModalitySpec, is_dn: bool) -> In
     if spec.unit == "dB" and stats.minimum >= 0 and stats.maximum > stats.minimum:
         return InputError(
             f"SAR values span {stats.minimum:.4g}..{stats.maximum:.4g}, expected dB around -35..5",
-            hint="These look like linear sigma0: use Classifier(sar_unit='linear') or 10*log10",
+            hint="These look like linear sigma0: use `sar_unit='linear'` or 10*log10",
         )
     if spec.unit == "dB" and -100 <= stats.maximum < IMPLAUSIBLE_DB:
         return InputError(
             f"no SAR value is above {stats.maximum:.4g} dB, expected around -35..5",
-            hint="If these were dB, pass them without sar_unit='linear'",
+            hint="If these were dB, pass them without `sar_unit='linear'`",
         )
     if spec.unit == "dB" and stats.mean < -100:
         return InputError(

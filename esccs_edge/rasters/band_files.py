@@ -1,27 +1,24 @@
 """One file per band -> one patch: the layout of Sentinel product folders and of BigEarthNet.
 
-The bands of Sentinel-2 come at 10, 20 and 60 m, so this is the one place that resamples, on request
-and only from coarse to fine.
+The bands of Sentinel-2 come at 10, 20 and 60 m, so this file resamples, on request and only from
+coarse to fine. No other does.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ..contracts.modality import ModalitySpec
 from ..contracts.sensors import band_name
+from ..contracts.types import Array, PathLike
 from ..errors import RasterError
 from .channels import narrowed
 from .grid import Grid, require_same_ground
 from .raster_file import RasterFile, open_raster
-
-PathLike = str | os.PathLike[str]
 
 
 def read_band_files(
@@ -30,7 +27,7 @@ def read_band_files(
     *,
     fill: Mapping[str, float] | None = None,
     resampling: Literal["nearest", "bilinear"] = "bilinear",
-) -> npt.NDArray[Any]:
+) -> Array:
     """Read single-band rasters of one extent into one patch on the finest of their grids.
 
     A Level-2A product has no cirrus band B10 and holds surface reflectance, while a model may have
@@ -71,19 +68,21 @@ def read_band_files(
     return _stacked(bands, filled, spec)
 
 
-def _stacked(
-    bands: Mapping[str, npt.NDArray[Any]], filled: Mapping[str, float], spec: ModalitySpec
-) -> npt.NDArray[Any]:
+def _stacked(bands: Mapping[str, Array], filled: Mapping[str, float], spec: ModalitySpec) -> Array:
     read = np.stack(list(bands.values()))
     patch = np.empty((len(spec.channels), *read.shape[1:]), read.dtype)
+    valid = spec.valid_mask(read)
     for i, channel in enumerate(spec.channels):
-        patch[i] = bands[channel] if channel in bands else filled[channel]
-    if spec.nodata is not None:  # a constant must not make an absent pixel look present
-        patch[:, (read == spec.nodata).all(axis=0)] = spec.nodata
+        if channel in bands:
+            patch[i] = bands[channel]
+        else:
+            patch[i] = filled[channel]
+            if spec.nodata is not None:  # a constant must not make an absent pixel look present
+                patch[i, ~valid] = spec.nodata
     return patch
 
 
-def _on_grid(raster: RasterFile, finest: Grid, resampling: str) -> npt.NDArray[Any]:
+def _on_grid(raster: RasterFile, finest: Grid, resampling: str) -> Array:
     require_same_ground(finest, raster.grid, str(raster.path))
     pixels = raster.read_resized(finest.height, finest.width, resampling)
     return pixels.reshape(finest.height, finest.width)

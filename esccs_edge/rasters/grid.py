@@ -40,7 +40,7 @@ class Grid:
         return self.crs is not None or not self.transform.is_identity
 
 
-def grid_of(dataset: Any, name: str) -> Grid:
+def raster_grid(dataset: Any, name: str) -> Grid:
     """Return the grid of an open rasterio dataset.
 
     Raises:
@@ -69,10 +69,8 @@ def grid_of(dataset: Any, name: str) -> Grid:
     return grid
 
 
-def require_same_grid(
-    first: Grid, second: Grid, names: tuple[str, str] = ("optical", "SAR")
-) -> None:
-    """Refuse a pair whose rasters do not lie pixel on pixel.
+def require_same_grid(first: Grid, second: Grid, names: tuple[str, str]) -> None:
+    """Refuse two rasters whose pixels do not coincide.
 
     Raises:
         RasterError: Shape, CRS or transform differ; the message names both values.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..contracts.modality import ModalitySpec
+from ..contracts.types import Array, PathLike
 from ..errors import RasterError
 
 #: Most bytes of pixels one file may declare.
@@ -22,7 +20,7 @@ _PARSER_ERRORS = (
 )  # fmt: skip
 
 
-def read_npy(path: str | os.PathLike[str], spec: ModalitySpec) -> npt.NDArray[Any]:
+def read_npy(path: PathLike, spec: ModalitySpec) -> Array:
     """Read one patch ``(C, H, W)`` in the manifest's channel order; ``(H, W)`` if C is 1.
 
     Floats become float32; integers keep their dtype.
@@ -52,7 +50,7 @@ def read_npy(path: str | os.PathLike[str], spec: ModalitySpec) -> npt.NDArray[An
         return np.array(array, kept, order="C")
 
 
-def npy_channels(path: str | os.PathLike[str]) -> int:
+def npy_channels(path: PathLike) -> int:
     """Return the number of channels of a patch: its first axis, or 1 if it has two axes.
 
     Raises:
@@ -62,7 +60,7 @@ def npy_channels(path: str | os.PathLike[str]) -> int:
     return len(array) if array.ndim == 3 else 1
 
 
-def _mapped(file: Path) -> npt.NDArray[Any]:
+def _mapped(file: Path) -> Array:
     """Map the file, so that a wrong header is found before any memory is spent on it."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):

@@ -1,7 +1,7 @@
-"""The ``index.csv`` data set: pairs of files with labels, the form every room can read and write.
+"""The ``index.csv`` data set: files with labels, read by training, calibration and evaluation.
 
-One line per pair: ``optical,sar,label,group,split[,cover]``, paths relative to the file. Training,
-calibration and evaluation start from it.
+One line per sample: ``optical,sar,label,group,split[,cover][,target]``, paths relative to the file.
+A model of other modalities has a column per modality in place of the first two.
 """
 
 from __future__ import annotations
@@ -9,43 +9,83 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from ..contracts.modality import ModalitySpec
+from ..contracts.modality import Modalities
+from ..contracts.types import Array, PathLike
 from ..errors import InputError
 from ..system.atomic import write_atomic
-from .reader import read_pair
+from .label_map import read_label_map
+from .reader import no_file_of, read_sample
 
-COLUMNS = ("optical", "sar", "label", "group", "split")
+#: The modalities of an index unless the caller names others.
+PAIR = ("optical", "sar")
+#: Columns that follow the modalities.
+ABOUT = ("label", "group", "split")
+COLUMNS = (*PAIR, *ABOUT)
 SPLITS = ("train", "val", "test")
-
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class PairRow:
-    """One pair of a data set.
+class SampleRow:
+    """One sample of a data set.
 
     Attributes:
-        optical: Optical file, or None.
-        sar: SAR file, or None.
+        paths: Modality name -> file, or None where the modality is absent.
         label: Class name, or None where it is not known.
-        group: Pairs that must not be torn apart by a split, such as one place or one image.
+        group: Samples that a split keeps together, such as those of one place or one image.
         split: ``"train"``, ``"val"`` or ``"test"``.
         cover: Share of the optical patch under cloud, in [0, 1], or None where not known.
+        target: Map of the class of every pixel, or None where there is none.
     """
 
-    optical: Path | None
-    sar: Path | None
+    paths: Mapping[str, Path | None]
     label: str | None
     group: str
     split: str
     cover: float | None = None
+    target: Path | None = None
+
+
+class PairRow(SampleRow):
+    """A sample of the two modalities ``optical`` and ``sar``.
+
+    Args:
+        optical: Optical file, or None.
+        sar: SAR file, or None.
+        label: As in `SampleRow`, also what follows.
+        group: Likewise.
+        split: Likewise.
+        cover: Likewise.
+        target: Likewise.
+    """
+
+    def __init__(
+        self,
+        optical: Path | None,
+        sar: Path | None,
+        label: str | None,
+        group: str,
+        split: str,
+        cover: float | None = None,
+        target: Path | None = None,
+    ) -> None:
+        super().__init__({"optical": optical, "sar": sar}, label, group, split, cover, target)
+
+    @property
+    def optical(self) -> Path | None:
+        """The optical file, or None."""
+        return self.paths["optical"]
+
+    @property
+    def sar(self) -> Path | None:
+        """The SAR file, or None."""
+        return self.paths["sar"]
 
 
 @dataclass(frozen=True)
@@ -55,32 +95,53 @@ class PairIndex:
     Attributes:
         folder: Folder of the index file.
         classes: Class names, in the order of the model's logits.
-        rows: The pairs, in the order of the file.
+        rows: The samples, in the order of the file.
     """
 
     folder: Path
     classes: tuple[str, ...]
-    rows: tuple[PairRow, ...]
+    rows: tuple[SampleRow, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def load(
-        self, i: int, optical: ModalitySpec, sar: ModalitySpec
-    ) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
-        """Read the pixels of pair ``i``; see `esccs_edge.rasters.reader.read_pair`."""
-        row = self.rows[i]
-        return read_pair(row.optical, row.sar, optical, sar)
+    def load(self, i: int, modalities: Modalities) -> dict[str, Array | None]:
+        """Read the pixels of sample ``i``; see `esccs_edge.rasters.reader.read_sample`."""
+        return read_sample(self.rows[i].paths, modalities)
+
+    def load_target(self, i: int) -> npt.NDArray[np.int32] | None:
+        """Read the class map of sample ``i``; None where it has none.
+
+        Returns:
+            ``(H, W)``; see `esccs_edge.rasters.label_map.read_label_map`.
+
+        Raises:
+            InputError: The map holds a number beyond the class list.
+            RasterError: The file cannot be read.
+        """
+        target = self.rows[i].target
+        if target is None:
+            return None
+        labels = read_label_map(target)
+        if (highest := int(labels.max(initial=-1))) >= len(self.classes):
+            raise InputError(
+                f"{target} holds class {highest}, expected 0 to {len(self.classes) - 1}",
+                hint="Numbers are positions in the class list; mark other pixels as nodata",
+            )
+        return labels
 
 
-def read_index(path: PathLike, classes: Sequence[str] | None = None) -> PairIndex:
-    """Read an index file. The pixel files must exist; they are not opened.
+def read_index(
+    path: PathLike, classes: Sequence[str] | None = None, modalities: Sequence[str] = PAIR
+) -> PairIndex:
+    """Read an index file. The files it lists must exist; they are not opened.
 
     Args:
-        path: UTF-8 CSV with a header that names at least `COLUMNS`; other columns are ignored.
-            Empty cells: an absent modality, an unknown label, ``"train"``, a group of its own,
-            an unknown cover.
+        path: UTF-8 CSV with a header that names at least the modalities and `ABOUT`; of other
+            columns ``cover`` and ``target`` are read. Empty cells: an absent modality, an unknown
+            label, ``"train"``, a group of its own, an unknown cover, no target.
         classes: Class names to expect; None takes the labels of the file, sorted.
+        modalities: Columns of files to read. The rows are `PairRow` where they are `PAIR`.
 
     Raises:
         InputError: Not readable as such; the message names the line.
@@ -89,10 +150,11 @@ def read_index(path: PathLike, classes: Sequence[str] | None = None) -> PairInde
     rows = []
     reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
     try:
-        header = _header(next(reader, []), file)
+        header = _header(next(reader, []), modalities, file)
         for cells in reader:
             if cells:
-                rows.append(_row(header, cells, file.parent, f"{file}, line {reader.line_num}"))
+                where = f"{file}, line {reader.line_num}"
+                rows.append(_row(header, cells, modalities, file.parent, where))
     except csv.Error as error:
         raise InputError(f"{file}, line {reader.line_num}: {error}") from error
     if not rows:
@@ -100,26 +162,33 @@ def read_index(path: PathLike, classes: Sequence[str] | None = None) -> PairInde
     return PairIndex(file.parent, _classes(rows, classes, file), tuple(rows))
 
 
-def write_index(path: PathLike, rows: Iterable[PairRow]) -> None:
+def write_index(path: PathLike, rows: Iterable[SampleRow]) -> None:
     """Write an index file atomically; paths are stored relative to it.
 
-    The column ``cover`` is written when any row has a cover.
+    Modalities are those of the first row. The columns ``cover`` and ``target`` are written when
+    any row has one.
 
     Raises:
-        InputError: A row names neither modality, or an unknown split.
+        InputError: A row names no file or other modalities, or an unknown split.
     """
     file, rows = Path(path), list(rows)
-    has_cover = any(row.cover is not None for row in rows)
+    modalities = list(rows[0].paths) if rows else list(PAIR)
+    extra = [
+        name for name in ("cover", "target") if any(getattr(row, name) is not None for row in rows)
+    ]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*COLUMNS, "cover") if has_cover else COLUMNS)
+    writer.writerow([*modalities, *ABOUT, *extra])
     for number, row in enumerate(rows):
-        _require_usable(row.optical or row.sar, row.split, f"row {number}")
-        cells = [_relative(row.optical, file), _relative(row.sar, file),
-                 row.label or "", row.group, row.split]  # fmt: skip
-        if has_cover:
-            cells.append("" if row.cover is None else repr(float(row.cover)))
-        writer.writerow(cells)
+        _require_usable(row.paths, modalities, row.split, f"row {number}")
+        also = {
+            "cover": "" if row.cover is None else repr(float(row.cover)),
+            "target": _relative(row.target, file),
+        }
+        files = [_relative(row.paths[name], file) for name in modalities]
+        writer.writerow(
+            [*files, row.label or "", row.group, row.split, *(also[name] for name in extra)]
+        )
     write_atomic(file, text.getvalue())
 
 
@@ -134,32 +203,37 @@ def _text(file: Path) -> str:
         raise InputError(f"{file} is not UTF-8 text: {error}") from None
 
 
-def _header(cells: list[str], file: Path) -> list[str]:
+def _header(cells: list[str], modalities: Sequence[str], file: Path) -> list[str]:
     header = [cell.strip() for cell in cells]
-    missing = [column for column in COLUMNS if column not in header]
+    expected = [*modalities, *ABOUT]
+    missing = [column for column in expected if column not in header]
     if missing or len(set(header)) != len(header):
         raise InputError(
-            f"{file}, line 1 has columns {header}, expected {', '.join(COLUMNS)} once each",
+            f"{file}, line 1 has columns {header}, expected {', '.join(expected)} once each",
             hint=f"Add {', '.join(missing)}; cells may be empty" if missing else "",
         )
     return header
 
 
-def _row(header: list[str], cells: list[str], folder: Path, where: str) -> PairRow:
+def _row(
+    header: list[str], cells: list[str], modalities: Sequence[str], folder: Path, where: str
+) -> SampleRow:
     if len(cells) != len(header):
         raise InputError(f"{where} has {len(cells)} cells, expected {len(header)}")
     cell = dict(zip(header, (text.strip() for text in cells), strict=True))
-    optical, sar = (_existing(cell[name], folder, where) for name in ("optical", "sar"))
+    paths = {name: _existing(cell[name], folder, where) for name in modalities}
     split = cell["split"] or "train"
-    _require_usable(optical or sar, split, where)
-    return PairRow(
-        optical,
-        sar,
+    _require_usable(paths, modalities, split, where)
+    about = (
         cell["label"] or None,
         cell["group"] or where.rpartition(", ")[2],
         split,
         _cover(cell.get("cover", ""), where),
+        _existing(cell.get("target", ""), folder, where),
     )
+    if tuple(paths) == PAIR:
+        return PairRow(paths["optical"], paths["sar"], *about)
+    return SampleRow(paths, *about)
 
 
 def _existing(text: str, folder: Path, where: str) -> Path | None:
@@ -171,9 +245,13 @@ def _existing(text: str, folder: Path, where: str) -> Path | None:
     return path
 
 
-def _require_usable(any_file: Path | None, split: str, where: str) -> None:
-    if any_file is None:
-        raise InputError(f"{where} names neither an optical nor a SAR file, expected at least one")
+def _require_usable(
+    paths: Mapping[str, Path | None], modalities: Sequence[str], split: str, where: str
+) -> None:
+    if set(paths) != set(modalities):
+        raise InputError(f"{where} has {', '.join(paths)}, expected {', '.join(modalities)}")
+    if not any(paths.values()):
+        raise InputError(f"{where} names {no_file_of(modalities)}, expected at least one")
     if split not in SPLITS:
         raise InputError(f"{where} has split {split!r}, expected one of {', '.join(SPLITS)}")
 
@@ -190,7 +268,7 @@ def _cover(text: str, where: str) -> float | None:
     return cover
 
 
-def _classes(rows: list[PairRow], classes: Sequence[str] | None, file: Path) -> tuple[str, ...]:
+def _classes(rows: list[SampleRow], classes: Sequence[str] | None, file: Path) -> tuple[str, ...]:
     labels = {row.label for row in rows if row.label is not None}
     if classes is None:
         return tuple(sorted(labels))

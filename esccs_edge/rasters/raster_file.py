@@ -1,6 +1,6 @@
-"""The guarded door for raster files: what is opened, and what may be read from it.
+"""Opens raster files safely: what is opened, and what may be read from it.
 
-Pixels come from strangers. Only existing regular files reach GDAL, only through the two drivers we
+Files are not trusted. Only existing regular files reach GDAL, only through the two drivers we
 name, and only when what they declare fits the limits; everything else is a `RasterError`.
 """
 
@@ -8,39 +8,34 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..contracts.modality import ModalitySpec
-from ..errors import MissingDependencyError, RasterError
+from ..contracts.types import Array, Mask, PathLike
+from ..errors import RasterError
 from .channels import channel_positions
-from .grid import Grid, grid_of
-
-try:
-    import rasterio
-    from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through
-    from rasterio.enums import ColorInterp, MaskFlags, Resampling
-    from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
-    from rasterio.windows import Window
-except ImportError as error:
-    raise MissingDependencyError.for_extra("rasterio", "geo", "Reading rasters") from error
+from .gdal import (
+    DAMAGE,
+    ColorInterp,
+    MaskFlags,
+    Resampling,
+    Window,
+    gdal_errors,
+    rasterio,
+    without_georeference,
+)
+from .grid import Grid, raster_grid
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: Most bytes of pixels that are read at once: a whole patch file, or one compressed block.
 MAX_READ_BYTES = 1 << 30
 #: Most bytes of pixels a scene may declare: 100,000 x 100,000 pixels of 13 bands and 16 bits fit.
 MAX_SCENE_BYTES = 400 << 30
-
-#: What a damaged file makes GDAL and rasterio raise, found by trying; ValueError is damaged text.
-_PARSER_ERRORS = (RasterioError, CPLE_BaseError, CRSError, OSError, MemoryError, ValueError)
-
-PathLike = str | os.PathLike[str]
 
 
 class RasterFile:
@@ -53,7 +48,7 @@ class RasterFile:
 
     def __init__(self, dataset: Any, path: Path, spec: ModalitySpec) -> None:
         self.path = path
-        self.grid: Grid = grid_of(dataset, str(path))
+        self.grid: Grid = raster_grid(dataset, str(path))
         self._dataset = dataset
         self._spec = spec
         bands = _data_bands(dataset, path)
@@ -69,7 +64,7 @@ class RasterFile:
 
     def read(
         self, row: int = 0, column: int = 0, height: int | None = None, width: int | None = None
-    ) -> npt.NDArray[Any]:
+    ) -> Array:
         """Read a window that lies inside the raster; all of it by default.
 
         Returns:
@@ -95,7 +90,7 @@ class RasterFile:
         width: int,
         resampling: str,
         channels: Sequence[str] | None = None,
-    ) -> npt.NDArray[Any]:
+    ) -> Array:
         """Read the whole raster at another size; uses overviews where the file has them.
 
         Args:
@@ -118,9 +113,9 @@ class RasterFile:
         picked: list[int],
         shape: tuple[int, int] | None = None,
         resampling: Resampling = Resampling.nearest,
-    ) -> npt.NDArray[Any]:
+    ) -> Array:
         bands = [self._bands[i] for i in picked]
-        with _translated(self.path):
+        with _read_errors(self.path):
             stored = self._dataset.read(
                 bands,
                 window=window,
@@ -135,9 +130,7 @@ class RasterFile:
         """Close the file. Idempotent."""
         self._dataset.close()
 
-    def _absent(
-        self, stored: npt.NDArray[Any], bands: list[int], window: Window | None
-    ) -> npt.NDArray[np.bool_] | None:
+    def _absent(self, stored: Array, bands: list[int], window: Window | None) -> Mask | None:
         """Return the pixels the file marks absent, beyond those the model's own rule finds."""
         absent = None
         if MaskFlags.per_dataset in self._dataset.mask_flag_enums[bands[0] - 1]:
@@ -150,14 +143,14 @@ class RasterFile:
             # it. A single channel may well hold it by measurement (0 in the cirrus band).
             if value is None or np.isnan(value) or value == own_rule:
                 continue
-            here = pixels == value
-            absent = here if absent is None else absent | here
-        if self._scaling is not None and own_rule is not None:
-            everywhere = (stored == own_rule).all(axis=0)
-            absent = everywhere if absent is None else absent | everywhere
+            marked = pixels == value
+            absent = marked if absent is None else absent | marked
+        if self._scaling is not None:  # scaling changes the model's own value, so apply it now
+            own = ~self._spec.valid_mask(stored)
+            absent = own if absent is None else absent | own
         return absent
 
-    def _scaled(self, stored: npt.NDArray[Any], picked: list[int]) -> npt.NDArray[Any]:
+    def _scaled(self, stored: Array, picked: list[int]) -> Array:
         # A float64 beyond float32 becomes infinite, a signaling NaN quiet; both are masked later.
         with np.errstate(over="ignore", invalid="ignore"):
             if self._scaling is None:
@@ -165,9 +158,7 @@ class RasterFile:
             raster_scale, raster_offset = (tag[picked] for tag in self._scaling)
             return np.asarray(stored * raster_scale + raster_offset, np.float32)
 
-    def _filled(
-        self, pixels: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None
-    ) -> npt.NDArray[Any]:
+    def _filled(self, pixels: Array, absent: Mask | None) -> Array:
         if absent is not None and absent.any():
             pixels[:, absent] = absent_value(pixels.dtype, self._spec, str(self.path))
         return pixels
@@ -205,16 +196,12 @@ def open_raster(
             more pixels declared than the limits allow.
     """
     file = regular_file(path)
-    with _dataset(file) as dataset:
-        with _translated(file):
+    with open_dataset(file) as dataset:
+        with _read_errors(file):
             _require_readable_blocks(dataset, file)
             raster = RasterFile(dataset, file, spec)
         if raster.declared_bytes > max_bytes:
-            raise RasterError(
-                f"{file} declares {raster.declared_bytes / 1e9:.3g} GB of pixels, "
-                f"expected at most {max_bytes / 1e9:.3g} GB",
-                hint="Use classify_scene for large rasters, or cut the raster first",
-            )
+            raise _too_large(file, raster.declared_bytes, max_bytes)
         yield raster
 
 
@@ -225,8 +212,27 @@ def band_descriptions(path: PathLike) -> list[str | None]:
         RasterError: Not a regular file, or not a GeoTIFF or PNG.
     """
     file = regular_file(path)
-    with _dataset(file) as dataset, _translated(file):
+    with open_dataset(file) as dataset, _read_errors(file):
         return [dataset.descriptions[band - 1] for band in _data_bands(dataset, file)]
+
+
+def read_only_band(path: PathLike) -> tuple[Array, Mask]:
+    """Read a raster of one band as it is stored, color table or not.
+
+    Returns:
+        ``(H, W)`` numbers, and which of them the file declares absent.
+
+    Raises:
+        RasterError: The file cannot be read, is too large, or holds more bands.
+    """
+    file = regular_file(path)
+    with open_dataset(file) as dataset, _read_errors(file):
+        if dataset.count != 1:
+            raise RasterError(f"{file} has {dataset.count} bands, expected 1")
+        _require_readable_blocks(dataset, file)
+        if (size := dataset.height * dataset.width * _itemsize(dataset.dtypes[0])) > MAX_READ_BYTES:
+            raise _too_large(file, size, MAX_READ_BYTES)
+        return dataset.read(1), dataset.read_masks(1) == 0
 
 
 def regular_file(path: PathLike) -> Path:
@@ -249,9 +255,13 @@ def regular_file(path: PathLike) -> Path:
 
 
 @contextmanager
-def _dataset(file: Path) -> Iterator[Any]:
-    with _translated(file), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a PNG never is
+def open_dataset(file: Path) -> Iterator[Any]:
+    """Open a regular file as a rasterio dataset; closed on leaving.
+
+    Raises:
+        RasterError: Not a GeoTIFF or PNG.
+    """
+    with _read_errors(file), without_georeference():  # a PNG never has one
         dataset = rasterio.open(file, driver=_driver(file))
     with dataset:
         yield dataset
@@ -266,16 +276,10 @@ def _driver(file: Path) -> str:
         return "PNG" if stream.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE else "GTiff"
 
 
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn what GDAL raises into one line of ours."""
-    try:
-        yield
-    except _PARSER_ERRORS as error:
-        cause = error.__cause__ or error
-        raise RasterError(
-            f"cannot read {path}: {cause}", hint="Expected an undamaged GeoTIFF or PNG"
-        ) from error
+def _read_errors(path: Path) -> AbstractContextManager[None]:
+    return gdal_errors(
+        f"cannot read {path}", hint="Expected an undamaged GeoTIFF or PNG", also=DAMAGE
+    )
 
 
 def _data_bands(dataset: Any, path: Path) -> list[int]:
@@ -300,11 +304,18 @@ def _common_dtype(dtypes: list[str], path: Path) -> np.dtype[Any]:
     return np.result_type(*[np.dtype(name) for name in dtypes])
 
 
-def _scaling(dataset: Any, bands: list[int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+def _scaling(dataset: Any, bands: list[int]) -> tuple[Array, Array] | None:
     """Return scale and offset tags as ``(C, 1, 1)`` arrays, or None where they change nothing."""
     scales = np.array([dataset.scales[band - 1] for band in bands])[:, None, None]
     offsets = np.array([dataset.offsets[band - 1] for band in bands])[:, None, None]
     return None if (scales == 1).all() and (offsets == 0).all() else (scales, offsets)
+
+
+def _too_large(file: Path, found: int, allowed: int) -> RasterError:
+    return RasterError(
+        f"{file} declares {found / 1e9:.3g} GB of pixels, expected at most {allowed / 1e9:.3g} GB",
+        hint="Use `classify_scene` for large rasters, or cut the raster first",
+    )
 
 
 def _require_readable_blocks(dataset: Any, path: Path) -> None:

@@ -1,24 +1,22 @@
-"""The reading room: files on disk -> raw pixels in the manifest's channel order.
+"""Files on disk -> raw pixels in the manifest's channel order.
 
-`read_patch` and `read_pair` take small files whole; `open_scene` reads rasters of any size window
+`read_patch` and `read_sample` take small files whole; `open_scene` reads rasters of any size window
 by window. Nothing is resampled or normalized here; `esccs_edge.pixels.preprocess` does the latter.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from ..contracts.manifest import Manifest
-from ..contracts.modality import ModalitySpec
-from ..contracts.values import PatchPair
+from ..contracts.modality import Modalities, ModalitySpec, modality_title
+from ..contracts.types import Array, PathLike
 from ..errors import InputError, RasterError
 from .channels import channel_named
 from .grid import Grid, require_same_grid
@@ -27,11 +25,11 @@ from .npy_file import npy_channels, read_npy
 if TYPE_CHECKING:
     from .raster_file import RasterFile
 
-PathLike = str | os.PathLike[str]
-Pixels = npt.NDArray[Any]
+#: Modality name -> file, or None where the modality is absent; one not named is absent too.
+SamplePaths = Mapping[str, PathLike | None]
 
 
-def read_patch(path: PathLike, spec: ModalitySpec) -> Pixels:
+def read_patch(path: PathLike, spec: ModalitySpec) -> Array:
     """Read a whole small raster or ``.npy`` file of one modality.
 
     Args:
@@ -50,7 +48,7 @@ def read_patch(path: PathLike, spec: ModalitySpec) -> Pixels:
 
 
 def described_channels(path: PathLike) -> tuple[str | None, ...]:
-    """Return which band or polarization each channel of a patch file is, None where not said.
+    """Return the band or polarization of each channel of a patch file, None where not named.
 
     Raises:
         RasterError: The file cannot be read.
@@ -62,29 +60,53 @@ def described_channels(path: PathLike) -> tuple[str | None, ...]:
     return tuple(channel_named(text) for text in band_descriptions(path))
 
 
-def read_pair(
-    optical_path: PathLike | None,
-    sar_path: PathLike | None,
-    optical: ModalitySpec,
-    sar: ModalitySpec,
-) -> tuple[Pixels | None, Pixels | None]:
-    """Read the two files of one place; None stands for an absent modality.
+def read_sample(paths: SamplePaths, modalities: Modalities) -> dict[str, Array | None]:
+    """Read the files of one sample.
+
+    Args:
+        paths: Modality name -> file.
+        modalities: Contract of each modality.
+
+    Returns:
+        Pixels of every modality, in the order of ``modalities``; None where it is absent.
 
     Raises:
-        InputError: Both are None.
-        RasterError: As `read_patch`; or the two differ in size, or, where both are
-            georeferenced, in CRS or transform.
+        InputError: No file, or one of a modality that is not known.
+        RasterError: As `read_patch`; or two differ in size, or, where both are georeferenced, in
+            CRS or transform.
     """
-    if optical_path is None and sar_path is None:
-        raise InputError("neither an optical nor a SAR file was given, expected at least one")
-    first = None if optical_path is None else _read_with_grid(optical_path, optical)
-    second = None if sar_path is None else _read_with_grid(sar_path, sar)
-    if first is not None and second is not None:
-        _require_match(first, second)
-    return (None if first is None else first[0]), (None if second is None else second[0])
+    given = given_paths(paths, modalities)
+    read = {name: _read_with_grid(path, modalities[name]) for name, path in given.items()}
+    for first, second in combinations(read, 2):
+        _require_match(read[first], read[second], _titles(first, second))
+    return {name: read[name][0] if name in read else None for name in modalities}
 
 
-def _read_with_grid(path: PathLike, spec: ModalitySpec) -> tuple[Pixels, Grid | None]:
+def given_paths(paths: SamplePaths, modalities: Iterable[str]) -> dict[str, PathLike]:
+    """Return the files that are there, in the order of ``modalities``.
+
+    Raises:
+        InputError: No file, or one of a modality that is not known.
+    """
+    names = list(modalities)
+    if unknown := [name for name in paths if name not in names]:
+        raise InputError(
+            f"files are given for {', '.join(unknown)}, expected among {', '.join(names)}",
+            hint="Name each file by its modality in `paths`",
+        )
+    given = {name: path for name in names if (path := paths.get(name)) is not None}
+    if not given:
+        raise InputError(f"{no_file_of(names)} was given, expected at least one")
+    return given
+
+
+def no_file_of(modalities: Iterable[str]) -> str:
+    """Return ``"neither optical nor SAR file"``, or ``"no radar file"`` for a single modality."""
+    first, *others = map(modality_title, modalities)
+    return " nor ".join([f"{'neither' if others else 'no'} {first}", *others]) + " file"
+
+
+def _read_with_grid(path: PathLike, spec: ModalitySpec) -> tuple[Array, Grid | None]:
     if Path(path).suffix.lower() == ".npy":
         return read_npy(path, spec), None
     from .raster_file import open_raster
@@ -93,60 +115,67 @@ def _read_with_grid(path: PathLike, spec: ModalitySpec) -> tuple[Pixels, Grid | 
         return raster.read(), raster.grid
 
 
-def _require_match(optical: tuple[Pixels, Grid | None], sar: tuple[Pixels, Grid | None]) -> None:
-    if optical[0].shape[1:] != sar[0].shape[1:]:
+def _require_match(
+    first: tuple[Array, Grid | None], second: tuple[Array, Grid | None], names: tuple[str, str]
+) -> None:
+    if first[0].shape[1:] != second[0].shape[1:]:
         raise RasterError(
-            f"optical has height x width {_size(optical[0])} and SAR {_size(sar[0])}, "
+            f"{names[0]} has height x width {_size(first[0])} and {names[1]} {_size(second[0])}, "
             "expected the same",
             hint="Cut both from the same grid",
         )
-    grids = optical[1], sar[1]
+    grids = first[1], second[1]
     if grids[0] is not None and grids[1] is not None:
         if grids[0].is_georeferenced and grids[1].is_georeferenced:
-            require_same_grid(grids[0], grids[1])
+            require_same_grid(grids[0], grids[1], names)
 
 
-def _size(pixels: Pixels) -> str:
+def _titles(first: str, second: str) -> tuple[str, str]:
+    return modality_title(first), modality_title(second)
+
+
+def _size(pixels: Array) -> str:
     return f"{pixels.shape[1]} x {pixels.shape[2]}"
 
 
 class SceneReader:
-    """Optical and SAR rasters of one grid, read window by window.
+    """The rasters of a scene, all on one grid, read window by window.
 
     Calls from several threads are served one after the other.
+
+    Args:
+        rasters: Modality name -> open raster, at least one.
+        modalities: Contract of each modality.
 
     Attributes:
         grid: The common pixel grid.
     """
 
-    def __init__(
-        self, optical: RasterFile | None, sar: RasterFile | None, manifest: Manifest
-    ) -> None:
-        present = [raster for raster in (optical, sar) if raster is not None]
-        self.grid: Grid = present[0].grid
-        self._rasters = (optical, sar)
-        self._specs = (manifest.modalities["optical"], manifest.modalities["sar"])
+    def __init__(self, rasters: Mapping[str, RasterFile], modalities: Modalities) -> None:
+        self.grid: Grid = next(iter(rasters.values())).grid
+        self._rasters = rasters
+        self._modalities = modalities
         self._one_at_a_time = threading.Lock()
 
-    def read(self, row: int, column: int, height: int, width: int) -> PatchPair:
+    def read(self, row: int, column: int, height: int, width: int) -> dict[str, Array | None]:
         """Read a window; the part beyond the raster's lower and right edges is absent pixels.
 
         Returns:
-            The pair; an absent modality is None.
+            ``(C, height, width)`` of every modality; None where it is absent.
 
         Raises:
             RasterError: A file is damaged.
         """
         with self._one_at_a_time:
-            optical, sar = (
-                None if raster is None else self._window(raster, spec, row, column, height, width)
-                for raster, spec in zip(self._rasters, self._specs, strict=True)
-            )
-        return PatchPair(optical, sar)
+            found = {
+                name: self._window(raster, self._modalities[name], row, column, height, width)
+                for name, raster in self._rasters.items()
+            }
+        return {name: found.get(name) for name in self._modalities}
 
     def _window(
         self, raster: RasterFile, spec: ModalitySpec, row: int, column: int, height: int, width: int
-    ) -> Pixels:
+    ) -> Array:
         inside = min(height, self.grid.height - row), min(width, self.grid.width - column)
         pixels = raster.read(row, column, *inside)
         if inside == (height, width):
@@ -160,30 +189,29 @@ class SceneReader:
 
 
 @contextmanager
-def open_scene(
-    optical_path: PathLike | None, sar_path: PathLike | None, manifest: Manifest
-) -> Iterator[SceneReader]:
-    """Open the rasters of a scene; closed on leaving. Either may be None, not both.
+def open_scene(paths: SamplePaths, modalities: Modalities) -> Iterator[SceneReader]:
+    """Open the rasters of a scene; closed on leaving.
+
+    Args:
+        paths: Modality name -> raster; at least one.
+        modalities: Contract of each modality.
 
     Raises:
-        InputError: Both are None.
-        RasterError: A file cannot be opened, its bands do not fit, or the two do not lie on the
-            same grid (a partial overlap is refused too).
+        InputError: No raster, or one of a modality that is not known.
+        RasterError: A file cannot be opened, its bands do not fit, or two do not lie on the same
+            grid (a partial overlap is refused too).
     """
-    if optical_path is None and sar_path is None:
-        raise InputError("neither an optical nor a SAR raster was given, expected at least one")
+    given = given_paths(paths, modalities)
     from .raster_file import MAX_SCENE_BYTES, open_raster
 
     with ExitStack() as stack:
-        optical, sar = (
-            None
-            if path is None
-            else stack.enter_context(open_raster(path, spec, max_bytes=MAX_SCENE_BYTES))
-            for path, spec in (
-                (optical_path, manifest.modalities["optical"]),
-                (sar_path, manifest.modalities["sar"]),
+        rasters = {
+            name: stack.enter_context(
+                open_raster(path, modalities[name], max_bytes=MAX_SCENE_BYTES)
             )
-        )
-        if optical is not None and sar is not None:
-            require_same_grid(optical.grid, sar.grid)
-        yield SceneReader(optical, sar, manifest)
+            for name, path in given.items()
+        }
+        first, *others = rasters
+        for other in others:
+            require_same_grid(rasters[first].grid, rasters[other].grid, _titles(first, other))
+        yield SceneReader(rasters, modalities)

@@ -75,7 +75,7 @@ class BatchRun(Generic[A]):
 
 
 def _is_final(error: Exception) -> bool:
-    """Tell whether nothing that this process computes on the device could be trusted."""
+    """Return whether nothing that this process computes on the device could be trusted."""
     return isinstance(error, BackendError) and error.action is Remedy.RESTART
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -104,11 +104,18 @@ class Counters:
                 queued=queued,
                 latency_ms=None,
             )
-        return replace(stats, latency_ms=_percentiles_ms(latencies_s))
+        latency_ms = percentiles_ms(latencies_s, (50, 95, 99)) if latencies_s else None
+        return replace(stats, latency_ms=latency_ms)
 
 
-def _percentiles_ms(latencies_s: list[float]) -> dict[str, float] | None:
-    if not latencies_s:
-        return None
-    values = np.percentile(np.asarray(latencies_s) * 1e3, (50, 95, 99)).tolist()
-    return dict(zip(("p50", "p95", "p99"), values, strict=True))
+def percentiles_ms(
+    times_s: Sequence[float], percents: Sequence[int] = (50, 90, 99)
+) -> dict[str, float]:
+    """Return percentiles in milliseconds as ``p50`` and so on, interpolated as NumPy does.
+
+    Args:
+        times_s: Durations in seconds, one at least.
+        percents: Which ones.
+    """
+    values = np.percentile(np.asarray(times_s) * 1e3, percents).tolist()
+    return {f"p{percent}": value for percent, value in zip(percents, values, strict=True)}

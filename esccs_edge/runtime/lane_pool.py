@@ -1,6 +1,6 @@
 """The lanes of a backend as a pool: lent in turn, opened again where one was lost.
 
-Whoever holds a lane must give it back: a `BatchRun` does so with its answers, and a thread that was
+A borrowed lane must be given back: a `BatchRun` does so with its answers, and a thread that was
 interrupted on the way calls `LanePool.reclaim`.
 """
 

@@ -157,6 +157,15 @@ class ModelRuntime(Generic[A]):
         self._pipeline.close()
         self._memory.clear()
 
+    def __enter__(self) -> ModelRuntime[A]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> str:
+        raise TypeError("a running model cannot be pickled; open one in each process")
+
     def _item(self, sample: RawSample, memory: PixelMemory | None = None) -> Item:
         try:
             return checked_sample(sample, self.manifest, memory)

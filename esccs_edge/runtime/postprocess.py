@@ -5,7 +5,7 @@ Nothing here can fail a whole batch for the sake of one sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..backends.base import LaneOutput
@@ -33,62 +33,56 @@ def answers(
     """
     _check_shapes(output, len(batch), manifest)
     task = task_named(manifest.task)
-    each_stats = _by_sample(output.stats, len(batch))
+    specs = tuple(manifest.modalities.values())
+    columns = [output.stats[name] for name in manifest.modalities]
     found = []
-    for row, sample, stats in zip(
-        task.rows(output.outputs, manifest), batch, each_stats, strict=True
-    ):
+    rows = task.rows(output.outputs, manifest)
+    for row, sample, *seen in zip(rows, batch, *columns, strict=True):
+        if not any([stats.valid for stats in seen]):
+            found.append(task.without_pixels(_flags_without_pixels(seen), manifest))
+            continue
         flags = {Flag.RETRIED} if retried else set()
-        if not any(seen.valid for seen in stats.values()):
-            found.append(task.without_pixels(_flags_without_pixels(stats), manifest))
-        elif (problem := _judge(sample, stats, manifest.modalities, flags)) is not None:
-            found.append(problem)
-        else:
-            found.append(task.answer(row, flags, manifest))
+        problem = _judge(sample, seen, specs, flags)
+        found.append(task.answer(row, flags, manifest) if problem is None else problem)
     return found
 
 
-def _by_sample(
-    stats: Mapping[str, Sequence[PixelStats]], count: int
-) -> list[dict[str, PixelStats]]:
-    return [{name: seen[i] for name, seen in stats.items()} for i in range(count)]
-
-
 def _judge(
-    sample: Sample,
-    stats: Mapping[str, PixelStats],
-    specs: Mapping[str, ModalitySpec],
-    flags: set[Flag],
+    sample: Sample, seen: Sequence[PixelStats], specs: Sequence[ModalitySpec], flags: set[Flag]
 ) -> EsccsError | None:
     """Add what the pixels deserve to ``flags``, or return why their values are refused."""
-    for name, seen in stats.items():
-        pixels = sample.pixels[name]
-        if pixels is None or not seen.valid:
+    for pixels, stats, spec in zip(sample.pixels.values(), seen, specs, strict=True):
+        if pixels is None or not stats.valid:
             flags.add(Flag.MODALITY_MISSING)
-            if seen.nonfinite:
+            if stats.nonfinite:
                 flags.add(Flag.NONFINITE_MASKED)
             continue
         is_dn = pixels.dtype.kind in "iu"
-        flags |= flags_of(seen, specs[name], is_dn)
-        if (problem := radiometry_problem(seen, specs[name], is_dn)) is not None:
+        flags |= flags_of(stats, spec, is_dn)
+        if (problem := radiometry_problem(stats, spec, is_dn)) is not None:
             return problem
     return None
 
 
-def _flags_without_pixels(stats: Mapping[str, PixelStats]) -> set[Flag]:
+def _flags_without_pixels(seen: Sequence[PixelStats]) -> set[Flag]:
     flags = {Flag.ALL_NODATA}
-    if not all(seen.pixels for seen in stats.values()):
+    if not all(stats.pixels for stats in seen):
         flags.add(Flag.MODALITY_MISSING)
-    if any(seen.nonfinite for seen in stats.values()):
+    if any(stats.nonfinite for stats in seen):
         flags.add(Flag.NONFINITE_MASKED)
     return flags
 
 
 def _check_shapes(output: LaneOutput, count: int, manifest: Manifest) -> None:
-    found = {name: array.shape for name, array in output.outputs.items()}
-    wanted = {name: (count, *tensor.row) for name, tensor in manifest.outputs.items()}
-    rows = {name: len(seen) for name, seen in output.stats.items()}
-    if found != wanted or rows != dict.fromkeys(manifest.modalities, count):
+    fits = all(
+        [name in output.outputs and output.outputs[name].shape == (count, *tensor.row)
+         for name, tensor in manifest.outputs.items()]
+        + [len(output.stats.get(name, ())) == count for name in manifest.modalities]
+    )  # fmt: skip
+    if not fits:
+        found = {name: array.shape for name, array in output.outputs.items()}
+        wanted = {name: (count, *tensor.row) for name, tensor in manifest.outputs.items()}
+        rows = {name: len(seen) for name, seen in output.stats.items()}
         raise BackendError(
             f"the backend returned outputs {found} with statistics of {rows} patches, expected "
             f"{wanted} and {count} of each modality"

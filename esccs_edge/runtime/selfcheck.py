@@ -13,6 +13,7 @@ from ..contracts.manifest import Manifest
 from ..contracts.modality import ModalitySpec
 from ..contracts.types import Array
 from ..contracts.values import Sample
+from ..pixels.synthetic import waves
 
 
 def golden_sample(manifest: Manifest) -> Sample:
@@ -25,30 +26,20 @@ def golden_sample(manifest: Manifest) -> Sample:
 
 
 def _stored(spec: ModalitySpec, grid: tuple[int, int]) -> Array:
-    waves = _waves(spec, grid)
+    values = waves(spec, grid)
     if spec.is_linear:
-        return np.asarray(np.power(10.0, waves / 10.0, dtype=np.float32))
-    numbers = _digital_numbers(waves, spec)
-    return waves if numbers is None else numbers
+        return np.asarray(np.power(10.0, values / 10.0, dtype=np.float32))
+    numbers = _digital_numbers(values, spec)
+    return values if numbers is None else numbers
 
 
 def _digital_numbers(
-    waves: npt.NDArray[np.float32], spec: ModalitySpec
+    values: npt.NDArray[np.float32], spec: ModalitySpec
 ) -> npt.NDArray[np.uint16] | None:
-    """Return waves as 16-bit digital numbers; None where too little would be left of them."""
+    """Return values as 16-bit digital numbers; None where too little would be left of them."""
     if spec.dn_scale is None or spec.dn_scale > min(spec.std):
         return None
-    numbers = np.rint(waves / spec.dn_scale - spec.dn_offset)
+    numbers = np.rint(values / spec.dn_scale - spec.dn_offset)
     if numbers.min() < 0 or numbers.max() >= 2**16 or (numbers == spec.nodata).all(axis=0).any():
         return None
     return np.asarray(numbers, np.uint16)
-
-
-def _waves(spec: ModalitySpec, grid: tuple[int, int]) -> npt.NDArray[np.float32]:
-    height, width = grid
-    rows, columns = np.mgrid[:height, :width] * 2 * np.pi
-    rows, columns = rows / height, columns / width
-    phases = np.arange(len(spec.channels))[:, None, None]
-    wave = np.sin(2 * rows + phases) * np.cos(3 * columns - phases)
-    mean, std = (np.reshape(values, (-1, 1, 1)) for values in (spec.mean, spec.std))
-    return np.asarray(np.clip(mean + std * wave, *spec.clip), np.float32)

@@ -10,70 +10,145 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from ..contracts.types import Floats, Mask
 from .tiling import Tiling, window_weights
 
 #: Pixel rows blended at once; bounds memory for wide scenes with large patches.
 ROWS_AT_ONCE = 16
 
-Float = npt.NDArray[np.float32]
-
 
 class Blender:
     """Weighted mean of patch values at every pixel.
 
-    The weight of a patch is a product of a vertical and a horizontal factor. So a whole row of
-    patches is first summed along the width, to one line of pixels per layer; pixel rows are then
-    mixed from the few lines that reach them. Memory is those lines, whatever the scene's height.
+    The weight of a patch is a product of a vertical and a horizontal factor. Sums are kept for the
+    pixel rows that the newest row of patches touches, so memory does not grow with the scene's
+    height.
+
+    Args:
+        tiling: Where the patches lie.
+        layers: Values per pixel.
     """
 
     def __init__(self, tiling: Tiling, layers: int) -> None:
         self._tiling = tiling
+        self._uniform = _UniformPatches(tiling, layers)
+        self._detailed: _DetailedPatches | None = None
         self._layers = layers
-        self._weights = window_weights(tiling.patch_size)
-        self._lines: deque[tuple[int, Float]] = deque()  # first pixel row, (layers + 1, width)
 
-    def add_row(self, i: int, values: Float, is_judged: npt.NDArray[np.bool_]) -> None:
-        """Add the ``i``-th row of patches; rows come in order.
+    def add(self, i: int, k: int, values: Floats) -> None:
+        """Add a patch; rows come in order, in any order within a row.
 
         Args:
             i: Which row of patches.
-            values: ``(patches in a row, layers)``.
+            k: Which patch of the row.
+            values: ``(layers,)`` for the whole patch, or ``(layers, size, size)``.
+        """
+        if values.ndim == 1:
+            self._uniform.add(i, k, values)
+            return
+        if self._detailed is None:
+            self._detailed = _DetailedPatches(self._tiling, self._layers)
+        self._detailed.add(i, k, values)
+
+    def add_row(self, i: int, values: Floats, is_judged: Mask) -> None:
+        """Add the ``i``-th row of patches.
+
+        Args:
+            i: Which row of patches.
+            values: ``(patches in a row, layers)``, or ``(patches in a row, layers, size, size)``.
             is_judged: ``(patches in a row,)``; the others count for nothing.
         """
-        tiling, size = self._tiling, self._tiling.patch_size
-        line = np.zeros((self._layers + 1, max(tiling.width, size)), np.float32)
         for k in np.flatnonzero(is_judged):
-            column = tiling.columns[k]
-            line[:-1, column : column + size] += values[k][:, None] * self._weights
-            line[-1, column : column + size] += self._weights
-        while self._lines and self._lines[0][0] + size <= tiling.rows[i]:
-            self._lines.popleft()
-        self._lines.append((tiling.rows[i], line[:, : tiling.width]))
+            self.add(i, int(k), values[k])
 
-    def finished(self, i: int) -> Iterator[tuple[int, Float]]:
+    def finished(self, i: int) -> Iterator[tuple[int, Floats]]:
         """Yield ``(first pixel row, values)`` for the pixel rows that row ``i`` completed.
 
         Values are ``(layers, rows, width)``; NaN where no judged patch lies.
         """
         rows = self._tiling.finished_rows(i)
         for first in range(rows.start, rows.stop, ROWS_AT_ONCE):
-            mixed = self._mixed(range(first, min(first + ROWS_AT_ONCE, rows.stop)))
+            part = range(first, min(first + ROWS_AT_ONCE, rows.stop))
+            sums = self._uniform.sums(part)
+            if self._detailed is not None:
+                sums += self._detailed.sums(i, part)
             with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN promised above
-                yield first, mixed[:-1] / mixed[-1]
+                yield first, sums[:-1] / sums[-1]
 
-    def _mixed(self, rows: range) -> Float:
+
+class _UniformPatches:
+    """Patches with one value per layer: their sums are separable.
+
+    A row of patches is first summed along the width, to one line of pixels per layer; pixel rows
+    are then mixed from the few lines that reach them.
+    """
+
+    def __init__(self, tiling: Tiling, layers: int) -> None:
+        self._tiling = tiling
+        self._layers = layers
+        self._weights = window_weights(tiling.patch_size)
+        self._lines: deque[tuple[int, Floats]] = deque()  # first pixel row, (layers + 1, width)
+
+    def add(self, i: int, k: int, values: Floats) -> None:
+        line, column = self._line(self._tiling.rows[i]), self._tiling.columns[k]
+        patch = slice(column, column + len(self._weights))
+        line[:-1, patch] += values[:, None] * self._weights
+        line[-1, patch] += self._weights
+
+    def sums(self, rows: range) -> Floats:
         """Return ``(layers + 1, rows, width)``: weighted sums and, last, the sum of weights."""
-        mixed = np.zeros((self._layers + 1, len(rows), self._tiling.width), np.float32)
-        for (_, line), share in zip(self._lines, self._vertical(rows), strict=True):
-            mixed += share[None, :, None] * line[:, None, :]
+        width = self._tiling.width
+        mixed = np.zeros((self._layers + 1, len(rows), width), np.float32)
+        for first, line in self._lines:
+            mixed += self._vertical(first, rows)[None, :, None] * line[:, None, :width]
         return mixed
 
-    def _vertical(self, rows: range) -> Float:
-        """Return ``(lines, rows)``: how much each stored line counts in each pixel row."""
-        firsts = np.array([first for first, _ in self._lines])
-        offsets = np.array(rows)[None] - firsts[:, None]
+    def _line(self, row: int) -> Floats:
+        """Return the line of the row of patches that begins at a pixel row."""
+        size = self._tiling.patch_size
+        if not self._lines or self._lines[-1][0] != row:
+            while self._lines and self._lines[0][0] + size <= row:
+                self._lines.popleft()
+            padded = max(self._tiling.width, size)
+            self._lines.append((row, np.zeros((self._layers + 1, padded), np.float32)))
+        return self._lines[-1][1]
+
+    def _vertical(self, first: int, rows: range) -> Floats:
+        """Return ``(rows,)``: how much a line counts in each pixel row."""
+        offsets = np.array(rows) - first
         reached = (offsets >= 0) & (offsets < self._tiling.patch_size)
-        weights = self._weights[np.where(reached, offsets, 0)]
-        return np.where(reached, weights, np.float32(0))
+        return np.where(reached, self._weights[np.where(reached, offsets, 0)], np.float32(0))
+
+
+class _DetailedPatches:
+    """Patches with a value per pixel, summed in a block as high as a patch that moves down."""
+
+    def __init__(self, tiling: Tiling, layers: int) -> None:
+        weights = window_weights(tiling.patch_size)
+        self._weights = weights[:, None] * weights
+        self._tiling = tiling
+        self._first = 0  # pixel row at which the block begins
+        width = max(tiling.width, tiling.patch_size)
+        self._block = np.zeros((layers + 1, tiling.patch_size, width), np.float32)
+
+    def add(self, i: int, k: int, values: Floats) -> None:
+        self._move_to(self._tiling.rows[i])
+        column = self._tiling.columns[k]
+        patch = self._block[:, :, column : column + self._tiling.patch_size]
+        patch[:-1] += values * self._weights
+        patch[-1] += self._weights
+
+    def sums(self, i: int, rows: range) -> Floats:
+        """Return ``(layers + 1, rows, width)``, as `_UniformPatches.sums` does."""
+        self._move_to(self._tiling.rows[i])
+        inside = slice(rows.start - self._first, rows.stop - self._first)
+        return self._block[:, inside, : self._tiling.width]
+
+    def _move_to(self, row: int) -> None:
+        down = row - self._first
+        if down:
+            kept = self._block[:, down:].copy()
+            self._block[:, : kept.shape[1]] = kept
+            self._block[:, kept.shape[1] :] = 0
+            self._first = row

@@ -8,38 +8,30 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, MissingDependencyError, RasterError
+from ..contracts.types import PathLike
+from ..errors import InputError, RasterError
+from ..rasters.gdal import Window, gdal_errors, rasterio, without_georeference
 from ..rasters.grid import Grid
 from ..system.atomic import atomic_path
 from ..system.working_folder import working_folder
 from .palette import class_colors
-
-try:
-    import rasterio
-    import rasterio.shutil
-    from rasterio._err import CPLE_BaseError  # some calls let GDAL's own errors through
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-    from rasterio.windows import Window
-except ImportError as error:
-    raise MissingDependencyError.for_extra("rasterio", "geo", "Writing maps") from error
 
 #: Marks a pixel without an answer, in the class map and in the scores.
 NODATA = 255
 #: One row of COG blocks.
 _ROWS_READ_BACK = 512
 _WRITE_HINT = "Check free space and permissions; nothing was replaced"
-SCORE_BANDS = ("confidence", "gate_optical")
-PathLike = str | os.PathLike[str]
+#: The first band of the scores; one per layer of the task follows.
+CONFIDENCE = "confidence"
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -72,7 +64,7 @@ def require_free_target(
             )
         if path.is_dir() or (path.exists() and not overwrite):
             raise RasterError(
-                f"output {path} already exists", hint="Pass overwrite=True to replace it"
+                f"output {path} already exists", hint="Pass `overwrite=True` to replace it"
             )
 
 
@@ -81,34 +73,38 @@ class MapWriter:
 
     def __init__(self, classes: Any, scores: Any) -> None:
         self._files = (classes, scores)
-        self.checksums = [0], [0, 0]
+        self.checksums = [0], [0] * scores.count
 
-    def write_rows(self, row: int, classes: Bytes, confidence: Bytes, gate_optical: Bytes) -> None:
+    def write_rows(self, row: int, classes: Bytes, scores: Sequence[Bytes]) -> None:
         """Write rows of pixels, each array ``(rows, width)`` with `NODATA` where unjudged.
 
         Args:
             row: First pixel row.
             classes: Positions in the class list.
-            confidence: Percent.
-            gate_optical: Percent.
+            scores: Percent: the confidence, then each layer of the task.
         """
         window = Window(0, row, classes.shape[1], classes.shape[0])
-        layers = (classes[None], np.stack([confidence, gate_optical]))
-        with _translated(self._files[0].name):
-            for file, rows, checksums in zip(self._files, layers, self.checksums, strict=True):
+        bands = (classes[None], np.stack(scores))
+        with _write_errors(self._files[0].name):
+            for file, rows, checksums in zip(self._files, bands, self.checksums, strict=True):
                 file.write(rows, window=window)
                 _add_rows(checksums, rows)
 
 
 @contextmanager
 def open_map(
-    class_map: PathLike, grid: Grid, classes: Sequence[str], tags: Mapping[str, str]
+    class_map: PathLike,
+    grid: Grid,
+    classes: Sequence[str],
+    layers: Sequence[str],
+    tags: Mapping[str, str],
 ) -> Iterator[MapWriter]:
     """Write a class map and its scores; both get their names when the block ends well.
 
     The class map is one uint8 band: positions in ``classes``, 255 where there is no answer, a
-    color table, and the class names as JSON in the tag ``CLASSES``. The scores beside it are two
-    uint8 bands, confidence and optical gate in percent (scale tag 0.01), 255 where no answer.
+    color table, and the class names as JSON in the tag ``CLASSES``. The scores beside it are uint8
+    bands, the confidence and each of ``layers``, in percent (scale tag 0.01), 255 where there is no
+    answer.
 
     After an error, or when the process dies, files of these names are what they were before.
 
@@ -117,23 +113,24 @@ def open_map(
     """
     target = Path(class_map)
     with ExitStack() as outer:
-        with _translated(target):
+        with _write_errors(target):
             folder = outer.enter_context(working_folder(target))
         with ExitStack() as stack:
-            with _translated(target), _quiet(grid):
+            with _write_errors(target), _quiet(grid):
+                bands = (CONFIDENCE, *layers)
                 maps = stack.enter_context(_working_file(folder / "classes.tif", grid, 1))
-                scores = stack.enter_context(_working_file(folder / "scores.tif", grid, 2))
+                scores = stack.enter_context(_working_file(folder / "scores.tif", grid, len(bands)))
                 _describe_classes(maps, classes, tags)
-                _describe_scores(scores, tags)
+                _describe_scores(scores, bands, tags)
             writer = MapWriter(maps, scores)
             yield writer
-            with _translated(target):
+            with _write_errors(target):
                 stack.close()
-        with _translated(target), _quiet(grid):
+        with _write_errors(target), _quiet(grid):
             finished = _finish(folder, "classes", "MODE"), _finish(folder, "scores", "AVERAGE")
             for path, checksums in zip(finished, writer.checksums, strict=True):
                 _require_intact(path, checksums, target)
-            # The map comes last: whoever sees it finds its scores beside it.
+            # The map comes last, so that where there is a map there are its scores.
             _move(finished[1], scores_path_of(target))
             _move(finished[0], target)
 
@@ -166,10 +163,10 @@ def _describe_classes(dataset: Any, classes: Sequence[str], tags: Mapping[str, s
     dataset.write_colormap(1, colors | {NODATA: (0, 0, 0, 0)})
 
 
-def _describe_scores(dataset: Any, tags: Mapping[str, str]) -> None:
-    for band, name in enumerate(SCORE_BANDS, start=1):
+def _describe_scores(dataset: Any, bands: Sequence[str], tags: Mapping[str, str]) -> None:
+    for band, name in enumerate(bands, start=1):
         dataset.set_band_description(band, name)
-    dataset.scales = (0.01,) * len(SCORE_BANDS)
+    dataset.scales = (0.01,) * len(bands)
     dataset.update_tags(**tags)
 
 
@@ -212,23 +209,10 @@ def _move(finished: Path, target: Path) -> None:
         os.replace(finished, partial)
 
 
-@contextmanager
-def _translated(target: PathLike) -> Iterator[None]:
-    """Turn what GDAL and the file system raise into one line of ours."""
-    try:
-        yield
-    except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise RasterError(
-            f"cannot write {Path(target).name}: {error.__cause__ or error}", hint=_WRITE_HINT
-        ) from error
+def _write_errors(target: PathLike) -> AbstractContextManager[None]:
+    return gdal_errors(f"cannot write {Path(target).name}", hint=_WRITE_HINT)
 
 
-@contextmanager
-def _quiet(grid: Grid) -> Iterator[None]:
-    """Silence rasterio's warning about a map without a place, where the inputs have none."""
-    if grid.is_georeferenced:
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
+def _quiet(grid: Grid) -> AbstractContextManager[None]:
+    """Allow a map without coordinates where the inputs have none."""
+    return nullcontext() if grid.is_georeferenced else without_georeference()

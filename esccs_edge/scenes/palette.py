@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 RGB = tuple[int, int, int]
 
-#: Colors a reader expects, for class names that land-cover data sets share.
+#: Usual colors of the class names that land-cover data sets share.
 _FAMILIAR: dict[str, RGB] = {
     "annualcrop": (232, 196, 90),
     "forest": (30, 110, 55),
@@ -37,12 +37,12 @@ _GOLDEN_RATIO = 0.618034
 def class_colors(classes: Sequence[str]) -> list[RGB]:
     """Return one color per class: the familiar one, else one of evenly spread hues."""
     colors = []
-    strangers = 0
+    unfamiliar = 0
     for name in classes:
         color = _FAMILIAR.get("".join(filter(str.isalnum, name.lower())))
         if color is None:
-            color = _spread(strangers)
-            strangers += 1
+            color = _spread(unfamiliar)
+            unfamiliar += 1
         colors.append(color)
     return colors
 

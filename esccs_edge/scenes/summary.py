@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ..contracts.types import Floats
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,11 @@ class SceneSummary:
         scores: The written scores.
         height: Rows of the scene.
         width: Columns of the scene.
-        patches: Patches handed to the model.
+        patches: Patches given to the model.
         refused_patches: Patches whose values the model refused; they count for nothing.
         class_shares: Class name -> share of the answered pixels.
         mean_confidence: Mean over the answered pixels; None if there are none.
-        mean_gate_optical: Mean share of optical in the decision, likewise.
+        mean_layers: Score layer of the task -> its mean, likewise.
         nodata_share: Share of all pixels that have no answer.
         seconds: Wall time.
     """
@@ -37,34 +39,55 @@ class SceneSummary:
     refused_patches: int
     class_shares: dict[str, float]
     mean_confidence: float | None
-    mean_gate_optical: float | None
+    mean_layers: Mapping[str, float | None]
     nodata_share: float
     seconds: float
 
+    @property
+    def mean_gate_optical(self) -> float | None:
+        """Mean share of optical in the decision; None for a model without that layer."""
+        return self.mean_layers.get("gate_optical")
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; paths become strings."""
-        return {**asdict(self), "class_map": str(self.class_map), "scores": str(self.scores)}
+        """Return the JSON form: paths become strings, a layer's mean is ``mean_NAME``."""
+        return {
+            "class_map": str(self.class_map),
+            "scores": str(self.scores),
+            "height": self.height,
+            "width": self.width,
+            "patches": self.patches,
+            "refused_patches": self.refused_patches,
+            "class_shares": dict(self.class_shares),
+            "mean_confidence": self.mean_confidence,
+            **{f"mean_{name}": mean for name, mean in self.mean_layers.items()},
+            "nodata_share": self.nodata_share,
+            "seconds": self.seconds,
+        }
 
 
 class Tally:
-    """Running counts over the pixels of one scene."""
+    """Running counts over the pixels of one scene.
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    Args:
+        classes: Class names.
+        layers: Score layers of the task.
+    """
+
+    def __init__(self, classes: Sequence[str], layers: Sequence[str]) -> None:
         self._classes = classes
+        self._layers = layers
         self._counts = np.zeros(len(classes), np.int64)
         self._confidence = 0.0
-        self._gate_optical = 0.0
+        self._sums = [0.0] * len(layers)
 
     def add(
-        self,
-        classes: npt.NDArray[np.integer[Any]],
-        confidence: npt.NDArray[np.float32],
-        gate_optical: npt.NDArray[np.float32],
+        self, classes: npt.NDArray[np.integer[Any]], confidence: Floats, layers: Sequence[Floats]
     ) -> None:
-        """Count answered pixels, given as three flat arrays of one length."""
+        """Count answered pixels, given as flat arrays of one length, one per layer last."""
         self._counts += np.bincount(classes, minlength=len(self._counts))
         self._confidence += float(confidence.sum(dtype=np.float64))
-        self._gate_optical += float(gate_optical.sum(dtype=np.float64))
+        for i, values in enumerate(layers):
+            self._sums[i] += float(values.sum(dtype=np.float64))
 
     @property
     def answered(self) -> int:
@@ -79,9 +102,14 @@ class Tally:
     @property
     def mean_confidence(self) -> float | None:
         """Mean confidence of the answered pixels, or None."""
-        return self._confidence / self.answered if self.answered else None
+        return self._mean(self._confidence)
 
     @property
-    def mean_gate_optical(self) -> float | None:
-        """Mean optical gate of the answered pixels, or None."""
-        return self._gate_optical / self.answered if self.answered else None
+    def mean_layers(self) -> dict[str, float | None]:
+        """Mean of each layer over the answered pixels, or None."""
+        return {
+            name: self._mean(total) for name, total in zip(self._layers, self._sums, strict=True)
+        }
+
+    def _mean(self, total: float) -> float | None:
+        return total / self.answered if self.answered else None

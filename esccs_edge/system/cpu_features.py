@@ -29,7 +29,7 @@ _FP16 = frozenset({"avx512_fp16", "amx_fp16", "asimdhp"})
 
 
 def has_int8_dot_products() -> bool:
-    """Tell whether INT8 products are summed in 32 bits (VNNI, AMX, ARM dot products).
+    """Return whether INT8 products are summed in 32 bits (VNNI, AMX, ARM dot products).
 
     Without them OpenVINO adds pairs of products in 16 bits, which saturate, and gains no time.
     """
@@ -37,12 +37,12 @@ def has_int8_dot_products() -> bool:
 
 
 def has_bf16() -> bool:
-    """Tell whether bfloat16 products are computed natively."""
+    """Return whether bfloat16 products are computed natively."""
     return bool(_features() & _BF16)
 
 
 def has_fp16() -> bool:
-    """Tell whether float16 products are computed natively."""
+    """Return whether float16 products are computed natively."""
     return bool(_features() & _FP16)
 
 

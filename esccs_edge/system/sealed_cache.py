@@ -1,8 +1,9 @@
-"""Engines built on this machine, kept in a folder that only this user can write.
+"""What was compiled on this machine, kept in a folder that only this user can write.
 
-A serialised engine is native code, so nothing leaves this cache unless its HMAC, made with a secret
-of this user, and its whole key match. Whatever does not is moved aside and built again. The entry
-is ``magic | key length | key JSON | content | HMAC-SHA256 over all before``.
+Entries are TensorRT engines, OpenVINO blobs and the like: native code, so nothing leaves this cache
+unless its HMAC, made with a secret of this user, and its whole key match. Whatever does not is
+moved aside and compiled again. An entry is
+``magic | key length | key JSON | content | HMAC-SHA256 over all before``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 import secrets
 import stat
 import struct
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,11 +23,7 @@ from typing import Any
 
 from ..errors import ArtifactError, BackendError
 from .atomic import atomic_path
-
-try:
-    import fcntl
-except ImportError:  # Windows: two builders at once both build, and the last one's file stays
-    fcntl = None  # type: ignore[assignment]
+from .file_lock import file_lock
 
 #: What identifies an entry; JSON values only.
 Key = Mapping[str, Any]
@@ -36,7 +32,8 @@ _MAGIC = b"esccs-edge cache 1\n"
 _LENGTH = struct.Struct("<I")
 _HMAC_BYTES = 32
 _SECRET_BYTES = 32
-#: Longer than any engine build of such a model should take.
+#: Longer than any build of such a model should take. Without file locks (Windows) two builders of
+#: one entry both build, and the last one's file stays.
 LOCK_TIMEOUT_S = 1800.0
 _log = logging.getLogger("esccs_edge.cache")
 
@@ -51,7 +48,7 @@ def default_folder() -> Path:
         return Path.home() / ".cache" / "esccs-edge" / "engines"
     except RuntimeError as error:
         raise ArtifactError(
-            "this user has no home folder to keep engines in",
+            "this user has no home folder to keep compiled models in",
             hint="Set ESCCS_CACHE_DIR to a folder",
         ) from error
 
@@ -115,7 +112,7 @@ class SealedCache:
         """Return the content kept under a key, or build it and keep it.
 
         When the folder cannot be used (full, read-only), the content is built and not kept, and a
-        warning says so once.
+        warning is logged once.
 
         Raises:
             BackendError: Another builder of this entry did not finish in time.
@@ -152,7 +149,7 @@ class SealedCache:
         """Move an entry aside as ``*.rejected``, so that the next `get` builds it again."""
         path = self._path(key)
         aside = path.with_suffix(".rejected")
-        _log.warning("Engine cache: %s; %s is moved to %s and built again",
+        _log.warning("Cache of compiled models: %s; entry %s is moved to %s and compiled again",
                      reason, path.name, aside.name)  # fmt: skip
         try:
             os.replace(path, aside)
@@ -166,7 +163,7 @@ class SealedCache:
         removed = []
         for partial in self.folder.glob(".*.partial*"):
             entry = partial.name[1:].rsplit("-", 1)[0]
-            with _lock(self.folder / f"{entry}.lock", timeout_s=0) as held:
+            with file_lock(self.folder / f"{entry}.lock", timeout_s=0) as held:
                 if held:
                     partial.unlink(missing_ok=True)
                     removed.append(partial.name)
@@ -191,7 +188,7 @@ class SealedCache:
         with ExitStack() as stack:
             if self._usable:
                 try:
-                    held = stack.enter_context(_lock(path, timeout_s=self._lock_timeout_s))
+                    held = stack.enter_context(file_lock(path, timeout_s=self._lock_timeout_s))
                 except OSError as error:
                     self._go_without(error)
                 else:
@@ -201,7 +198,7 @@ class SealedCache:
     def _secret(self) -> bytes:
         """Read this user's secret; make it when there is none yet or it was damaged."""
         path = self.folder / "secret.key"
-        with _lock(self.folder / "secret.lock", timeout_s=self._lock_timeout_s):
+        with file_lock(self.folder / "secret.lock", timeout_s=self._lock_timeout_s):
             try:
                 secret = _read_own_file(path)
                 if len(secret) == _SECRET_BYTES:
@@ -217,7 +214,8 @@ class SealedCache:
         self._usable = False
         if not self._warned:
             self._warned = True
-            _log.warning("Engine cache %s cannot be used (%s); engines are built at every start",
+            _log.warning("Cache of compiled models %s cannot be used (%s); "
+                         "models are compiled at every start",
                          self.folder, error.strerror or error)  # fmt: skip
 
 
@@ -226,20 +224,20 @@ def _canonical(key: Key) -> bytes:
 
 
 def _check_folder(folder: Path) -> None:
-    """An entry is code: nobody else may be able to put one here."""
+    """Refuse a folder to which other users could add entries, since an entry is code."""
     if os.name != "posix":
         return
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode):
-        raise ArtifactError(f"engine cache {folder} is not a folder of its own (a link or a file)")
+        raise ArtifactError(f"cache {folder} is not a folder of its own (a link or a file)")
     if found.st_uid != os.geteuid():
         raise ArtifactError(
-            f"engine cache {folder} belongs to user {found.st_uid}, expected {os.geteuid()}",
+            f"cache {folder} belongs to user {found.st_uid}, expected {os.geteuid()}",
             hint="Set ESCCS_CACHE_DIR to a folder of your own",
         )
     if found.st_mode & 0o077:
         raise ArtifactError(
-            f"engine cache {folder} has mode {stat.S_IMODE(found.st_mode):04o}, expected 0700",
+            f"cache {folder} has mode {stat.S_IMODE(found.st_mode):04o}, expected 0700",
             hint=f"Look who wrote there, then: rm -r {folder}, or chmod 700 {folder}",
         )
 
@@ -263,34 +261,9 @@ def _write_private(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
-@contextmanager
-def _lock(path: Path, *, timeout_s: float) -> Iterator[bool]:
-    """Hold an advisory lock that dies with its holder; yields False when time runs out."""
-    if fcntl is None:
-        yield True
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        yield _acquire(descriptor, timeout_s)
-    finally:
-        os.close(descriptor)
-
-
 def _require_lock(held: bool, path: Path, waited_s: float) -> None:
     if not held:
         raise BackendError(
-            f"another process has been building this engine for {waited_s:.0f} s",
+            f"another process has been building this entry for {waited_s:.0f} s",
             hint=f"Wait for it, or end the process that holds {path}",
         )
-
-
-def _acquire(descriptor: int, timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.05)

@@ -1,14 +1,14 @@
-"""Raw pixels of a scene -> pictures for people. NumPy and OpenCV; nothing is measured on these."""
+"""Raw pixels of a scene -> pictures to look at. NumPy and OpenCV; nothing is measured on these."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..contracts.modality import ModalitySpec
+from ..contracts.types import Array, Floats, Mask
 from ..errors import MissingDependencyError
 from ..scenes.palette import class_colors
 
@@ -20,7 +20,6 @@ except ImportError as error:
     ) from error
 
 Picture = npt.NDArray[np.uint8]
-Float = npt.NDArray[np.float32]
 
 #: What an absent pixel looks like, in every panel.
 ABSENT_COLOR = (214, 214, 214)
@@ -33,14 +32,14 @@ _SAR_SATURATION = 0.6
 
 
 def true_color_channels(spec: ModalitySpec) -> tuple[str, ...]:
-    """Return the channels to show as red, green and blue, or the one to show in grey."""
+    """Return the channels to show as red, green and blue, or the one to show in gray."""
     natural = ("B04", "B03", "B02")
     if set(natural) <= set(spec.channels):
         return natural
     return spec.channels[:3] if len(spec.channels) >= 3 else spec.channels[:1]
 
 
-def optical_picture(pixels: npt.NDArray[Any], spec: ModalitySpec) -> Picture:
+def optical_picture(pixels: Array, spec: ModalitySpec) -> Picture:
     """Draw ``(3 or 1, H, W)`` stored optical values as ``(H, W, 3)``.
 
     The three bands share one stretch, so that hues stay what they are.
@@ -52,11 +51,11 @@ def optical_picture(pixels: npt.NDArray[Any], spec: ModalitySpec) -> Picture:
     return _colored(_stretched(values, low, high) ** np.float32(_GAMMA), valid)
 
 
-def sar_picture(pixels: npt.NDArray[Any], spec: ModalitySpec) -> Picture:
+def sar_picture(pixels: Array, spec: ModalitySpec) -> Picture:
     """Draw ``(P, H, W)`` backscatter as ``(H, W, 3)``.
 
     VV and VH make a composite: red VV, green VH, blue VV - VH (their ratio, in dB); anything else
-    is drawn in grey from the first polarization.
+    is drawn in gray from the first polarization.
     """
     values, valid = _physical(pixels, spec)
     layers = [values[0]]
@@ -64,8 +63,8 @@ def sar_picture(pixels: npt.NDArray[Any], spec: ModalitySpec) -> Picture:
         vv, vh = (values[spec.channels.index(name)] for name in ("VV", "VH"))
         layers = [vv, vh, vv - vh]
     shown = np.stack([_stretched(layer, *_range(layer[valid])) for layer in layers])
-    grey = shown.mean(axis=0, keepdims=True)
-    return _colored(grey + np.float32(_SAR_SATURATION) * (shown - grey), valid)
+    gray = shown.mean(axis=0, keepdims=True)
+    return _colored(gray + np.float32(_SAR_SATURATION) * (shown - gray), valid)
 
 
 def sar_caption(spec: ModalitySpec) -> str:
@@ -98,29 +97,26 @@ def resized(picture: Picture, longest_side: int, *, smooth: bool) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8)
 
 
-def _physical(pixels: npt.NDArray[Any], spec: ModalitySpec) -> tuple[Float, npt.NDArray[np.bool_]]:
+def _physical(pixels: Array, spec: ModalitySpec) -> tuple[Floats, Mask]:
     """Return values in the manifest's unit and ``(H, W)`` where they are valid."""
     values = pixels.astype(np.float32)
-    valid = np.asarray(np.isfinite(values).all(axis=0))
-    if spec.nodata is not None:
-        valid &= (pixels != spec.nodata).any(axis=0)
     if pixels.dtype.kind in "iu" and spec.dn_scale is not None:
         values = (values + np.float32(spec.dn_offset)) * np.float32(spec.dn_scale)
-    return values, valid
+    return values, spec.valid_mask(pixels)
 
 
-def _range(values: Float) -> tuple[float, float]:
+def _range(values: Floats) -> tuple[float, float]:
     if not values.size:
         return 0.0, 1.0
     low, high = np.percentile(values, _STRETCH_PERCENT)
     return float(low), float(max(high, low + 1e-6))
 
 
-def _stretched(values: Float, low: float, high: float) -> Float:
+def _stretched(values: Floats, low: float, high: float) -> Floats:
     return np.asarray(np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1), np.float32)
 
 
-def _colored(layers: Float, valid: npt.NDArray[np.bool_]) -> Picture:
+def _colored(layers: Floats, valid: Mask) -> Picture:
     """Make ``(H, W, 3)`` of ``(3 or 1, H, W)`` values in [0, 1]."""
     rgb = np.broadcast_to(layers, (3, *layers.shape[1:])) if len(layers) == 1 else layers
     picture = np.rint(rgb.transpose(1, 2, 0) * 255).astype(np.uint8)

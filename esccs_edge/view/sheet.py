@@ -45,7 +45,8 @@ _ABSENT = tuple(value / 255 for value in ABSENT_COLOR)
 _SHARE_COLORS = "RdYlBu"
 _OUTLINE = [withStroke(linewidth=2.5, foreground="black")]
 
-Place = tuple[int, int]  # row, column
+#: Row and column of a panel.
+Cell = tuple[int, int]
 
 
 class Sheet:
@@ -60,15 +61,15 @@ class Sheet:
         self._ground = _ground_size(grid)
         ratio = self._ground[1] / self._ground[0]
         # Cells stay readable for strips too; a panel has the scene's proportions in its cell.
-        self._cell = (
+        self._cell_size = (
             _clipped(_TALLEST * _PANEL / ratio, _NARROWEST, _PANEL),
             _clipped(ratio * _PANEL, _LOWEST, _TALLEST * _PANEL),
         )
-        width = min(self._cell[0], self._cell[1] / ratio)
+        width = min(self._cell_size[0], self._cell_size[1] / ratio)
         self._panel_size = max(width, _THINNEST), max(width * ratio, _THINNEST)
         self._size = (
-            _LEFT + 2 * self._cell[0] + _BETWEEN_COLUMNS + _RIGHT,
-            _TOP + 2 * self._cell[1] + _BETWEEN_ROWS + _BOTTOM,
+            _LEFT + 2 * self._cell_size[0] + _BETWEEN_COLUMNS + _RIGHT,
+            _TOP + 2 * self._cell_size[1] + _BETWEEN_ROWS + _BOTTOM,
         )
         self.figure = Figure(figsize=self._size, dpi=_DPI, facecolor="white")
         FigureCanvasAgg(self.figure)
@@ -81,14 +82,14 @@ class Sheet:
 
     def picture(
         self,
-        place: Place,
+        cell: Cell,
         title: str,
         picture: npt.NDArray[np.uint8] | None,
         *,
         smooth: bool = True,
     ) -> None:
-        """Show ``(H, W, 3)``; None says that the modality was not given."""
-        axes = self._panel(place, title)
+        """Show ``(H, W, 3)``; for None, a note that the modality was not given."""
+        axes = self._panel(cell, title)
         if picture is None:
             axes.set_facecolor(_ABSENT)
             axes.text(0.5, 0.5, "not given", transform=axes.transAxes, ha="center", va="center",
@@ -97,12 +98,12 @@ class Sheet:
         side_px = round(max(self._panel_size) * _DPI)
         shown = resized(picture, side_px, smooth=smooth)
         axes.imshow(shown, extent=self._extent(), aspect="auto", interpolation="nearest")
-        if place[0] == 0:
+        if cell[0] == 0:
             self._scale_bar(axes)
             self._north(axes)
 
     def class_legend(
-        self, place: Place, classes: npt.NDArray[np.uint8], names: Sequence[str]
+        self, cell: Cell, classes: npt.NDArray[np.uint8], names: Sequence[str]
     ) -> None:
         """Name the classes of a map to its right, the most frequent first."""
         counts = np.bincount(classes.ravel(), minlength=256)
@@ -119,25 +120,42 @@ class Sheet:
             handles.append(Patch(facecolor="none", edgecolor="none", label=text))
         if counts[NODATA]:
             handles.append(_swatch(ABSENT_COLOR, f"{_percent(share[NODATA])}  no answer"))
-        left, top = self._cell_corner(place)
+        left, top = self._cell_corner(cell)
         self.figure.legend(
             handles=handles, loc="upper left", borderaxespad=0,
-            bbox_to_anchor=((left + self._cell[0] + 0.12) / self._size[0], top / self._size[1]),
+            bbox_to_anchor=(
+                (left + self._cell_size[0] + 0.12) / self._size[0], top / self._size[1]
+            ),
             frameon=False, fontsize=9, labelcolor=_INK, handlelength=1.2, handleheight=1.2,
         )  # fmt: skip
 
-    def shares(self, place: Place, title: str, shares: npt.NDArray[np.float32]) -> None:
-        """Show ``(H, W)`` values in [0, 1] with a color bar to the right; NaN is left blank."""
-        axes = self._panel(place, title)
+    def shares(
+        self,
+        cell: Cell,
+        title: str,
+        shares: npt.NDArray[np.float32],
+        meanings: tuple[str, str, str] = ("", "", ""),
+    ) -> None:
+        """Show ``(H, W)`` values in [0, 1] with a color bar to the right; NaN is left blank.
+
+        Args:
+            cell: Where.
+            title: Above the panel.
+            shares: The values.
+            meanings: What 0, 0.5 and 1 stand for, written at the color bar.
+        """
+        axes = self._panel(cell, title)
         axes.set_facecolor(_ABSENT)
         image = axes.imshow(
             shares, extent=self._extent(), aspect="auto", cmap=_SHARE_COLORS,
             norm=Normalize(0, 1), interpolation="nearest",
         )  # fmt: skip
-        left, top = self._cell_corner(place)
-        bar = self._axes(left + self._cell[0] + 0.12, top, 0.14, self._cell[1])
+        left, top = self._cell_corner(cell)
+        bar = self._axes(left + self._cell_size[0] + 0.12, top, 0.14, self._cell_size[1])
         self.figure.colorbar(image, cax=bar, ticks=[0, 0.25, 0.5, 0.75, 1])
-        bar.set_yticklabels(["0  SAR alone", "0.25", "0.5  both alike", "0.75", "1  optical alone"])
+        low, middle, high = meanings
+        labels = [f"0  {low}", "0.25", f"0.5  {middle}", "0.75", f"1  {high}"]
+        bar.set_yticklabels([label.strip() for label in labels])
         bar.tick_params(labelsize=8.5, length=2, labelcolor=_INK)
 
     def png(self) -> bytes:
@@ -146,19 +164,19 @@ class Sheet:
         self.figure.savefig(content, format="png", metadata={"Software": None})
         return content.getvalue()
 
-    def _panel(self, place: Place, title: str) -> Any:
-        left, top = self._cell_corner(place)
+    def _panel(self, cell: Cell, title: str) -> Any:
+        left, top = self._cell_corner(cell)
         axes = self._axes(left, top, *self._panel_size)
         axes.set_title(title, loc="left", size=10, color=_INK, pad=5)
-        self._coordinates(axes, place)
+        self._coordinates(axes, cell)
         return axes
 
-    def _cell_corner(self, place: Place) -> tuple[float, float]:
+    def _cell_corner(self, cell: Cell) -> tuple[float, float]:
         """Return left and top of a cell, measured from the left and bottom of the page."""
-        row, column = place
+        row, column = cell
         return (
-            _LEFT + column * (self._cell[0] + _BETWEEN_COLUMNS),
-            _BOTTOM + self._cell[1] + (1 - row) * (self._cell[1] + _BETWEEN_ROWS),
+            _LEFT + column * (self._cell_size[0] + _BETWEEN_COLUMNS),
+            _BOTTOM + self._cell_size[1] + (1 - row) * (self._cell_size[1] + _BETWEEN_ROWS),
         )
 
     def _axes(self, left: float, top: float, width: float, height: float) -> Any:
@@ -168,7 +186,7 @@ class Sheet:
              width / page_width, height / page_height)
         )  # fmt: skip
 
-    def _coordinates(self, axes: Any, place: Place) -> None:
+    def _coordinates(self, axes: Any, cell: Cell) -> None:
         """Label the outer edges only; all panels show the same ground."""
         left, right, bottom, top = self._extent()
         axes.set_xlim(left, right)
@@ -179,7 +197,7 @@ class Sheet:
             axis.set_major_formatter(ScalarFormatter(useOffset=False))
             axis.get_major_formatter().set_scientific(False)
         axes.tick_params(labelsize=7, length=2, color=_FAINT, labelcolor=_FAINT,
-                         labelbottom=place[0] == 1, labelleft=place[1] == 0)  # fmt: skip
+                         labelbottom=cell[0] == 1, labelleft=cell[1] == 0)  # fmt: skip
         axes.tick_params(axis="y", labelrotation=90)
         for label in axes.yaxis.get_ticklabels():
             label.set_verticalalignment("center")
@@ -208,7 +226,7 @@ class Sheet:
                   path_effects=_OUTLINE)  # fmt: skip
 
     def _north(self, axes: Any) -> None:
-        """Grids are north-up; say so, since a picture alone does not."""
+        """Draw an arrow to the north: grids are north-up, which a picture does not show."""
         if not self._grid.is_georeferenced:
             return
         axes.text(0.955, 0.955, "N\n▲", color="white", size=9, transform=axes.transAxes,
@@ -221,7 +239,7 @@ class Sheet:
 
 
 def _ground_size(grid: Grid) -> tuple[float, float]:
-    """Return width and height on the ground in metres, or in pixels without a CRS."""
+    """Return width and height on the ground in meters, or in pixels without a CRS."""
     pixel = ground_pixel_m(grid) or (1.0, 1.0)
     return grid.width * pixel[0], grid.height * pixel[1]
 

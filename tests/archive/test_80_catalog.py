@@ -142,7 +142,7 @@ def test_a_second_run_finds_all_results_again(archive, tmp_path):
     first = table_of(archive())
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("maps/scenes/*/*")}
     for raster in tmp_path.glob("*.tif"):
-        os.utime(raster, (0, 0))  # a date says nothing about content
+        os.utime(raster, (0, 0))  # dates are no part of the content
     assert counts(archive()) == (0, 3, 1)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("maps/scenes/*/*")} == before
     assert table_of(archive()) == first
@@ -164,6 +164,9 @@ def test_other_options_or_another_model_cost_all_scenes(archive, bundle):
     archive()
     assert counts(archive("--stride", 4)) == (3, 0, 1)
     assert counts(archive("--stride", 4)) == (0, 3, 1)
+    assert counts(archive("--stride", 4, "--precision", "auto")) == (0, 3, 1)
+    assert counts(archive("--stride", 4, "--precision", "fp32")) == (3, 0, 1)
+    assert counts(archive("--stride", 4, "--precision", "fp32")) == (0, 3, 1)
     assert counts(archive("--stride", 4, "--baseline", "05.10")) == (3, 0, 1)
     bundle.add({}, temperature=2.0)
     assert counts(archive("--stride", 4, "--baseline", "05.10")) == (3, 0, 1)
@@ -176,7 +179,7 @@ def test_a_damaged_result_is_made_again(archive, tmp_path, name):
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:-7])
     assert counts(archive()) == (1, 2, 1)
-    if name != "scene.json":  # which tells how long it took
+    if name != "scene.json":  # which holds the duration
         assert damaged.read_bytes() == whole
     damaged.unlink()
     assert counts(archive()) == (1, 2, 1)

@@ -33,7 +33,7 @@ BUSY_SIDE = 80
 #: Longest a test waits for what takes seconds on an idle machine; starting Ray's processes takes
 #: minutes where many others compete for few cores.
 PATIENCE_S = 800.0
-#: What Ray says when its processes did not start within 30 s, a limit that nobody can set.
+#: What Ray says when its processes did not start within 30 s, a limit that cannot be set.
 TOO_BUSY = "The current node timed out during startup"
 
 
@@ -83,7 +83,7 @@ class Driver:
         self._log.close()
 
     def log_text(self) -> str:
-        """Return the end of what was said; skips the test where Ray itself found no time."""
+        """Return the end of the output; skips the test where Ray itself found no time."""
         self._log.seek(0)
         text = self._log.read().decode(errors="replace")
         if TOO_BUSY in text:

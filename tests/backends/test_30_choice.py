@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 from support.fake import FakeBackend
@@ -33,7 +34,7 @@ def host(monkeypatch, tmp_path):
 @pytest.fixture
 def tensorrt_backend(monkeypatch):
     """A stand-in for the TensorRT backend that records how it was made."""
-    module = ModuleType("esccs_edge.backends.trt.backend")
+    module: Any = ModuleType("esccs_edge.backends.trt.backend")
     made = []
 
     def factory(*args, **kwargs):
@@ -83,7 +84,7 @@ def test_auto_takes_tensorrt_where_it_is_usable(bundle, host, tensorrt_backend):
 
 def test_a_failure_of_the_picked_backend_is_not_answered_by_another(bundle, host, monkeypatch):
     host(gpu=True, modules={"tensorrt", "cuda.bindings"})
-    module = ModuleType("esccs_edge.backends.trt.backend")
+    module: Any = ModuleType("esccs_edge.backends.trt.backend")
 
     def broken(*args, **kwargs):
         raise MissingDependencyError("no kernels for this GPU")

@@ -16,7 +16,7 @@ from support import fake_trt
 from esccs_edge.backends.trt import backend as trt_backend
 from esccs_edge.backends.trt.library import LoadedEngine, error_log
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.system.sealed_cache import SealedCache
 
 BATCHES = (1, 8, 32)
@@ -34,7 +34,7 @@ def open_backend(bundle: Bundle, folder: Path, graphs: bool) -> trt_backend.TrtB
     flavor = fake_trt.fake_flavor(Idle(), bundle.manifest)
     loaded = LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
     trt_backend.pick_flavor = lambda: flavor
-    trt_backend.EngineSource.load = lambda source, cache: loaded
+    trt_backend.EngineBuilder.load_or_build = lambda builder, cache: loaded
     return trt_backend.TrtBackend(
         bundle,
         bundle.manifest,
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
     backends = {graphs: open_backend(bundle, folder, graphs) for graphs in (True, False)}
     lanes = {graphs: backend.open_lane() for graphs, backend in backends.items()}
     for batch in BATCHES:
-        pairs = random_pairs(bundle.manifest, batch)
+        pairs = random_samples(bundle.manifest, batch)
         times = {graphs: [] for graphs in lanes}
         for _ in range(ROUNDS):  # in turns, since the speed of a shared machine drifts
             for graphs, lane in lanes.items():

@@ -22,6 +22,7 @@ from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.manifest import BatchProfile
 from esccs_edge.contracts.values import PatchPair
 from esccs_edge.cuda.probe import probe_driver
+from esccs_edge.runtime.counters import percentiles_ms
 from esccs_edge.system.sealed_cache import SealedCache
 
 pytestmark = [
@@ -113,11 +114,7 @@ def switches(backend) -> dict:
     return {**backend.describe(), "clocks": "as found"}
 
 
-def percentiles(times_ms: list[float]) -> dict[str, float]:
-    return dict(zip(("p50", "p90", "p99"), np.percentile(times_ms, [50, 90, 99]), strict=True))
-
-
-def latencies_ms(call: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+def latencies_s(call: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
     for _ in range(20):
         call()
     times = []
@@ -126,7 +123,7 @@ def latencies_ms(call: Callable[[], object], rounds: int = ROUNDS) -> list[float
         for _ in range(rounds):
             start = time.perf_counter()
             call()
-            times.append(1e3 * (time.perf_counter() - start))
+            times.append(time.perf_counter() - start)
     finally:
         gc.enable()
     return times
@@ -179,7 +176,7 @@ def test_latency_of_one_pair(benchmark, student, open_backend, tell, precision):
         lane.start(batch)
         return int(np.argmax(lane.finish().outputs["logits"]))
 
-    found = percentiles(latencies_ms(answer))
+    found = percentiles_ms(latencies_s(answer))
     parts = gpu_parts.parts_ms(backend, batch)
     benchmark.extra_info.update(parts_ms=parts, switches=switches(backend), **found)
     benchmark(answer)
@@ -234,7 +231,7 @@ def test_graphs_and_plain_enqueue_side_by_side(student, open_backend, tell, grap
         lane.start(batch)
         lane.finish()
 
-    tell(graphs=graphs, latency_ms=percentiles(latencies_ms(answer)), switches=switches(backend))
+    tell(graphs=graphs, latency_ms=percentiles_ms(latencies_s(answer)), switches=switches(backend))
     lane.close()
 
 
@@ -249,7 +246,7 @@ def test_sleeping_and_spinning_side_by_side(student, open_backend, tell, wait):
         lane.finish()
 
     cpu_s, wall_s = time.process_time(), time.perf_counter()
-    found = percentiles(latencies_ms(answer))
+    found = percentiles_ms(latencies_s(answer))
     share = (time.process_time() - cpu_s) / (time.perf_counter() - wall_s)
     tell(wait=wait, latency_ms=found, busy_cores=share, switches=switches(backend))
     lane.close()
@@ -289,7 +286,7 @@ def torch_cuda():
 
 
 class TorchPeer:
-    """Raw pixels in, label out, through torch: pinned upload, normalising on the GPU, network."""
+    """Raw pixels in, label out, through torch: pinned upload, normalizing on the GPU, network."""
 
     def __init__(self, torch, student: Bundle, dtype, batch: list[PatchPair]):
         from esccs_edge.export.to_onnx import load_student
@@ -329,7 +326,7 @@ def test_same_work_through_torch(benchmark, student, open_backend, tell, torch_c
     peer = TorchPeer(torch_cuda, student, dtype, batch)
     if "compile" in way:
         peer.network = torch_cuda.compile(peer.network, mode="reduce-overhead")  # CUDA graphs
-    theirs = percentiles(latencies_ms(peer, rounds=100))
+    theirs = percentiles_ms(latencies_s(peer, rounds=100))
     backend = open_backend("fp32" if "fp32" in way else "fp16")
     lane = backend.open_lane()
 
@@ -337,7 +334,7 @@ def test_same_work_through_torch(benchmark, student, open_backend, tell, torch_c
         lane.start(batch)
         return np.argmax(lane.finish().outputs["logits"], axis=1)
 
-    ours = percentiles(latencies_ms(answer, rounds=100))
+    ours = percentiles_ms(latencies_s(answer, rounds=100))
     benchmark.extra_info.update(way=way, theirs_ms=theirs, ours_ms=ours)
     benchmark(peer)
     lane.close()

@@ -13,24 +13,22 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from click.testing import CliRunner
 from support.small_student import calibrated_bundle, exported_bundle, small_index
 
 from esccs_edge.calibration.batches import load_batches
 from esccs_edge.calibration.budget import FINETUNE_BUDGET, Budget, Cost
+from esccs_edge.calibration.finetune import Finetuned, finetune
 from esccs_edge.calibration.quantize import quantize_student
 from esccs_edge.calibration.recipe import insert_qdq, tensorrt_recipe
 from esccs_edge.calibration.report import report_as_table
 from esccs_edge.calibration.sampler import draw_pairs
+from esccs_edge.calibration.torch_graph import FakeQuantGraph
 from esccs_edge.cli import main
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import ArtifactError, InputError, MissingDependencyError
 from esccs_edge.rasters.pair_index import read_index
-
-torch = pytest.importorskip("torch")
-
-from esccs_edge.calibration.finetune import Finetuned, finetune  # noqa: E402
-from esccs_edge.calibration.torch_graph import FakeQuantGraph  # noqa: E402
 
 HOSTILE_BLOCKS = ("optical.stages.0", "optical.stages.1")
 EPOCHS = 30

@@ -21,7 +21,6 @@ from support.toy_data import (
 from support.toy_task import CLASSES, toy_bundle
 
 from esccs_edge.backends.cpu.backend import CpuBackend
-from esccs_edge.calibration import quantize
 from esccs_edge.calibration.accuracy import accuracy, label_agreement, loss_in_points
 from esccs_edge.calibration.batches import load_batches
 from esccs_edge.calibration.quantize import quantize_student
@@ -46,16 +45,14 @@ def skipping(tmp_path_factory) -> Bundle:
     return bundle.add({"student.onnx": encoder_decoder_onnx(bundle.manifest)})
 
 
-def calibrated(bundle: Bundle, folder, monkeypatch, **options) -> Bundle:
+def calibrated(bundle: Bundle, folder) -> Bundle:
     index = toy_index(folder / "radar", bundle)
-    monkeypatch.setattr(quantize, "read_index", lambda path, classes: index)
-    return quantize_student(bundle.copy(folder / "int8"), "index.csv", **options)
+    return quantize_student(bundle.copy(folder / "int8"), index.folder / "index.csv")
 
 
 @pytest.fixture(scope="module")
 def int8(skipping, tmp_path_factory) -> Bundle:
-    with pytest.MonkeyPatch.context() as patch:
-        return calibrated(skipping, tmp_path_factory.mktemp("int8"), patch)
+    return calibrated(skipping, tmp_path_factory.mktemp("int8"))
 
 
 # ---- which samples, and what they are judged by -------------------------------------------------
@@ -181,8 +178,8 @@ def test_tensorrt_rtx_builds_the_graph_without_a_gpu(int8, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["simple", "skipping"])
-def test_the_cpu_runtime_answers_like_onnx_runtime(request, tmp_path, monkeypatch, kind):
-    bundle = calibrated(request.getfixturevalue(kind), tmp_path, monkeypatch)
+def test_the_cpu_runtime_answers_like_onnx_runtime(request, tmp_path, kind):
+    bundle = calibrated(request.getfixturevalue(kind), tmp_path)
     manifest = bundle.manifest
     backend = CpuBackend(bundle, manifest, max_batch=4, cache=False)
     described = backend.describe()

@@ -124,6 +124,13 @@ def test_text_output_names_the_label_and_the_gate(pair, at):
     assert "gate: optical" in result.stdout
 
 
+def test_precision_selects_the_arithmetic(pair, at):
+    exact = run_json("classify", *pair, *at, "--precision", "fp32")
+    assert exact["label"] == run_json("classify", *pair, *at)["label"]
+    message = refused(run("classify", *pair, *at, "--precision", "int8"))
+    assert "int8" in message
+
+
 def test_baseline_shifts_the_digital_numbers(bundle, tmp_path, at):
     optical, sar = raw_pair(bundle.manifest, seed=5)
     for name, pixels in (("old", optical), ("new", optical + 1000), ("sar", sar)):
@@ -188,18 +195,21 @@ def test_wrong_usage_exits_with_2_and_prints_nothing_on_stdout(words):
 def test_a_missing_package_is_named_with_its_extra(pair, at, monkeypatch):
     monkeypatch.setitem(sys.modules, "rasterio", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "esccs_edge.rasters.raster_file", raising=False)
+    monkeypatch.delitem(sys.modules, "esccs_edge.rasters.gdal", raising=False)
     fake = pair[0].with_suffix(".tif")
     fake.write_bytes(b"")
     assert 'pip install "esccs-edge[geo]"' in refused(run("classify", fake, pair[1], *at))
 
 
-def test_inspect_tells_the_contract(bundle):
+def test_inspect_shows_the_contract(bundle):
     document = run_json("inspect", bundle.folder)
     assert document["manifest"]["classes"] == list(CLASSES)
     assert document["bytes"] == sum(path.stat().st_size for path in bundle.folder.glob("*.onnx"))
     assert document["layers"]["Gemm"] == 1
     text = run("inspect", bundle.folder).stdout
     assert "B8A" in text and "VV VH" in text and "student.onnx" in text
+    assert "input         sar (N, 2, 16, 16), pixels" in text
+    assert "output        gate (N, 2), share" in text
 
 
 def test_verify_accepts_a_whole_bundle(bundle):
@@ -217,11 +227,11 @@ def test_verify_refuses_one_changed_byte(bundle):
 
 def test_bench_reports_rows_and_host(at):
     document = run_json("bench", *at, "--batch", 1, "--batch", 4, "--seconds", 0)
-    whole = [row for row in document["rows"] if row["peer"] == "esccs-edge"]
-    assert [row["batch"] for row in whole] == [1, 4]
+    assert [row["batch"] for row in document["rows"]] == [1, 4]
     for row in document["rows"]:
         assert set(row) == {
-            "peer", "patch", "batch", "threads", "p50_ms", "p90_ms", "p99_ms", "pairs_per_s",
+            "batch", "threads", "p50_ms", "p90_ms", "p99_ms", "pairs_per_s", "calls",
+            "joules_per_pair",
         }  # fmt: skip
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
         assert row["pairs_per_s"] == pytest.approx(row["batch"] * 1e3 / row["p50_ms"])
@@ -293,7 +303,7 @@ def test_map_writes_a_georeferenced_class_map(scene, at, tmp_path):
     assert Path(document["scores"]).is_file()
 
 
-def test_map_keeps_an_existing_file_unless_told_otherwise(scene, at, tmp_path):
+def test_map_keeps_an_existing_file_without_overwrite(scene, at, tmp_path):
     target = tmp_path / "map.tif"
     target.write_bytes(b"precious")
     message = refused(run("map", *scene, target, *at))
@@ -309,6 +319,49 @@ def test_map_of_mismatched_rasters_writes_nothing(scene, at, bundle, tmp_path):
     refused(run("map", scene[0], tmp_path / "absent.tif", tmp_path / "map.tif", *at))
     refused(run("map", scene[1], scene[0], tmp_path / "map.tif", *at))
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.fixture
+def radar(tmp_path: Path):
+    """A bundle of another task and modality, and a raster for it."""
+    from support.rasters import write_raster
+    from support.toy_task import toy_bundle
+
+    pixels = np.random.default_rng(2).normal(-14, 4, (1, 40, 30)).clip(-34, -1)
+    bundle = toy_bundle(tmp_path / "toy")
+    at = ("--bundle", bundle.folder, "--backend", "cpu", "--precision", "fp32")
+    return write_raster(tmp_path / "radar.tif", pixels.astype(np.float32)), at
+
+
+def test_map_takes_rasters_by_modality_for_any_bundle(radar, tmp_path):
+    raster, at = radar
+    options = (*at, "--quicklook", tmp_path / "map.png")
+    document = run_json("map", "--input", f"radar={raster}", tmp_path / "map.tif", *options)
+    assert set(document["class_shares"]) == {"Land", "Water", "Ice"}
+    assert "mean_gate_optical" not in document and 0 < document["mean_confidence"] <= 1
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    text = run("map", "--input", f"radar={raster}", tmp_path / "again.tif", *at).stdout
+    assert "mean confidence" in text and "gate" not in text
+
+
+def test_map_names_the_option_for_other_modalities(radar, tmp_path):
+    raster, at = radar
+    message = refused(run("map", raster, "-", tmp_path / "map.tif", *at))
+    assert "expected among radar" in message and "--input NAME=FILE" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--input", "sar", "map.tif"],
+        ["--input", "=a.tif", "map.tif"],
+        ["--input", "sar=a.tif", "--input", "sar=b.tif", "map.tif"],
+        ["--input", "sar=a.tif"],
+        ["--input", "sar=a.tif", "o.tif", "s.tif", "map.tif"],
+    ],
+)
+def test_map_refuses_inputs_without_a_name_or_with_positional_rasters(words):
+    assert run("map", *words).exit_code == 2
 
 
 def test_map_draws_a_quicklook_on_request(scene, at, tmp_path):

@@ -9,10 +9,10 @@ import pytest
 from esccs_edge import errors
 from esccs_edge.errors import EsccsError, MissingDependencyError
 
-TREE = [
+TREE: list[type[EsccsError]] = [
     value
     for value in vars(errors).values()
-    if isinstance(value, type) and issubclass(value, Exception)
+    if isinstance(value, type) and issubclass(value, EsccsError)
 ]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from support.fake_gpu import FakeDriver
 from support.host_compiler import ROOT
 
 from esccs_edge.backends.trt import pixel_kernels as gpu
-from esccs_edge.cuda.driver import Arguments, Driver
+from esccs_edge.cuda.driver import Arguments, Driver, LaunchShape
 from esccs_edge.errors import CudaError, InputError
 
 
@@ -118,7 +119,7 @@ class PycudaErrors(Exception):
 
 def pycuda_driver():
     """Our module over a recorded surface of pycuda 2026.1 (names and arguments)."""
-    fake = types.ModuleType("pycuda.driver")
+    fake: Any = types.ModuleType("pycuda.driver")
     fake.Error = PycudaErrors
     fake.MemoryError = type("MemoryError", (PycudaErrors,), {})
     fake.LaunchError = type("LaunchError", (PycudaErrors,), {})
@@ -128,7 +129,7 @@ def pycuda_driver():
     )
     fake.event_flags = types.SimpleNamespace(BLOCKING_SYNC=1, DISABLE_TIMING=2)
     fake.host_alloc_flags = types.SimpleNamespace(DEVICEMAP=2)
-    package = types.ModuleType("pycuda")
+    package: Any = types.ModuleType("pycuda")
     package.driver = fake
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "pycuda", package)
@@ -187,7 +188,7 @@ def test_pycuda_passes_a_struct_as_its_bytes():
 
     values = np.zeros((), gpu.PARAMS)
     values["channels"] = 13
-    driver.launch(Function(), (8, 64), 128, 1024, None, Arguments(values))
+    driver.launch(Function(), LaunchShape((8, 64), 128, 1024), None, Arguments(values))
     assert seen == {
         "types": ["80s"],
         "grid": (8, 64),
@@ -241,7 +242,7 @@ bundle = tiny_bundle(folder / "bundle")
 flavor = fake_trt.fake_flavor(AtOnce(), bundle.manifest)
 engine = LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
 trt_backend.pick_flavor = lambda: flavor
-trt_backend.EngineSource.load = lambda self, cache: engine
+trt_backend.EngineBuilder.load_or_build = lambda self, cache: engine
 backend = trt_backend.TrtBackend(
     bundle, bundle.manifest, max_batch=8, graph_batches=(), cache=SealedCache(folder / "engines")
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_no_provider_names_the_package_that_fits_the_driver(monkeypatch, one_gpu
 def test_first_provider_that_loads_is_taken_unless_one_is_named(monkeypatch, one_gpu):
     opened = []
     for name in ("first", "second"):
-        module = types.ModuleType(f"esccs_edge.cuda.{name}")
+        module: Any = types.ModuleType(f"esccs_edge.cuda.{name}")
         module.open_device = lambda ordinal, name=name: opened.append(name) or name
         monkeypatch.setitem(sys.modules, module.__name__, module)
     providers = {"absent": "absent_one", "a": "first", "b": "second"}
@@ -90,7 +91,7 @@ def test_first_provider_that_loads_is_taken_unless_one_is_named(monkeypatch, one
 
 
 @pytest.mark.skipif(not probe_driver().problem, reason="this host has a GPU")
-def test_host_without_a_driver_is_told_so():
+def test_open_driver_without_a_driver_says_so():
     with pytest.raises(BackendError, match="no GPU can be used: no CUDA driver"):
         open_driver()
 

@@ -14,7 +14,7 @@ from support.fake_gpu import FakeDriver, host_kernels
 from support.host_compiler import ROOT
 
 from esccs_edge.backends.trt import pixel_kernels as gpu
-from esccs_edge.cuda.driver import Arguments
+from esccs_edge.cuda.driver import Arguments, LaunchShape
 from esccs_edge.cuda.owners import Device
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import ClosedError, CudaError, InputError
@@ -49,7 +49,8 @@ def test_owner_frees_exactly_once(device, name):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(sorted(MAKERS)), max_size=12), st.randoms(use_true_random=False))
 def test_device_closes_what_is_left_in_reverse_order_of_making(names, chooser):
-    device = Device(FakeDriver())
+    driver = FakeDriver()
+    device = Device(driver)
     with device.active():
         made = [MAKERS[name](device) for name in names]
     gone = [owner for owner in made if chooser.random() < 0.4]
@@ -62,7 +63,7 @@ def test_device_closes_what_is_left_in_reverse_order_of_making(names, chooser):
     device.close()
     device.close()
     assert freed == [owner for owner in reversed(made) if owner not in gone]
-    assert device.driver.released and not device.driver.live
+    assert driver.released and not driver.live
 
 
 def test_with_closes_even_after_an_error(device):
@@ -114,13 +115,42 @@ def test_bytes_go_up_and_come_back(device):
     device.close()
 
 
+def test_clear_zeroes_a_part_of_the_memory_and_no_more(device):
+    with device.active():
+        host, memory, stream = device.pinned(32), device.memory(32), device.stream()
+        host.array[:] = 7
+        memory.upload(host.array, stream)
+        memory.clear(stream, 8, 16)
+        memory.download(host.array, stream)
+        stream.synchronize()
+        assert host.array.tolist() == [7] * 8 + [0] * 16 + [7] * 8
+        memory.clear(stream)
+        memory.download(host.array, stream)
+        stream.synchronize()
+        assert not host.array.any()
+        with pytest.raises(InputError, match="40 bytes, expected at most 32"):
+            memory.clear(stream, 8, 32)
+    device.close()
+
+
+def test_freed_memory_has_no_address_although_it_was_asked_before(device):
+    with device.active():
+        memory = device.memory(8)
+        assert memory.address == memory.address != 0
+        memory.close()
+        with pytest.raises(ClosedError):
+            _ = memory.address
+    device.close()
+
+
 def test_failed_capture_leaves_the_stream_usable(device):
     with device.active():
         stream = device.stream()
         with pytest.raises(ZeroDivisionError):
             stream.capture(lambda: 1 / 0)
         assert stream.handle.capture is None
-        graph = stream.capture(lambda: device.driver.fill_zero(0, 0, stream.handle))
+        memory = device.memory(8)
+        graph = stream.capture(lambda: memory.clear(stream))
         graph.close()
     device.close()
 
@@ -167,8 +197,9 @@ def test_kernel_ends_with_its_module(device):
         module, stream = device.module(b"fake"), device.stream()
         kernel = module.kernel("esccs_availability")
         module.close()
+        arguments = Arguments(np.zeros((), gpu.AVAILABILITY_PARAMS))
         with pytest.raises(ClosedError, match="kernel's module"):
-            kernel.launch(stream, (1, 1), 32, Arguments(np.zeros((), gpu.AVAILABILITY_PARAMS)))
+            kernel.launch(stream, LaunchShape((1, 1), 32), arguments)
     device.close()
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from support.fake_gpu import FakeDriver
 from support.power_meters import Steady
 from support.tiny import CLASSES, expected, raw_pair, tiny_manifest, tiny_onnx
+from support.toy_task import toy_bundle
 from support.trt_machine import Machine
 
 from esccs_edge.backends.trt import backend as trt_backend
@@ -24,7 +25,7 @@ from esccs_edge.cuda.owners import Device
 from esccs_edge.cuda.probe import DriverInfo, GpuInfo
 from esccs_edge.errors import BackendError, InputError
 from esccs_edge.export import choose, measure
-from esccs_edge.export.choice import Candidate, pick
+from esccs_edge.export.choice import MeasuredPrecision, pick
 from esccs_edge.export.choose import REPORT_NAME, choose_precision
 from esccs_edge.export.measure import Speed, measure_speed
 from esccs_edge.export.reference import pack_reference, reference_inputs
@@ -38,29 +39,29 @@ def speed(p50_ms, pairs_per_s):
     return Speed(p50_ms, 2 * p50_ms, 3 * p50_ms, pairs_per_s, 8)
 
 
-def candidates(**changes):
+def measured(**changes):
     made = {
-        "fp32": Candidate("fp32", label_agreement=1.0, speed=speed(3.0, 100.0)),
-        "fp16": Candidate("fp16", label_agreement=1.0, speed=speed(2.0, 400.0)),
-        "int8": Candidate("int8", label_agreement=0.99, speed=speed(1.0, 300.0)),
+        "fp32": MeasuredPrecision("fp32", label_agreement=1.0, speed=speed(3.0, 100.0)),
+        "fp16": MeasuredPrecision("fp16", label_agreement=1.0, speed=speed(2.0, 400.0)),
+        "int8": MeasuredPrecision("int8", label_agreement=0.99, speed=speed(1.0, 300.0)),
     }
     return [replace(made[name], **changes.get(name, {})) for name in made]
 
 
 def test_fastest_within_the_budget_is_picked():
-    assert pick(candidates(), budget=0.01, prefer="latency").precision == "int8"
-    assert pick(candidates(), budget=0.01, prefer="throughput").precision == "fp16"
-    assert pick(candidates(), budget=0.005, prefer="latency").precision == "fp16"
+    assert pick(measured(), budget=0.01, prefer="latency").precision == "int8"
+    assert pick(measured(), budget=0.01, prefer="throughput").precision == "fp16"
+    assert pick(measured(), budget=0.005, prefer="latency").precision == "fp16"
 
 
 def test_accuracy_counts_before_agreement_and_is_held_against_float32():
-    found = candidates(fp32={"accuracy": 0.80}, fp16={"accuracy": 0.795}, int8={"accuracy": 0.78})
+    found = measured(fp32={"accuracy": 0.80}, fp16={"accuracy": 0.795}, int8={"accuracy": 0.78})
     assert pick(found, budget=0.01, prefer="latency").precision == "fp16"
     assert pick(found, budget=0.02, prefer="latency").precision == "int8"
 
 
 def test_a_precision_with_a_problem_is_never_picked():
-    found = candidates(int8={"problem": "a logit is off"}, fp16={"problem": "no kernel"})
+    found = measured(int8={"problem": "a logit is off"}, fp16={"problem": "no kernel"})
     assert pick(found, budget=1.0, prefer="latency").precision == "fp32"
     with pytest.raises(BackendError, match="int8: a logit is off"):
         pick(found[1:], budget=1.0, prefer="latency")
@@ -71,7 +72,7 @@ def test_a_precision_with_a_problem_is_never_picked():
 def test_nothing_within_the_budget_is_faster_than_the_pick(numbers, budget):
     found = [
         replace(one, accuracy=accuracy, speed=speed(p50, 1.0))
-        for one, (accuracy, p50) in zip(candidates(), numbers, strict=True)
+        for one, (accuracy, p50) in zip(measured(), numbers, strict=True)
     ]
     picked = pick(found, budget=budget, prefer="latency")
     assert found[0].accuracy - picked.accuracy <= budget + 1e-9
@@ -242,7 +243,7 @@ def test_measured_speed_and_energy_belong_together(machine, bundle):
     assert found.millijoules_per_pair == pytest.approx(1e3 * above_idle / found.pairs_per_s)
 
 
-def test_throughput_keeps_two_lanes_in_flight(machine, bundle):
+def test_throughput_keeps_two_lanes_busy(machine, bundle):
     backend = trt_backend.TrtBackend(bundle, bundle.manifest, max_batch=4)
     started = []
     real = backend.open_lane
@@ -255,7 +256,7 @@ def test_throughput_keeps_two_lanes_in_flight(machine, bundle):
         return lane
 
     backend.open_lane = open_lane
-    pairs = measure.random_pairs(bundle.manifest, 4)
+    pairs = measure.random_samples(bundle.manifest, 4)
     assert measure._throughput(backend, pairs, 0) > 0
     depth = np.cumsum(started)
     assert depth.max() == 2 and depth[-1] == 0
@@ -274,12 +275,19 @@ def test_options_out_of_range_are_refused(bundle, tmp_path, options, words):
         choose_precision(bundle, tmp_path / "new", **options)
 
 
+def test_index_is_refused_for_a_task_that_answers_no_single_class(machine, tmp_path):
+    toy = toy_bundle(tmp_path / "toy")
+    with pytest.raises(InputError, match="toy-mapping answers no single class"):
+        choose_precision(toy, tmp_path / "new", index=tmp_path / "index.csv")
+    assert not (tmp_path / "new").exists() and not machine.builds
+
+
 def test_folder_in_use_is_refused(bundle):
     with pytest.raises(InputError, match="in use"):
         choose_precision(bundle, bundle.folder)
 
 
-def test_machine_without_a_gpu_is_told_what_to_do_instead(bundle, tmp_path, monkeypatch):
+def test_choosing_without_a_gpu_says_what_to_do_instead(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(choose, "probe_driver", lambda: DriverInfo("", (), "no CUDA driver"))
     with pytest.raises(BackendError, match="no CUDA driver.*on the target"):
         choose_precision(bundle, tmp_path / "new")

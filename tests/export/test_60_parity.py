@@ -115,7 +115,8 @@ _JUDGE = """
 import json, sys
 import numpy as np, onnxruntime
 from esccs_edge.backends.cpu.backend import CpuBackend
-from esccs_edge.calibration.batches import load_batches, read_sample
+from esccs_edge.calibration.batches import load_batches
+from esccs_edge.calibration.rows import load_pixels
 from esccs_edge.calibration.sampler import draw_pairs
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.export.parity import check_parity
@@ -129,7 +130,8 @@ row = check_parity(bundle, backend).rows[-1]
 described = backend.describe()
 pairs = draw_pairs(index, manifest).held_out
 lane = backend.open_lane()
-found = lane.answer([read_sample(index.rows[pair.row], pair, manifest) for pair in pairs]).outputs
+samples = [load_pixels(index, pair.row, pair.modalities, manifest) for pair in pairs]
+found = lane.answer(samples).outputs
 session = onnxruntime.InferenceSession(bundle.read(described["model"]))
 batches = load_batches(index, manifest, pairs)
 wanted = np.concatenate([session.run(["logits"], batch.inputs)[0] for batch in batches])

@@ -1,6 +1,6 @@
 """Real builds with the TensorRT for RTX compiler, which needs no GPU.
 
-What is not seen here: an engine that runs. That needs a GPU (`gpu` tests of test_30_trt_backend).
+What is not seen here: an engine that runs. That needs a GPU (`gpu` tests in tests/backends/trt).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from importlib.util import find_spec
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from support.tiny import tiny_bundle, tiny_manifest, tiny_onnx
+from support.toy_task import toy_bundle
 
 from esccs_edge.backends.trt.library import load_engine, pick_flavor
 from esccs_edge.cuda.probe import driver_present, probe_driver
@@ -48,7 +49,7 @@ def student(tmp_path_factory):
 
 def _inputs(manifest, count=6, seed=0):
     rng = np.random.default_rng(seed)
-    shapes = {name: (count, *shape[1:]) for name, shape in manifest.inputs.items()}
+    shapes = {name: (count, *tensor.row) for name, tensor in manifest.inputs.items()}
     feed = {name: rng.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
     feed["availability"] = np.array([[1, 1], [1, 0], [0, 1]], np.float32).repeat(2, axis=0)
     return feed
@@ -83,7 +84,7 @@ def test_precisions_are_really_different_engines(student, tmp_path):
 
 @rtx
 @no_gpu
-def test_progress_is_told_phase_by_phase(tmp_path):
+def test_progress_is_reported_phase_by_phase(tmp_path):
     seen = []
     bundle = tiny_bundle(tmp_path / "b")
     build_engine(bundle, precision="fp32", progress=lambda *step: seen.append(step))
@@ -200,7 +201,9 @@ def test_float16_student_answers_like_the_float32_one(student):
     feed = _inputs(student.manifest)
     content = student.read("student.onnx")
     exact = ort.InferenceSession(content).run(["logits", "gate"], feed)
-    halved = ort.InferenceSession(float16_model(content)).run(["logits", "gate"], feed)
+    halved = ort.InferenceSession(float16_model(content, student.manifest.outputs)).run(
+        ["logits", "gate"], feed
+    )
 
     np.testing.assert_allclose(halved[0], exact[0], atol=FLOAT16_ATOL)
     np.testing.assert_allclose(halved[1], exact[1], atol=FLOAT16_ATOL)
@@ -208,7 +211,9 @@ def test_float16_student_answers_like_the_float32_one(student):
 
 
 def test_float16_touches_convolutions_only_and_keeps_the_ports_float32(student):
-    model = onnx.load_from_string(float16_model(student.read("student.onnx")))
+    model = onnx.load_from_string(
+        float16_model(student.read("student.onnx"), student.manifest.outputs)
+    )
     inferred = onnx.shape_inference.infer_shapes(model)
     types = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
     for node in model.graph.node:
@@ -225,7 +230,9 @@ def test_float16_file_is_added_to_the_bundle_and_used(student, tmp_path):
 
     source = {"student.onnx": student.read("student.onnx")}
     bundle = add_float16(Bundle.create(tmp_path / "b", student.manifest, source))
-    assert bundle.read("student.fp16.onnx") == float16_model(source["student.onnx"])
+    assert bundle.read("student.fp16.onnx") == float16_model(
+        source["student.onnx"], student.manifest.outputs
+    )
     assert len(bundle.read("student.fp16.onnx")) < len(source["student.onnx"])
 
 
@@ -236,7 +243,7 @@ def assert_one_engine(layers):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_the_record_tells_the_layers_of_an_engine_that_no_gpu_has_loaded(
+def test_the_record_lists_the_layers_of_an_engine_that_no_gpu_has_loaded(
     student, tmp_path, precision
 ):
     report = build_engine(student, precision=precision, target="portable", out=tmp_path)
@@ -246,46 +253,33 @@ def test_the_record_tells_the_layers_of_an_engine_that_no_gpu_has_loaded(
     assert convolutions and all(set(layer["reads"]) == {precision} for layer in convolutions)
 
 
-def test_an_engine_is_built_although_its_layers_are_not_told(student, tmp_path, monkeypatch):
-    def told_nothing(table):
+def test_an_engine_is_built_although_its_layers_are_not_listed(student, tmp_path, monkeypatch):
+    def nothing_listed(table, modalities):
         raise BackendError("no table of layers")
 
-    monkeypatch.setattr(to_engine, "layers_of_table", told_nothing)
+    monkeypatch.setattr(to_engine, "layers_of_table", nothing_listed)
     report = build_engine(student, precision="fp32", target="portable", out=tmp_path)
     assert report.layers == () and report.path.stat().st_size == report.bytes
 
 
-def test_float16_refuses_what_it_cannot_keep(student):
-    with pytest.raises(ArtifactError, match="no convolution"):
-        float16_model(tiny_onnx(tiny_manifest()))
-    with pytest.raises(ArtifactError, match="quantised already"):
-        float16_model(student.read("student.int8.onnx"))
-    with pytest.raises(ArtifactError, match="float16 range"):
-        float16_model(_one_convolution(weight=1e6))
+@rtx
+@no_gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_model_of_another_task_is_built_and_its_outputs_stay_float32(tmp_path, precision):
+    report = build_engine(toy_bundle(tmp_path / "toy"), precision=precision, out=tmp_path)
+    assert report.path.stat().st_size == report.bytes > 10_000
+    assert {layer["part"] for layer in report.layers} <= {"radar", ""}
+    (last,) = [layer for layer in report.layers if "class_scores" in layer["outputs"]]
+    assert last["writes"] == ("fp32",)
+    convolutions = [
+        layer for layer in report.layers if layer["part"] and precision in layer["reads"]
+    ]
+    assert convolutions
 
 
-def test_float16_shares_a_weight_that_float32_nodes_still_read():
-    """The same initializer feeds a convolution and, as float32, an output."""
-    model = onnx.load_from_string(float16_model(_one_convolution(weight=0.5, reuse=True)))
-    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    assert stored["w"].dtype == np.float32 and stored["w_float16"].dtype == np.float16
-
-
-def _one_convolution(weight: float, reuse: bool = False) -> bytes:
-    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1, 4, 4])]
-    if reuse:
-        nodes.append(helper.make_node("Neg", ["w"], ["z"]))
-        outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 1, 1, 1]))
-    graph = helper.make_graph(
-        nodes,
-        "one",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 4, 4])],
-        outputs,
-        [numpy_helper.from_array(np.full((1, 1, 1, 1), weight, np.float32), "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
+def test_float16_refuses_a_quantized_model(student):
+    with pytest.raises(ArtifactError, match="quantized already"):
+        float16_model(student.read("student.int8.onnx"), ())
 
 
 @pytest.mark.gpu

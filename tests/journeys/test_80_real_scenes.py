@@ -18,7 +18,7 @@ from esccs_edge.contracts.values import Flag
 from esccs_edge.errors import RasterError
 from esccs_edge.rasters.band_files import read_band_files
 from esccs_edge.rasters.channels import narrowed
-from esccs_edge.rasters.reader import open_scene, read_pair, read_patch
+from esccs_edge.rasters.reader import open_scene, read_patch, read_sample
 from esccs_edge.scenes.map_reader import read_map
 from esccs_edge.scenes.map_writer import NODATA
 from esccs_edge.view.quicklook import draw_quicklook
@@ -71,9 +71,8 @@ def test_every_tile_of_the_triplet_is_judged_from_both_from_one_and_from_the_oth
     triplet, classifier, sky
 ):
     manifest = classifier.manifest
-    optical, sar = read_pair(
-        triplet[sky], triplet["s1"], manifest.modalities["optical"], manifest.modalities["sar"]
-    )
+    paths = {"optical": triplet[sky], "sar": triplet["s1"]}
+    optical, sar = read_sample(paths, manifest.modalities).values()
     np.testing.assert_array_equal(optical, as_stored(triplet[sky]))
     np.testing.assert_array_equal(sar, as_stored(triplet["s1"]))
     absent = [None] * 16
@@ -97,9 +96,8 @@ def test_a_scene_without_overlap_equals_its_tiles(triplet, classifier, sky, tmp_
     summary = classifier.classify_scene(
         triplet[sky], triplet["s1"], tmp_path / "map.tif", stride=SIZE
     )
-    optical, sar = read_pair(
-        triplet[sky], triplet["s1"], manifest.modalities["optical"], manifest.modalities["sar"]
-    )
+    paths = {"optical": triplet[sky], "sar": triplet["s1"]}
+    optical, sar = read_sample(paths, manifest.modalities).values()
     answers = classifier.classify_batch(tiles(optical), tiles(sar))
     result = read_map(tmp_path / "map.tif", 256)
     for answer, block in zip(answers, tiles(result.classes[None]), strict=True):
@@ -116,9 +114,8 @@ def test_the_flood_chip_becomes_a_map_and_a_picture(flood_chip, classifier, tmp_
     assert summary.refused_patches == 0 and summary.nodata_share == 0
     with rasterio.open(tmp_path / "map.tif") as result, rasterio.open(flood_chip[0]) as optical:
         assert (result.crs, result.transform) == (optical.crs, optical.transform)
-    png = draw_quicklook(
-        tmp_path / "quick.png", tmp_path / "map.tif", *flood_chip, classifier.manifest
-    )
+    paths = dict(zip(("optical", "sar"), flood_chip, strict=True))
+    png = draw_quicklook(tmp_path / "quick.png", tmp_path / "map.tif", paths, classifier.manifest)
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
@@ -187,7 +184,7 @@ def test_bigearthnet_without_b10_is_refused_by_name(bigearthnet, classifier):
         read_band_files(files["S2"], classifier.manifest.modalities["optical"])
 
 
-# SAR alone: float64 (M3M-CR), one polarisation with nodata -99 (geocoded GRD)
+# SAR alone: float64 (M3M-CR), one polarization with nodata -99 (geocoded GRD)
 
 
 def test_float64_sar_is_judged_without_losing_its_fraction(sample_data, classifier):
@@ -202,7 +199,7 @@ def test_float64_sar_is_judged_without_losing_its_fraction(sample_data, classifi
         assert answer.gate.sar == 1 and Flag.MODALITY_MISSING in answer.flags
 
 
-def test_a_single_polarisation_is_refused_by_a_model_of_two(sample_data, classifier):
+def test_a_single_polarization_is_refused_by_a_model_of_two(sample_data, classifier):
     (path,) = (sample_data / "s1-geocoded").glob("*.tif")
     with pytest.raises(RasterError, match="has 1 bands, expected 2: VV, VH"):
         read_patch(path, classifier.manifest.modalities["sar"])
@@ -216,4 +213,6 @@ def test_a_single_polarisation_is_refused_by_a_model_of_two(sample_data, classif
 
 def test_files_of_two_places_are_refused(triplet, flood_chip, classifier):
     with pytest.raises(RasterError, match="512 x 512 and SAR 256 x 256"):
-        open_scene(flood_chip[0], triplet["s1"], classifier.manifest).__enter__()
+        open_scene(
+            {"optical": flood_chip[0], "sar": triplet["s1"]}, classifier.manifest.modalities
+        ).__enter__()

@@ -17,7 +17,7 @@ from esccs_edge import Bundle, Classifier
 from esccs_edge.backends.cpu.openvino import ov
 from esccs_edge.cli import main
 from esccs_edge.contracts.values import Flag
-from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.rasters.band_files import read_band_files
 from esccs_edge.rasters.reader import read_patch
 
@@ -57,9 +57,12 @@ def tiles(image, size):
 )
 @pytest.mark.parametrize("batch", [2, 5, 16, 32])
 def test_the_batch_around_a_pair_does_not_change_its_answer(classifier, batch):
-    pairs = random_pairs(classifier.manifest, 32)
-    opticals, sars = [pair.optical for pair in pairs], [pair.sar for pair in pairs]
-    alone = [classifier.classify(pair.optical, pair.sar) for pair in pairs]
+    pairs = random_samples(classifier.manifest, 32)
+    opticals, sars = (
+        [pair.pixels["optical"] for pair in pairs],
+        [pair.pixels["sar"] for pair in pairs],
+    )
+    alone = [classifier.classify(**pair.pixels) for pair in pairs]
     for first in range(0, 32, batch):
         some = slice(first, first + batch)
         together = classifier.classify_batch(opticals[some], sars[some])

@@ -20,7 +20,7 @@ def patches(count, side):
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("count, side", [(1, 16), (9, 15), (100, 128)])
-def test_table_tells_where_each_patch_lies(count, side, threads):
+def test_gather_writes_where_each_patch_starts(count, side, threads):
     """The last is 25 MB, which every thread takes a part of."""
     images = patches(count, side)
     layout = RawLayout(count, 13, side * side)

@@ -46,9 +46,9 @@ def run(check, images, spec, *, cut=0, racy=False):
     raw = np.zeros(layout.capacity, np.uint8)
     used = layout.fill(raw, images) - cut
     values = gpu.parameters(spec, pixels, raw=0, out=0, stats=0, factors=0)
-    launch, table = gpu.launch_of(channels, pixels), np.stack(channel_factors(spec))
+    launch, table = gpu.launch_of(channels, pixels, batch), np.stack(channel_factors(spec))
     numbers = np.array(
-        [used, batch * channels * pixels, table.size, launch.tiles, batch, launch.block,
+        [used, batch * channels * pixels, table.size, *launch.grid, launch.block,
          launch.shared_bytes], np.int64,
     )  # fmt: skip
     done = subprocess.run(

@@ -1,6 +1,6 @@
 """Arrays as users hand them in: brought into the kernels' form, values unchanged, or refused.
 
-Follows the array part of the fault catalogue: bands, shapes, types, byte order, views, masks, and
+Follows the array part of the fault catalog: bands, shapes, types, byte order, views, masks, and
 scales that look wrong.
 """
 

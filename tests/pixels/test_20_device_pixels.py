@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_lane_waits_for_the_stream_that_makes_the_pixels(
         lane.start([checked_pair(late, pair.sar, machine.manifest)])
         assert_same(lane.finish(), cpu_answer(tmp_path / "bundle", [pair]))
         assert not producer.queue
-    assert len(lane._graphs) == len(graph_batches)
+    assert len(lane.contexts.graphs) == len(graph_batches)
     backend.close()
 
 
@@ -150,7 +151,7 @@ def test_classifier_takes_them_in_every_call(machine, monkeypatch):
         wanted = [classifier.classify(p.optical, p.sar) for p in pairs]
     there = [(OnGpu(p.optical), OnGpu(p.sar)) for p in pairs]
     with Classifier(bundle, backend="tensorrt", max_batch=4, lanes=1) as classifier:
-        found = [
+        found: list[Any] = [
             [classifier.classify(*pair) for pair in there],
             classifier.classify_batch(*map(list, zip(*there, strict=True))),
             [classifier.submit(*pair).result(timeout=30) for pair in there],

@@ -72,7 +72,7 @@ def test_numpys_own_capsule_is_read_and_given_back(options):
         pytest.skip("this NumPy knows no versions of DLPack")
     lent = take(capsule)
     assert (lent.address, lent.shape, lent.dtype) == (array.ctypes.data, (2, 3, 4), "uint16")
-    assert lent.strides == array.strides
+    assert lent.strides in (array.strides, None)  # an older NumPy names none for contiguous pixels
     del array, capsule
     assert alive() is not None
     del lent
@@ -90,9 +90,9 @@ def test_capsule_of_torch_is_read():
 def test_capsule_can_be_taken_once():
     capsule = np.zeros(3, np.float32).__dlpack__()
     lent = take(capsule)
-    with pytest.raises(InputError, match="nobody has taken"):
+    with pytest.raises(InputError, match="not used yet"):
         take(capsule)
-    with pytest.raises(InputError, match="nobody has taken"):
+    with pytest.raises(InputError, match="not used yet"):
         take("capsule")
     assert lent.shape == (3,)
 

@@ -165,7 +165,7 @@ TIE = 2e-3
 
 
 def assert_is_quantized(bytes_, plane, step) -> None:
-    """Compare ``(H, W, C)`` bytes with the normalised ``(C, H, W)`` that they stand for."""
+    """Compare ``(H, W, C)`` bytes with the normalized ``(C, H, W)`` that they stand for."""
     steps = np.clip(plane.transpose(1, 2, 0).astype(np.float64) / step, -128, 127)
     distance = np.abs(bytes_.astype(np.float64) - 128 - steps)
     assert distance.max() <= 0.5 + TIE
@@ -183,7 +183,7 @@ def assert_is_quantized(bytes_, plane, step) -> None:
     step=st.sampled_from([0.001, 0.036738, 1.0]),
     instructions=st.sampled_from(_preprocess_cpu.instruction_sets()),
 )
-def test_quantized_pixels_are_the_normalised_ones_in_steps(
+def test_quantized_pixels_are_the_normalized_ones_in_steps(
     seed, dtype, channels, height, width, nodata, threads, step, instructions
 ):
     rng = np.random.default_rng(seed)
@@ -280,7 +280,7 @@ def test_threads_change_nothing():
         )
 
 
-def test_rows_are_independent_of_their_neighbours():
+def test_rows_are_independent_of_their_neighbors():
     rng = np.random.default_rng(4)
     spec = MANIFEST.modalities["optical"]
     images = [rng.integers(0, 9000, (13, 16, 16), np.uint16) for _ in range(5)]

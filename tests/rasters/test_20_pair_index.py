@@ -7,12 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rasters import write_raster
 from support.tiny import CLASSES, raw_pair, tiny_manifest
 
 from esccs_edge.errors import InputError, RasterError
-from esccs_edge.rasters.pair_index import COLUMNS, SPLITS, PairRow, read_index, write_index
+from esccs_edge.rasters.label_map import NO_LABEL, read_label_map
+from esccs_edge.rasters.pair_index import (
+    COLUMNS,
+    SPLITS,
+    PairRow,
+    SampleRow,
+    read_index,
+    write_index,
+)
 
 MANIFEST = tiny_manifest(16)
 HEADER = ",".join(COLUMNS)
@@ -42,17 +52,17 @@ def test_files_labels_groups_and_splits_are_read(folder):
 
 def test_pixels_are_loaded_in_the_manifests_order(folder):
     index = read_index(index_of(folder, "o.npy,s.npy,River,a,val", ",s.npy,,,"))
-    optical, sar = index.load(0, MANIFEST.modalities["optical"], MANIFEST.modalities["sar"])
+    optical, sar = index.load(0, MANIFEST.modalities).values()
     np.testing.assert_array_equal(optical, np.load(folder / "o.npy"))
     np.testing.assert_array_equal(sar, np.load(folder / "s.npy"))
-    assert index.load(1, MANIFEST.modalities["optical"], MANIFEST.modalities["sar"])[0] is None
+    assert index.load(1, MANIFEST.modalities)["optical"] is None
 
 
 def test_two_sizes_in_one_pair_are_refused(folder):
     np.save(folder / "s.npy", np.load(folder / "s.npy")[:, :8])
     index = read_index(index_of(folder, "o.npy,s.npy,,,"))
     with pytest.raises(RasterError, match="16 x 16 and SAR 8 x 16"):
-        index.load(0, MANIFEST.modalities["optical"], MANIFEST.modalities["sar"])
+        index.load(0, MANIFEST.modalities)
 
 
 def test_a_byte_order_mark_extra_columns_and_blank_lines_do_no_harm(folder):
@@ -147,3 +157,67 @@ def test_a_row_without_files_is_not_written(tmp_path):
     with pytest.raises(InputError, match="row 0"):
         write_index(tmp_path / "index.csv", [PairRow(None, None, "a", "g", "train")])
     assert list(tmp_path.iterdir()) == []
+
+
+# Other modalities, and maps as targets
+
+
+def test_columns_are_the_modalities_that_are_asked_for(folder):
+    path = index_of(folder, "s.npy,River,a,val", header="radar,label,group,split")
+    (row,) = read_index(path, modalities=["radar"]).rows
+    assert row == SampleRow({"radar": folder / "s.npy"}, "River", "a", "val")
+    loaded = read_index(path, modalities=["radar"]).load(0, {"radar": MANIFEST.modalities["sar"]})
+    np.testing.assert_array_equal(loaded["radar"], np.load(folder / "s.npy"))
+    with pytest.raises(InputError, match="expected optical, sar, label"):
+        read_index(path)
+    empty = index_of(folder, ",River,a,val", header="radar,label,group,split")
+    with pytest.raises(InputError, match="line 2 names no radar file"):
+        read_index(empty, modalities=["radar"])
+
+
+def test_targets_are_written_read_and_loaded(folder):
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16) % 4
+    np.save(folder / "map.npy", labels)
+    rows = [
+        SampleRow({"radar": folder / "s.npy"}, None, "a", "val", 0.0, folder / "map.npy"),
+        SampleRow({"radar": folder / "s.npy"}, None, "b", "train"),
+    ]
+    write_index(folder / "index.csv", rows)
+    assert (folder / "index.csv").read_text().splitlines() == [
+        "radar,label,group,split,cover,target",
+        "s.npy,,a,val,0.0,map.npy",
+        "s.npy,,b,train,,",
+    ]
+    index = read_index(folder / "index.csv", CLASSES, modalities=["radar"])
+    assert list(index.rows) == rows
+    np.testing.assert_array_equal(index.load_target(0), labels)
+    assert index.load_target(1) is None
+    with pytest.raises(InputError, match="map.npy holds class 3, expected 0 to 1"):
+        read_index(folder / "index.csv", ["a", "b"], modalities=["radar"]).load_target(0)
+
+
+def test_a_label_map_is_read_as_stored_with_absent_pixels_marked(tmp_path):
+    labels = np.arange(64, dtype=np.uint8).reshape(1, 8, 8) % 4
+    stored = labels.copy()
+    stored[0, 2, 3] = 255
+    path = write_raster(tmp_path / "map.tif", stored, nodata=255)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (255, 0, 0, 255)})
+    read = read_label_map(path)
+    assert read.dtype == np.int32 and read[2, 3] == NO_LABEL
+    read[2, 3] = labels[0, 2, 3]
+    np.testing.assert_array_equal(read, labels[0])
+    np.save(tmp_path / "map.npy", labels[0].astype(np.int16) - 1)
+    assert (read_label_map(tmp_path / "map.npy") == NO_LABEL).sum() == 16
+
+
+@pytest.mark.parametrize("kind", ["two bands", "floats", "floats in npy"])
+def test_what_is_no_label_map_is_refused(tmp_path, kind):
+    path = tmp_path / ("map.npy" if kind == "floats in npy" else "map.tif")
+    if kind == "floats in npy":
+        np.save(path, np.ones((8, 8), np.float32))
+    else:
+        pixels = np.ones((2 if kind == "two bands" else 1, 8, 8), np.uint8)
+        write_raster(path, pixels.astype(np.float32) if kind == "floats" else pixels)
+    with pytest.raises(RasterError, match="2 bands" if kind == "two bands" else "float32 values"):
+        read_label_map(path)

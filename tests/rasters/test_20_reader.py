@@ -14,7 +14,7 @@ from esccs_edge.contracts.sensors import EUROSAT_BANDS, SENTINEL2_L1C_BANDS, SEN
 from esccs_edge.errors import RasterError
 from esccs_edge.rasters.band_files import read_band_files
 from esccs_edge.rasters.channels import channel_positions
-from esccs_edge.rasters.reader import open_scene, read_pair, read_patch
+from esccs_edge.rasters.reader import open_scene, read_patch, read_sample
 
 MANIFEST = tiny_manifest(16)
 OPTICAL, SAR = MANIFEST.modalities["optical"], MANIFEST.modalities["sar"]
@@ -88,7 +88,7 @@ def test_described_bands_are_found_wherever_they_stand(bands, others):
         ("VH, backscatter", "VV, backscatter"),
     ],
 )
-def test_polarisations_named_by_other_tools_are_recognised(described):
+def test_polarizations_named_by_other_tools_are_recognized(described):
     assert channel_positions(described, SAR, "file") == [1, 0]
 
 
@@ -129,7 +129,7 @@ def test_the_models_own_nodata_value_in_one_band_is_a_measurement(tmp_path, scen
     np.testing.assert_array_equal(read, optical)
 
 
-def test_an_internal_mask_is_honoured(tmp_path, scene):
+def test_an_internal_mask_is_honored(tmp_path, scene):
     path = write_raster(tmp_path / "s.tif", scene[1])
     mask = np.full(scene[1].shape[1:], 255, np.uint8)
     mask[2:4, 1] = 0
@@ -163,22 +163,23 @@ def test_masked_integers_need_a_nodata_value_in_the_model(tmp_path, scene):
 
 def test_an_absent_modality_stays_none(tmp_path, scene):
     sar = write_raster(tmp_path / "s.tif", scene[1])
-    optical, read = read_pair(None, sar, OPTICAL, SAR)
+    optical, read = read_sample({"sar": sar}, MANIFEST.modalities).values()
     assert optical is None and read.shape == scene[1].shape
-    with open_scene(None, sar, MANIFEST) as reader:
-        assert reader.read(0, 0, 16, 16).optical is None
+    with open_scene({"optical": None, "sar": sar}, MANIFEST.modalities) as reader:
+        assert reader.read(0, 0, 16, 16)["optical"] is None
 
 
 def test_a_window_beyond_the_edge_is_padded_with_absent_pixels(tmp_path, scene):
     optical = write_raster(tmp_path / "o.tif", scene[0])
     sar = write_raster(tmp_path / "s.tif", scene[1])
-    with open_scene(optical, sar, MANIFEST) as reader:
-        pair = reader.read(12, 20, 16, 16)
-    np.testing.assert_array_equal(pair.optical[:, :8, :4], scene[0][:, 12:, 20:])
-    np.testing.assert_array_equal(pair.sar[:, :8, :4], scene[1][:, 12:, 20:])
+    with open_scene({"optical": optical, "sar": sar}, MANIFEST.modalities) as reader:
+        pixels = reader.read(12, 20, 16, 16)
+    np.testing.assert_array_equal(pixels["optical"][:, :8, :4], scene[0][:, 12:, 20:])
+    np.testing.assert_array_equal(pixels["sar"][:, :8, :4], scene[1][:, 12:, 20:])
     outside = np.ones((16, 16), bool)
     outside[:8, :4] = False
-    assert (pair.optical[:, outside] == 0).all() and np.isnan(pair.sar[:, outside]).all()
+    assert (pixels["optical"][:, outside] == 0).all()
+    assert np.isnan(pixels["sar"][:, outside]).all()
 
 
 # One file per band

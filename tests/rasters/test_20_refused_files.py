@@ -15,10 +15,11 @@ from support.rasters import NORTH_UP, UTM, north_up, random_scene, write_raster
 from support.tiny import tiny_manifest
 
 from esccs_edge.errors import InputError, RasterError
-from esccs_edge.rasters.reader import open_scene, read_pair, read_patch
+from esccs_edge.rasters.reader import open_scene, read_patch, read_sample
 
 MANIFEST = tiny_manifest(16)
-OPTICAL, SAR = MANIFEST.modalities["optical"], MANIFEST.modalities["sar"]
+MODALITIES = MANIFEST.modalities
+OPTICAL, SAR = MODALITIES["optical"], MODALITIES["sar"]
 
 
 @pytest.fixture
@@ -140,8 +141,8 @@ def test_a_small_file_that_declares_a_huge_raster_is_refused_before_reading(tmp_
     with pytest.raises(RasterError, match="declares 80 GB of pixels, expected at most"):
         read_patch(path, SAR)
     assert time.perf_counter() - started < 1
-    with open_scene(None, path, MANIFEST) as reader:  # but a scene is read by windows
-        assert reader.read(70_000, 90_000, 16, 16).sar.shape == (2, 16, 16)
+    with open_scene({"sar": path}, MODALITIES) as reader:  # but a scene is read by windows
+        assert reader.read(70_000, 90_000, 16, 16)["sar"].shape == (2, 16, 16)
 
 
 def test_a_block_that_would_fill_the_memory_is_refused(tmp_path):
@@ -151,7 +152,10 @@ def test_a_block_that_would_fill_the_memory_is_refused(tmp_path):
         blockysize=40_000, sparse_ok=True, crs=UTM, transform=NORTH_UP, compress="deflate",
     ):  # fmt: skip
         pass
-    with pytest.raises(RasterError, match="blocks of 12.8 GB"), open_scene(None, path, MANIFEST):
+    with (
+        pytest.raises(RasterError, match="blocks of 12.8 GB"),
+        open_scene({"sar": path}, MODALITIES),
+    ):
         pass
 
 
@@ -232,31 +236,34 @@ def test_control_points_are_not_taken_for_a_grid(tmp_path, scene):
 def test_rasters_of_two_grids_are_refused_with_both_values(tmp_path, scene, change, found):
     optical = write_raster(tmp_path / "o.tif", scene[0])
     sar = write_raster(tmp_path / "s.tif", scene[1], **change)
-    with pytest.raises(RasterError, match=found), open_scene(optical, sar, MANIFEST):
+    with (
+        pytest.raises(RasterError, match=found),
+        open_scene({"optical": optical, "sar": sar}, MODALITIES),
+    ):
         pass
     with pytest.raises(RasterError, match=found):
-        read_pair(optical, sar, OPTICAL, SAR)
+        read_sample({"optical": optical, "sar": sar}, MODALITIES)
 
 
 def test_rasters_of_two_sizes_are_refused_with_both_values(tmp_path, scene):
     optical = write_raster(tmp_path / "o.tif", scene[0])
     sar = write_raster(tmp_path / "s.tif", scene[1][:, :-1])
     with pytest.raises(RasterError, match="20 x 24 and SAR 19 x 24"):
-        read_pair(optical, sar, OPTICAL, SAR)
+        read_sample({"optical": optical, "sar": sar}, MODALITIES)
     with pytest.raises(RasterError, match="20 x 24 and SAR 19 x 24"):
-        open_scene(optical, sar, MANIFEST).__enter__()
+        open_scene({"optical": optical, "sar": sar}, MODALITIES).__enter__()
 
 
 def test_rounding_of_a_transform_is_no_mismatch(tmp_path, scene):
     optical = write_raster(tmp_path / "o.tif", scene[0])
     moved = north_up(500_000.0 + 1e-5, 4_600_000.0, 10 * (1 + 1e-9), 10)
     sar = write_raster(tmp_path / "s.tif", scene[1], transform=moved)
-    with open_scene(optical, sar, MANIFEST) as reader:
+    with open_scene({"optical": optical, "sar": sar}, MODALITIES) as reader:
         assert (reader.grid.height, reader.grid.width) == (20, 24)
 
 
 def test_nothing_to_read_is_refused():
     with pytest.raises(InputError, match="neither"):
-        read_pair(None, None, OPTICAL, SAR)
-    with pytest.raises(InputError, match="neither"), open_scene(None, None, MANIFEST):
+        read_sample({}, MODALITIES)
+    with pytest.raises(InputError, match="neither"), open_scene({"sar": None}, MODALITIES):
         pass

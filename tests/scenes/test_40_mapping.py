@@ -1,4 +1,4 @@
-"""Whole scenes: blending against a plain loop, and maps that say what their patches say."""
+"""Whole scenes: blending against a plain loop, and maps that hold the answers of their patches."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_the_working_folder_of_a_living_process_is_kept(tmp_path, scene):
 # Refusals before any work
 
 
-def test_an_existing_map_is_kept_unless_told_otherwise(tmp_path, scene):
+def test_an_existing_map_is_kept_without_overwrite(tmp_path, scene):
     out = tmp_path / "map.tif"
     classify_scene(FakeClassifier(), *scene, out)
     before = everything_in(tmp_path)

@@ -2,7 +2,7 @@
 
 `FakeDriver` counts every allocation and knows the rules that a real driver enforces (no double
 free, nothing used after free, captures joined). Work is queued per stream and only done when
-somebody waits, interleaved by a seeded generator, so a missing event shows as a wrong result.
+the host waits, interleaved by a seeded generator, so a missing event shows as a wrong result.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -70,10 +71,11 @@ class FakeDriver:
     def __init__(self, *, integrated=False, has_graphs=True, seed=0, fail=None):
         self.has_graphs, self.integrated = has_graphs, integrated
         self.random = random.Random(seed)
-        self.live: list[object] = []
+        self.live: list[Any] = []
         self.log: list[str] = []
         self.depth, self.released, self.numbers = 0, False, 1000
         self.streams: list[FakeStream] = []
+        self.uploaded: list[int] = []  # bytes of each copy to the device
         self.done: set[tuple[int, int]] = set()
         self.fail = fail or {}
 
@@ -141,18 +143,19 @@ class FakeDriver:
 
     def copy_to_device(self, target, source, stream):
         self._enter("copy_to_device")
+        self.uploaded.append(source.nbytes)
         device = at_address(target, source.nbytes)
-        self._enqueue(stream, lambda: np.copyto(device, source))
+        self._enqueue(stream, "copy_to_device", lambda: np.copyto(device, source))
 
     def copy_to_host(self, target, source, stream):
         self._enter("copy_to_host")
         device = at_address(source, target.nbytes)
-        self._enqueue(stream, lambda: np.copyto(target, device))
+        self._enqueue(stream, "copy_to_host", lambda: np.copyto(target, device))
 
     def fill_zero(self, address, size, stream):
         self._enter("fill_zero")
         block = at_address(address, size)
-        self._enqueue(stream, lambda: block.fill(0))
+        self._enqueue(stream, "fill_zero", lambda: block.fill(0))
 
     # Streams and events.
 
@@ -221,11 +224,17 @@ class FakeDriver:
     def function(self, module, name):
         return getattr(host_kernels(), f"host_{name}")
 
-    def launch(self, function, grid, block, shared_bytes, stream, arguments):
+    def launch(self, function, shape, stream, arguments):
         self._enter("launch")
+        grid, block, shared_bytes = shape
         assert shared_bytes <= 48 * 1024 and block % 32 == 0
         kept = arguments.struct.copy()
-        self._enqueue(stream, lambda: function(ctypes.c_void_p(kept.ctypes.data), *grid, block))
+        name = function.__name__.removeprefix("host_")
+
+        def run():
+            function(ctypes.c_void_p(kept.ctypes.data), *grid, block)
+
+        self._enqueue(stream, name, run)
 
     # Graphs.
 
@@ -253,7 +262,7 @@ class FakeDriver:
             queues = [deque(queue) for queue in graph.queues.values()]
             _interleave(queues, set(), self.random, lambda: not any(queues))
 
-        self._enqueue(stream, replay)
+        self._enqueue(stream, "graph", replay)
 
     def destroy_graph(self, graph):
         self._end("destroy_graph", graph)
@@ -261,8 +270,8 @@ class FakeDriver:
     def _queue(self, stream):
         return stream.queue if stream.capture is None else stream.capture.queues[stream]
 
-    def _enqueue(self, stream, work) -> None:
-        self._queue(stream).append(("do", work))
+    def _enqueue(self, stream, name, work) -> None:
+        self._queue(stream).append((name, work))
 
     def _run(self, until) -> None:
         _interleave([s.queue for s in self.streams], self.done, self.random, until)
@@ -270,17 +279,17 @@ class FakeDriver:
     def enqueue_on(self, number: int, work) -> None:
         """What TensorRT does with a stream number."""
         stream = next(s for s in self.streams if s.number == number)
-        self._enqueue(stream, work)
+        self._enqueue(stream, "engine", work)
 
 
 def _interleave(queues, done, chooser, until) -> None:
     while not until():
         ready = [q for q in queues if q and (q[0][0] != "wait" or _passed(q[0], done))]
-        assert ready, "deadlock: every stream waits for an event that nobody will record"
+        assert ready, "deadlock: every stream waits for an event that is never recorded"
         operation = chooser.choice(ready).popleft()
         if operation[0] == "record":
             done.add((operation[1].serial, operation[2]))
-        elif operation[0] == "do":
+        elif operation[0] != "wait":
             operation[1]()
 
 

@@ -1,4 +1,4 @@
-"""What the runtime calls of TensorRT, on the fake GPU, answered by tiny's NumPy twin."""
+"""What the runtime calls of TensorRT, on the fake GPU, answered by a network in NumPy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+from onnx import load_model_from_string
+from onnx.reference import ReferenceEvaluator
 
 from support.fake_gpu import FakeDriver, at_address
 from support.tiny import expected
@@ -15,7 +17,7 @@ ACTIVATION_BYTES = 4096
 
 
 class FakeContext:
-    """An execution context that answers with tiny's NumPy twin."""
+    """An execution context that answers with the library's `network`."""
 
     def __init__(self, trt, manifest):
         self._trt, self._manifest = trt, manifest
@@ -55,9 +57,8 @@ class FakeContext:
     def _answer(self, shapes, memory):
         at_address(memory, ACTIVATION_BYTES)[:] = 0xEE  # worked in, so it must still be ours
         feed = {name: self._tensor(name, shape) for name, shape in shapes.items()}
-        logits, gate = expected(self._manifest, *feed.values())
-        np.copyto(self._tensor("logits", logits.shape), logits)
-        np.copyto(self._tensor("gate", gate.shape), gate)
+        for name, values in self._trt.network(feed).items():
+            np.copyto(self._tensor(name, values.shape), values)
 
     def _tensor(self, name, shape):
         count = int(np.prod(shape))
@@ -71,11 +72,11 @@ class FakeEngine:
         self._trt, self._manifest, self.num_aux_streams = trt, manifest, aux
 
     def create_engine_inspector(self):
-        def tell(form):
+        def listed(form):
             assert form is self._trt.LayerInformationFormat.JSON
             return json.dumps({"Layers": self._trt.layers})
 
-        return SimpleNamespace(get_engine_information=tell)
+        return SimpleNamespace(get_engine_information=listed)
 
     def create_execution_context(self, how):
         """A runtime config, or the strategy itself."""
@@ -83,7 +84,10 @@ class FakeEngine:
         assert getattr(how, "strategy", how) is user_managed
         self._trt.calls.append("create_execution_context")
         self._trt.configs.append(None if how is user_managed else how)
-        return None if self._trt.no_context else FakeContext(self._trt, self._manifest)
+        if self._trt.no_context:
+            return None
+        self._trt.contexts.append(FakeContext(self._trt, self._manifest))
+        return self._trt.contexts[-1]
 
 
 class FakeTrt:
@@ -104,14 +108,30 @@ class FakeTrt:
     class LayerInformationFormat:
         JSON = object()
 
-    def __init__(self, driver, manifest, aux):
+    def __init__(self, driver, manifest, aux, network):
+        self.network = network
         self.driver, self.calls, self.run_errors, self.no_context = driver, [], [], False
-        self.configs, self.layers = [], []
+        self.configs, self.contexts, self.layers = [], [], []
         self.engine = FakeEngine(self, manifest, aux)
 
 
-def fake_flavor(driver: FakeDriver, manifest, *, aux: int = 1):
-    """Return a `Flavor` whose module records calls; set ``run_errors`` to make a run fail."""
+def fake_flavor(driver: FakeDriver, manifest, *, aux: int = 1, onnx: bytes | None = None):
+    """Return a `Flavor` whose module records calls; set ``run_errors`` to make a run fail.
+
+    It answers by the ONNX file in NumPy, or without one as tiny's twin.
+    """
     from esccs_edge.backends.trt.library import Flavor
 
-    return Flavor("tensorrt", "10.3.0", FakeTrt(driver, manifest, aux))
+    network = tiny_network(manifest) if onnx is None else onnx_network(onnx)
+    return Flavor("tensorrt", "10.3.0", FakeTrt(driver, manifest, aux, network))
+
+
+def tiny_network(manifest):
+    return lambda feed: dict(
+        zip(("logits", "gate"), expected(manifest, *feed.values()), strict=True)
+    )
+
+
+def onnx_network(content: bytes):
+    model = ReferenceEvaluator(load_model_from_string(content))
+    return lambda feed: dict(zip(model.output_names, model.run(None, feed), strict=True))

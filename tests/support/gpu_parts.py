@@ -1,15 +1,15 @@
 """Times inside one lane by CUDA events: parts alone, and when each ran in an overlapped batch.
 
-Drives a lane's own buffers, streams and kernels in the lane's order, with events in between, which
-the lane itself leaves out because they cost time.
+The lane calls its `marks` before and after each part; what is recorded there costs time, so that
+whole batches are timed without.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import numpy as np
 
@@ -26,71 +26,67 @@ class Span:
     end_ms: float
 
 
-def fill(lane, pairs: list[PatchPair]) -> None:
-    """Gather raw pixels in the lane's pinned buffers."""
-    for name, branch in branches(lane).items():
-        branch.fill([getattr(pair, name) for pair in pairs])
+class Marks:
+    """Records an event before and after each part of a batch.
 
+    Args:
+        lane: Whose parts.
+        alone: Let each part wait until nothing else runs.
+    """
 
-def branches(lane) -> dict[str, object]:
-    return dict(lane._uploads)
+    def __init__(self, lane, *, alone: bool):
+        self._alone, self._events = alone, defaultdict(list)
+        lane.marks = self
 
+    def __call__(self, part: str, stream) -> None:
+        is_start = len(self._events[part]) % 2 == 0
+        if self._alone and is_start:
+            for events in self._events.values():
+                for event in events[-1:]:
+                    event.synchronize()
+        self._events[part].append(_mark(stream.device, stream))
 
-def execute(lane, count: int) -> None:
-    """Enqueue the engine on the compute stream, over what lies in its inputs."""
-    assert lane._plain_context(count).execute_async_v3(lane.compute.number)
+    def take(self) -> dict[str, tuple]:
+        """The last batch's two events of each part; forgets all of them."""
+        taken = {part: tuple(events[-2:]) for part, events in self._events.items()}
+        self._events.clear()
+        return taken
 
 
 def parts_ms(backend, pairs: list[PatchPair], rounds: int = 50) -> dict[str, float]:
-    """Median time of upload, preprocessing (both modalities), engine and download, each alone."""
-    with backend._device.active():
-        lane = backend.open_lane()
-        count = len(pairs)
-        fill(lane, pairs)
-        steps = {}
-        for name, branch in branches(lane).items():
-            steps[f"upload {name}"] = branch.stream, branch.upload
-            steps[f"preprocess {name}"] = branch.stream, partial(branch.preprocess, count)
-        steps["engine"] = lane.compute, lambda: execute(lane, count)
-        steps["download"] = lane.compute, lambda: lane._results.download(lane.compute)
-        times = {step: [] for step in steps}
-        for _ in range(rounds + 5):
-            for step, (stream, enqueue) in steps.items():
-                times[step].append(_timed_ms(backend._device, stream, enqueue))
-        lane.close()
-    return {step: float(np.median(found[5:])) for step, found in times.items()}
+    """Median time of upload, preprocessing (each modality), engine and download, each alone."""
+    lane = backend.open_lane()
+    marks, times = Marks(lane, alone=True), defaultdict(list)
+    for _ in range(rounds + 5):
+        lane.answer(pairs)
+        with backend.device.active():
+            for part, (first, last) in marks.take().items():
+                times[part].append(last.milliseconds_since(first))
+                first.close()
+                last.close()
+    lane.close()
+    return {part: float(np.median(found[5:])) for part, found in times.items()}
 
 
 def trace(backend, pairs: list[PatchPair]) -> list[Span]:
-    """When copies, kernels and engine of one batch ran, with both modalities set off at once."""
-    device = backend._device
-    with device.active():
-        lane = backend.open_lane()
-        count = len(pairs)
-        fill(lane, pairs)
+    """When copies, kernels and engine of one batch ran, with all modalities set off at once."""
+    lane = backend.open_lane()
+    marks = Marks(lane, alone=False)
+    with backend.device.active():
         for _ in range(3):  # the last round counts
-            marks = {}
-            begin = _mark(device, lane.compute)
-            for name, branch in branches(lane).items():
-                branch.stream.wait(begin)
-                first = _mark(device, branch.stream)
-                branch.upload()
-                copied = _mark(device, branch.stream)
-                branch.preprocess(count)
-                marks[name] = first, copied, _mark(device, branch.stream)
-                lane.compute.wait(branch.ready)
-            before = _mark(device, lane.compute)
-            execute(lane, count)
-            marks["engine"] = before, _mark(device, lane.compute)
-            lane.compute.synchronize()
-        spans = []
-        for name in branches(lane):
-            first, copied, done = (event.milliseconds_since(begin) for event in marks[name])
-            spans += [Span("copy", name, first, copied), Span("preprocess", name, copied, done)]
-        first, done = (event.milliseconds_since(begin) for event in marks["engine"])
-        spans.append(Span("engine", "compute", first, done))
-        lane.close()
-    return spans
+            begin = _mark(backend.device, lane.compute)
+            lane.answer(pairs)
+        times = {
+            part: [event.milliseconds_since(begin) for event in events]
+            for part, events in marks.take().items()
+        }
+    lane.close()
+    first = min(start for start, _ in times.values())  # before it the CPU gathers the pixels
+    spans = []
+    for modality in pairs[0].pixels:
+        for name, part in ("copy", f"upload {modality}"), ("preprocess", f"preprocess {modality}"):
+            spans.append(Span(name, modality, *(time - first for time in times[part])))
+    return [*spans, Span("engine", "compute", *(time - first for time in times["engine"]))]
 
 
 def overlap_ms(spans: list[Span]) -> float:
@@ -113,24 +109,24 @@ def as_trace_events(spans: list[Span]) -> list[dict]:
 
 def bare_loop_s(backend, pairs: list[PatchPair], rounds: int) -> float:
     """Seconds per batch of the engine alone, enqueued back to back over resident inputs."""
-    with backend._device.active():
-        lane = backend.open_lane()
-        count = len(pairs)
+    lane = backend.open_lane()
+    with backend.device.active():
+        context = lane.contexts.shared(len(pairs))
         for _ in range(5):
-            execute(lane, count)
+            lane.contexts.execute(context)
         lane.compute.synchronize()
         start = time.perf_counter()
         for _ in range(rounds):
-            execute(lane, count)
+            lane.contexts.execute(context)
         lane.compute.synchronize()
         found = (time.perf_counter() - start) / rounds
-        lane.close()
+    lane.close()
     return found
 
 
 def copy_gb_per_s(backend, size: int, rounds: int = 10) -> dict[str, float]:
     """What this machine's link gives: one large pinned block up, down, and both at once."""
-    device = backend._device
+    device = backend.device
     with device.active():
         host = [device.pinned(size) for _ in range(2)]
         there = [device.memory(size) for _ in range(2)]

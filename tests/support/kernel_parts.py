@@ -21,7 +21,7 @@ def awkward_patch(dtype, height, width, seed, channels):
     return image
 
 
-def assert_stats(mine, theirs, *, cancelling=0.0):
+def assert_stats(mine, theirs, *, canceling=0.0):
     """Compare what was seen; values of both signs may cancel by a share of the largest of them."""
     assert (mine.pixels, mine.valid, mine.nonfinite) == (
         theirs.pixels,
@@ -31,4 +31,4 @@ def assert_stats(mine, theirs, *, cancelling=0.0):
     assert (mine.below, mine.above) == (theirs.below, theirs.above)
     np.testing.assert_array_equal([mine.minimum, mine.maximum], [theirs.minimum, theirs.maximum])
     largest = np.nanmax(np.abs([theirs.minimum, theirs.maximum, 0.0]))
-    np.testing.assert_allclose(mine.mean, theirs.mean, rtol=MEAN_RTOL, atol=cancelling * largest)
+    np.testing.assert_allclose(mine.mean, theirs.mean, rtol=MEAN_RTOL, atol=canceling * largest)

@@ -8,7 +8,7 @@ from esccs_edge.contracts.modality import ModalitySpec
 
 
 def preprocess(pixels: np.ndarray, spec: ModalitySpec):
-    """Return normalised float64 ``(C, H, W)`` and a dict of the statistics."""
+    """Return normalized float64 ``(C, H, W)`` and a dict of the statistics."""
     stored = pixels.astype(np.float64)
     is_dn = pixels.dtype.kind in "iu"
     values = (stored + spec.dn_offset) * spec.dn_scale if is_dn else stored

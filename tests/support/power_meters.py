@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from esccs_edge.errors import BackendError
-from esccs_edge.power import PowerMeter
+from esccs_edge.power import WattMeter
 
 CHIP = "sys/bus/i2c/drivers/ina3221/{}/hwmon/hwmon{}/"
 
@@ -19,7 +19,7 @@ def lay_out(root, chip, number, channels):
     return folder
 
 
-class Steady(PowerMeter):
+class Steady(WattMeter):
     name = "steady"
 
     def __init__(self, *readings):

@@ -1,6 +1,6 @@
 """A model small enough to check by hand: channel means, availability gate, one linear layer.
 
-It honours the same contract as a trained student, so every layer of the runtime can be tested
+It honors the same contract as a trained student, so every layer of the runtime can be tested
 without torch and without training. `expected` is its NumPy twin.
 """
 
@@ -103,7 +103,7 @@ def tiny_bundle(folder: Path, patch_size: int = 16, **changes) -> Bundle:
 def expected(
     manifest: Manifest, optical: np.ndarray, sar: np.ndarray, availability: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """NumPy twin of the graph: normalised inputs ``(N, ...)`` -> logits, gate."""
+    """NumPy twin of the graph: normalized inputs ``(N, ...)`` -> logits, gate."""
     weight, bias = weights(manifest)
     gate = availability / np.maximum(availability.sum(1, keepdims=True), GATE_EPS)
     features = np.concatenate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from esccs_edge.calibration.collect import session_with_tensors
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.manifest import Manifest
-from esccs_edge.rasters.pair_index import PairIndex
+from esccs_edge.rasters.pair_index import PairIndex, SampleRow, read_index, write_index
 
 UNKNOWN = -1
-
-
-@dataclass(frozen=True)
-class ToyRow:
-    """A row of an index with the column ``radar`` and a map of classes."""
-
-    radar: Path
-    target: Path | None
-    group: str
-    split: str
-    cover: float | None = None
-    label: str | None = None
 
 
 def toy_index(folder: Path, bundle: Bundle, count: int = 96, seed: int = 0) -> PairIndex:
@@ -49,8 +36,10 @@ def toy_index(folder: Path, bundle: Bundle, count: int = 96, seed: int = 0) -> P
         np.save(files[0], image)
         np.save(files[1], target.astype(np.int16))
         split = ("train", "val", "test")[i % 3]
-        rows.append(ToyRow(*files, f"place-{i // 2}", split, cover=i % 5 / 5))
-    return PairIndex(folder, manifest.classes, tuple(rows))
+        paths = {"radar": files[0]}
+        rows.append(SampleRow(paths, None, f"place-{i // 2}", split, i % 5 / 5, files[1]))
+    write_index(folder / "index.csv", rows)
+    return read_index(folder / "index.csv", manifest.classes, ["radar"])
 
 
 def radar_image(manifest: Manifest, rng: np.random.Generator) -> np.ndarray:

@@ -14,18 +14,19 @@ from esccs_edge.system.sealed_cache import SealedCache
 from support.fake_gpu import FakeDriver, host_kernels
 from support.fake_trt import fake_flavor
 from support.kernel_parts import assert_stats
-from support.tiny import raw_pair, tiny_bundle, tiny_manifest
+from support.tiny import raw_pair, tiny_bundle
 
 
 class Machine:
-    """A fake GPU with TensorRT, put in place of the real ones."""
+    """A fake GPU with TensorRT, put in place of the real ones.
 
-    def __init__(self, monkeypatch, folder, **driver):
+    Its engines answer as the tiny model does, or as the model of ``make_bundle``.
+    """
+
+    def __init__(self, monkeypatch, folder, make_bundle=tiny_bundle, **driver):
         host_kernels()
-        self.manifest = tiny_manifest()
-        self.driver = FakeDriver(**driver)
-        self.flavor = fake_flavor(self.driver, self.manifest)
-        self.folder = folder
+        self.driver, self.folder = FakeDriver(**driver), folder
+        self.serve(make_bundle(folder / "bundle"))
         self.builds, self.loads, self.refuse = 0, [], 0
         patch = monkeypatch.setattr
         patch(trt_backend.Device, "open", classmethod(lambda cls, ordinal=0: Device(self.driver)))
@@ -33,6 +34,12 @@ class Machine:
         patch(trt_backend, "load_fatbin", lambda: b"fake")
         patch(trt_backend, "build_plan", self._build)
         patch(trt_backend, "load_engine", self._load)
+
+    def serve(self, bundle):
+        """Let engines answer as a bundle's model."""
+        self.bundle, self.manifest = bundle, bundle.manifest
+        onnx = None if bundle.manifest.name == "tiny" else bundle.read(bundle.manifest.model)
+        self.flavor = fake_flavor(self.driver, bundle.manifest, onnx=onnx)
 
     def _build(self, flavor, onnx, manifest, options, *, progress=None, timing_cache=None):
         self.builds += 1
@@ -46,10 +53,9 @@ class Machine:
         return LoadedEngine(flavor, flavor.trt.engine, error_log(flavor), None)
 
     def open(self, max_batch=8, manifest=None, **options):
-        bundle = tiny_bundle(self.folder / "bundle")
         cache = SealedCache(self.folder / "engines")
         return trt_backend.TrtBackend(
-            bundle, manifest or bundle.manifest, max_batch=max_batch, cache=cache, **options
+            self.bundle, manifest or self.manifest, max_batch=max_batch, cache=cache, **options
         )
 
 
@@ -75,7 +81,7 @@ ENGINE_ATOL = 1e-4
 
 
 def cpu_answer(bundle_folder, pairs, manifest=None):
-    """Answer pairs by the CPU backend."""
+    """Answer samples by the CPU backend."""
     from esccs_edge.backends.cpu.backend import CpuBackend
     from esccs_edge.contracts.bundle import Bundle
 

@@ -1,4 +1,4 @@
-"""The engine cache hands out only what this user sealed here, under the key that is asked for."""
+"""The cache hands out only what this user sealed here, under the key that is asked for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esccs_edge.errors import ArtifactError, BackendError
-from esccs_edge.system import sealed_cache as engine_cache
+from esccs_edge.system import sealed_cache
 from esccs_edge.system.sealed_cache import SealedCache, default_folder, key_digest, seal, unseal
 
 KEY = {"onnx": "ab" * 32, "gpu": "NVIDIA H200", "driver": "13.0", "batch": [1, 8, 64]}
@@ -181,7 +181,7 @@ def test_full_or_read_only_disk_costs_the_cache_not_the_run(cache, caplog, monke
         raise OSError(28, "No space left on device")
 
     cache.load(KEY)
-    monkeypatch.setattr(engine_cache.os, call, fail)
+    monkeypatch.setattr(sealed_cache.os, call, fail)
     build = Builder()
     with caplog.at_level(logging.WARNING):
         assert cache.get(KEY, build) == cache.get(KEY, build) == b"plan"

@@ -12,24 +12,21 @@ import numpy as np
 import pytest
 from support.tiny_data import tiny_document, tiny_index
 
-pytest.importorskip("torch")
-pytest.importorskip("lightning")
-
-from esccs_edge.errors import InputError  # noqa: E402
-from esccs_edge.training.comparison import runs as comparison_runs  # noqa: E402
-from esccs_edge.training.comparison.figures import (  # noqa: E402
+from esccs_edge.errors import InputError
+from esccs_edge.training.comparison import runs as comparison_runs
+from esccs_edge.training.comparison.figures import (
     ACCURACY_NAME,
     RELIABILITY_NAME,
     SHARE_NAME,
 )
-from esccs_edge.training.comparison.recorded_answers import RecordedAnswers  # noqa: E402
-from esccs_edge.training.comparison.run import compare  # noqa: E402
-from esccs_edge.training.comparison.significance import Verdict, difference_interval  # noqa: E402
-from esccs_edge.training.datasets import open_source  # noqa: E402
-from esccs_edge.training.judging.metrics import CLOUD_BINS  # noqa: E402
-from esccs_edge.training.methods import METHODS  # noqa: E402
-from esccs_edge.training.options_file import options_from, read_options  # noqa: E402
-from esccs_edge.training.samples.train_test_source import TrainTestSource  # noqa: E402
+from esccs_edge.training.comparison.recorded_answers import RecordedAnswers
+from esccs_edge.training.comparison.run import compare
+from esccs_edge.training.comparison.significance import Verdict, difference_interval
+from esccs_edge.training.datasets import open_source
+from esccs_edge.training.judging.metrics import CLOUD_BINS
+from esccs_edge.training.methods import METHODS
+from esccs_edge.training.options_file import options_from, read_options
+from esccs_edge.training.samples.train_test_source import TrainTestSource
 
 
 @pytest.fixture(scope="module")

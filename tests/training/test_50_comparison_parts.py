@@ -5,16 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("lightning")
-
-from esccs_edge.training.comparison.figures import GREY, _styles  # noqa: E402
-from esccs_edge.training.comparison.queue import Queue, Task, work_off  # noqa: E402
-from esccs_edge.training.comparison.recorded_answers import by_bin, rank_correlation  # noqa: E402
-from esccs_edge.training.comparison.summary import summarize, summary_lines  # noqa: E402
-from esccs_edge.training.judging.judge import Answers  # noqa: E402
-from esccs_edge.training.judging.metrics import CLOUD_BINS  # noqa: E402
-from esccs_edge.training.methods import FAMILIES, METHODS  # noqa: E402
+from esccs_edge.training.comparison.figures import GREY, _styles
+from esccs_edge.training.comparison.queue import Queue, Task, work_off
+from esccs_edge.training.comparison.recorded_answers import by_bin, rank_correlation
+from esccs_edge.training.comparison.summary import summarize, summary_lines
+from esccs_edge.training.judging.judge import Answers
+from esccs_edge.training.judging.metrics import CLOUD_BINS
+from esccs_edge.training.methods import FAMILIES, METHODS
 
 
 def test_a_process_stays_on_its_seed_and_helps_when_no_seed_is_left():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.sen12ms_layout import SCENES, write_sen12ms
 
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError, RasterError
@@ -16,10 +19,6 @@ from esccs_edge.training.datasets import SPLITS, indices_of, open_source
 from esccs_edge.training.datasets.sen12ms import sar_partner
 from esccs_edge.training.datasets.sen12ms_labels import read_labels, simple_class
 from esccs_edge.training.datasets.splits import split_by_group
-
-rasterio = pytest.importorskip("rasterio")
-
-from support.sen12ms_layout import SCENES, write_sen12ms  # noqa: E402
 
 
 def assert_split_by_place(source, *, every_class: bool = True) -> None:
@@ -97,7 +96,7 @@ def test_eurosat_bands_are_in_sensor_order(eurosat):
 
 @pytest.mark.data
 def test_ombria_chips_are_real_pairs_split_by_picture_range(sample_data):
-    source = open_source(f"ombria:{sample_data / 'ombria'}")
+    source: Any = open_source(f"ombria:{sample_data / 'ombria'}")
     assert_split_by_place(source)
     optical, sar = source.pair(3)
     assert optical.shape == (3, 64, 64) and sar.shape == (1, 64, 64)
@@ -130,7 +129,7 @@ def sen12ms(tmp_path: Path) -> Path:
 
 
 def test_sen12ms_pairs_partners_and_drops_the_broken_patch(sen12ms):
-    source = open_source(f"sen12ms:{sen12ms}")
+    source: Any = open_source(f"sen12ms:{sen12ms}")
     assert len(source) == 2 * len(SCENES) - 1
     assert not any("146_p202" in path.name for path in source.paths)
     optical, sar = source.pair(0)
@@ -142,7 +141,7 @@ def test_sen12ms_pairs_partners_and_drops_the_broken_patch(sen12ms):
 
 
 def test_sen12ms_labels_follow_the_text_file(sen12ms):
-    source = open_source(f"sen12ms:{sen12ms}")
+    source: Any = open_source(f"sen12ms:{sen12ms}")
     for path, label in zip(source.paths, source.labels, strict=True):
         scene = int(path.name.split("_")[3])
         assert label == scene % 10

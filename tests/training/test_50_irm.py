@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
-
-from esccs_edge.training.learning.irm import (  # noqa: E402
+from esccs_edge.training.learning.irm import (
     RatioCenter,
     contributions,
     gate_target,
@@ -18,7 +17,7 @@ from esccs_edge.training.learning.irm import (  # noqa: E402
     modality_weights,
     present_weights,
 )
-from esccs_edge.training.options import IrmOptions  # noqa: E402
+from esccs_edge.training.options import IrmOptions
 
 VARIANTS = ("ogm", "power", "power+floor")
 ATOL = 1e-5  # float32 sigmoids and tanh

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from esccs_edge.training.learning.losses import (  # noqa: E402
+from esccs_edge.training.learning.losses import (
     distillation_loss,
     gate_loss,
     label_loss,
     soften,
 )
-from esccs_edge.training.learning.reliability import (  # noqa: E402
+from esccs_edge.training.learning.reliability import (
     known_or,
     source_reliability,
     trusted_decision,

@@ -6,31 +6,29 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from support.tiny_data import tiny_document, tiny_index
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("lightning")
-
-from esccs_edge.training.datasets import open_source  # noqa: E402
-from esccs_edge.training.judging.judge import batches, gates, held_out, judge  # noqa: E402
-from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter  # noqa: E402
-from esccs_edge.training.methods import FAMILIES, METHODS, kdhn  # noqa: E402
-from esccs_edge.training.methods import method as method_module  # noqa: E402
-from esccs_edge.training.methods.cloud_estimate import CloudAwareChain  # noqa: E402
-from esccs_edge.training.methods.cycit import triplet_loss  # noqa: E402
-from esccs_edge.training.methods.fusion import FusionNet, scaled_gradient  # noqa: E402
-from esccs_edge.training.methods.g2d import switches  # noqa: E402
-from esccs_edge.training.methods.gdl import normal_divergence  # noqa: E402
-from esccs_edge.training.methods.kdhn import merged_logits  # noqa: E402
-from esccs_edge.training.methods.mmpareto import combined, min_norm_share  # noqa: E402
-from esccs_edge.training.methods.modality_valuation import copies, valuation  # noqa: E402
-from esccs_edge.training.methods.ogm_ge import coefficients  # noqa: E402
-from esccs_edge.training.methods.qmf import energy_weight, ranking_loss  # noqa: E402
-from esccs_edge.training.methods.spl import structural_similarity  # noqa: E402
-from esccs_edge.training.methods.ttl import seen  # noqa: E402
-from esccs_edge.training.options_file import options_from  # noqa: E402
-from esccs_edge.training.samples.samples import Degradation  # noqa: E402
-from esccs_edge.training.stages.chain import Chain  # noqa: E402
+from esccs_edge.training.datasets import open_source
+from esccs_edge.training.judging.judge import batches, gates, held_out, judge
+from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
+from esccs_edge.training.methods import FAMILIES, METHODS, kdhn
+from esccs_edge.training.methods import method as method_module
+from esccs_edge.training.methods.cloud_estimate import CloudAwareChain
+from esccs_edge.training.methods.cycit import triplet_loss
+from esccs_edge.training.methods.fusion import FusionNet, scaled_gradient
+from esccs_edge.training.methods.g2d import switches
+from esccs_edge.training.methods.gdl import normal_divergence
+from esccs_edge.training.methods.kdhn import merged_logits
+from esccs_edge.training.methods.mmpareto import combined, min_norm_share
+from esccs_edge.training.methods.modality_valuation import copies, valuation
+from esccs_edge.training.methods.ogm_ge import coefficients
+from esccs_edge.training.methods.qmf import energy_weight, ranking_loss
+from esccs_edge.training.methods.spl import structural_similarity
+from esccs_edge.training.methods.ttl import seen
+from esccs_edge.training.options_file import options_from
+from esccs_edge.training.samples.samples import Degradation
+from esccs_edge.training.stages.chain import Chain
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny import CLASSES, raw_pair, tiny_bundle
 
-pytest.importorskip("torch")
-
-from esccs_edge.classifier import Classifier  # noqa: E402
-from esccs_edge.errors import InputError  # noqa: E402
-from esccs_edge.training.datasets import MemorySource  # noqa: E402
-from esccs_edge.training.judging.evaluate import evaluate  # noqa: E402
+from esccs_edge.classifier import Classifier
+from esccs_edge.errors import InputError
+from esccs_edge.training.datasets import MemorySource
+from esccs_edge.training.judging.evaluate import evaluate
 from esccs_edge.training.judging.metrics import (
     CLOUD_BINS,
     FAILED,
@@ -24,7 +22,7 @@ from esccs_edge.training.judging.metrics import (
     scores,
     scores_by_cloud,
 )
-from esccs_edge.training.judging.temperature import fit_temperature  # noqa: E402
+from esccs_edge.training.judging.temperature import fit_temperature
 
 EXACT = 1e-12  # double precision, a handful of operations
 

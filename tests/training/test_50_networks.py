@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from esccs_edge.training.learning.networks import ReparameterizedBlock  # noqa: E402
+from esccs_edge.training.learning.networks import ReparameterizedBlock
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "stride"), [(5, 5, 1), (5, 5, 2), (4, 8, 1)])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter, filter_report  # noqa: E402
-from esccs_edge.training.options import FilterOptions  # noqa: E402
+from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter, filter_report
+from esccs_edge.training.options import FilterOptions
 
 
 def answers(confidences: list[float], labels: list[int], classes: int = 3):

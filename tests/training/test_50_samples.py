@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS as BANDS  # noqa: E402
-from esccs_edge.pixels.preprocess import preprocess  # noqa: E402
-from esccs_edge.training.datasets import MemorySource  # noqa: E402
-from esccs_edge.training.samples.degraded import COVER_BINS, DegradedPairs  # noqa: E402
-from esccs_edge.training.samples.samples import (  # noqa: E402
+from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS as BANDS
+from esccs_edge.pixels.preprocess import preprocess
+from esccs_edge.training.datasets import MemorySource
+from esccs_edge.training.samples.degraded import COVER_BINS, DegradedPairs
+from esccs_edge.training.samples.samples import (
     CloudySamples,
     Degradation,
     modality_specs,

@@ -258,10 +258,10 @@ def test_sar_of_real_patches_has_the_statistics_of_real_sar(sample_data):
         sar = simulate_sar(source.pair(index)[0], BANDS, name, np.random.default_rng(index))
         means.setdefault(name, []).append(sar.mean(axis=(1, 2)))
         every.append(sar)
-    every = np.array(every)
+    all_sar = np.array(every)
     # SEN12MS training set: mean (-11.8, -18.3) dB, standard deviation (4.5, 4.4) dB.
-    np.testing.assert_allclose(every.mean(axis=(0, 2, 3)), (-11.8, -18.3), atol=1.5)
-    np.testing.assert_allclose(every.std(axis=(0, 2, 3)), (4.5, 4.4), atol=1.0)
+    np.testing.assert_allclose(all_sar.mean(axis=(0, 2, 3)), (-11.8, -18.3), atol=1.5)
+    np.testing.assert_allclose(all_sar.std(axis=(0, 2, 3)), (4.5, 4.4), atol=1.0)
     mean = {name: np.mean(values, axis=0) for name, values in means.items()}
     spread = {name: np.std(values, axis=0) for name, values in means.items()}
     assert mean["SeaLake"][0] == min(m[0] for m in mean.values())

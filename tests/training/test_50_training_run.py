@@ -6,27 +6,24 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load
 from support.tiny_data import CLASSES, tiny_document, tiny_index
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("lightning")
-
-from safetensors.torch import load  # noqa: E402
-
-from esccs_edge.contracts.bundle import Bundle  # noqa: E402
-from esccs_edge.errors import InputError  # noqa: E402
-from esccs_edge.rasters.pair_index import read_index  # noqa: E402
-from esccs_edge.training.datasets import open_source  # noqa: E402
-from esccs_edge.training.judging.metrics import CLOUD_BINS, cloud_bin  # noqa: E402
-from esccs_edge.training.learning.networks import StudentNet, UnimodalNet  # noqa: E402
-from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter  # noqa: E402
-from esccs_edge.training.options import Branch, TrainOptions  # noqa: E402
-from esccs_edge.training.options_file import options_from, read_options  # noqa: E402
-from esccs_edge.training.run import train  # noqa: E402
-from esccs_edge.training.stages.chain import Chain  # noqa: E402
-from esccs_edge.training.stages.student import StudentStep  # noqa: E402
-from esccs_edge.training.stages.teacher import TeacherStep  # noqa: E402
-from esccs_edge.training.stages.teacher_answers import AllViews, EachView  # noqa: E402
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.errors import InputError
+from esccs_edge.rasters.pair_index import read_index
+from esccs_edge.training.datasets import open_source
+from esccs_edge.training.judging.metrics import CLOUD_BINS, cloud_bin
+from esccs_edge.training.learning.networks import StudentNet, UnimodalNet
+from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
+from esccs_edge.training.options import Branch, TrainOptions
+from esccs_edge.training.options_file import options_from, read_options
+from esccs_edge.training.run import train
+from esccs_edge.training.stages.chain import Chain
+from esccs_edge.training.stages.student import StudentStep
+from esccs_edge.training.stages.teacher import TeacherStep
+from esccs_edge.training.stages.teacher_answers import AllViews, EachView
 
 STEPS = ("teacher", "sar-auxiliary", "optical-auxiliary", "student")
 
@@ -101,7 +98,7 @@ def test_held_out_pairs_cover_all_bins_and_classes_and_never_the_training_places
     training = {row.group for row in read_index(data).rows if row.split == "train"}
     assert not training & {row.group for row in index.rows}
     spec = finished[0].manifest
-    optical, sar = index.load(0, spec.optical, spec.sar)
+    optical, sar = index.load(0, spec.modalities).values()
     assert (optical.dtype, optical.shape) == (np.uint16, (13, 16, 16))
     assert (sar.dtype, sar.shape) == (np.float32, (2, 16, 16))
 

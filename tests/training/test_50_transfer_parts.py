@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from support.tiny_data import tiny_document, tiny_index
 
-pytest.importorskip("torch")
-pytest.importorskip("lightning")
-
-from esccs_edge.errors import InputError  # noqa: E402
-from esccs_edge.training.datasets import indices_of, open_source  # noqa: E402
-from esccs_edge.training.options_file import options_from  # noqa: E402
-from esccs_edge.training.samples.samples import Degradation  # noqa: E402
-from esccs_edge.training.samples.transfer_parts import source_and_target  # noqa: E402
-from esccs_edge.training.stages.chain import Chain  # noqa: E402
+from esccs_edge.errors import InputError
+from esccs_edge.training.datasets import indices_of, open_source
+from esccs_edge.training.options_file import options_from
+from esccs_edge.training.samples.samples import Degradation
+from esccs_edge.training.samples.transfer_parts import source_and_target
+from esccs_edge.training.stages.chain import Chain
 
 
 @pytest.fixture(scope="module")

@@ -47,15 +47,17 @@ def pixels_of(png: bytes) -> np.ndarray:
 def drawn(tmp_path):
     """Draw a simulated scene; returns a function of what to change."""
 
-    def draw(optical=True, sar=True, size=(40, 30), name="quick.png", **profile):
+    def draw(optical=True, sar=True, size=(40, 30), picture="quick.png", **profile):
         pixels = random_scene(MANIFEST, *size)
-        paths = [
-            write_raster(tmp_path / f"{i}.tif", array, **profile) if given else None
-            for i, (given, array) in enumerate(zip((optical, sar), pixels, strict=True))
-        ]
+        paths = {
+            name: write_raster(tmp_path / f"{i}.tif", array, **profile) if given else None
+            for i, (name, given, array) in enumerate(
+                zip(MANIFEST.modalities, (optical, sar), pixels, strict=True)
+            )
+        }
         out = tmp_path / "map.tif"
-        classify_scene(FakeClassifier(), *paths, out, overwrite=True)
-        return draw_quicklook(tmp_path / name, out, *paths, MANIFEST, note="simulated")
+        classify_scene(FakeClassifier(), *paths.values(), out, overwrite=True)
+        return draw_quicklook(tmp_path / picture, out, paths, MANIFEST, note="simulated")
 
     return draw
 
@@ -90,15 +92,15 @@ def test_absent_pixels_have_their_own_color(case):
     assert (optical_picture(everything, RGB) == ABSENT_COLOR).all()
 
 
-def test_sar_is_a_composite_of_two_polarisations_or_grey():
+def test_sar_is_a_composite_of_two_polarizations_or_gray():
     vv, vh = np.meshgrid(np.linspace(-20, 0, 32), np.linspace(-30, -10, 32))
     picture = sar_picture(np.stack([vv, vh]).astype(np.float32), MANIFEST.modalities["sar"]).astype(
         int
     )
     assert picture[0, -1, 0] > picture[0, 0, 0]  # red grows with VV
     assert picture[-1, 0, 1] > picture[0, 0, 1]  # green grows with VH
-    grey = sar_picture(vv[None].astype(np.float32), narrowed(MANIFEST.modalities["sar"], ["VV"]))
-    assert (grey == grey[:, :, :1]).all() and np.ptp(grey) > 200
+    gray = sar_picture(vv[None].astype(np.float32), narrowed(MANIFEST.modalities["sar"], ["VV"]))
+    assert (gray == gray[:, :, :1]).all() and np.ptp(gray) > 200
 
 
 def test_a_class_map_keeps_exact_colors_at_any_size():
@@ -122,7 +124,7 @@ def test_classes_have_colors_of_their_own(names):
 # Scale
 
 
-def test_degrees_become_metres_at_their_latitude():
+def test_degrees_become_meters_at_their_latitude():
     grid = Grid(CRS.from_epsg(4326), north_up(10.0, 60.005, 1e-4, 1e-4), 100, 100)
     across, down = ground_pixel_m(grid)
     assert down == pytest.approx(11.132) and across == pytest.approx(down / 2, rel=1e-3)
@@ -166,11 +168,11 @@ def test_a_quicklook_shows_every_class_of_the_map_and_its_legend(drawn, tmp_path
 @pytest.mark.parametrize("present", [(True, False), (False, True)])
 def test_an_absent_modality_is_said_to_be_absent(drawn, present):
     whole = pixels_of(drawn().read_bytes())
-    png = pixels_of(drawn(*present, name="one.png").read_bytes())
+    png = pixels_of(drawn(*present, picture="one.png").read_bytes())
     assert png.shape == whole.shape
-    grey = (png == ABSENT_COLOR).all(axis=2).sum()
-    assert grey > 0.1 * png.shape[0] * png.shape[1]
-    assert (whole == ABSENT_COLOR).all(axis=2).sum() < 0.01 * grey
+    gray = (png == ABSENT_COLOR).all(axis=2).sum()
+    assert gray > 0.1 * png.shape[0] * png.shape[1]
+    assert (whole == ABSENT_COLOR).all(axis=2).sum() < 0.01 * gray
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (60, 2), (8, 300)])
@@ -184,7 +186,7 @@ def test_a_scene_without_a_place_is_drawn_in_pixels(drawn):
 
 
 def test_the_same_scene_gives_the_same_file(drawn):
-    assert drawn(name="a.png").read_bytes() == drawn(name="b.png").read_bytes()
+    assert drawn(picture="a.png").read_bytes() == drawn(picture="b.png").read_bytes()
 
 
 def test_drawing_leaves_the_callers_plots_alone(drawn):
@@ -213,7 +215,7 @@ def test_a_large_scene_is_read_at_reduced_size(tmp_path):
     result = read_map(tmp_path / "map.tif", 800)
     assert result.classes.shape == result.confidence.shape == (800, 424)
     assert (result.grid.height, result.grid.width) == (1700, 900)
-    draw_quicklook(tmp_path / "q.png", tmp_path / "map.tif", optical, None, MANIFEST)
+    draw_quicklook(tmp_path / "q.png", tmp_path / "map.tif", {"optical": optical}, MANIFEST)
 
 
 # Refusals
@@ -225,17 +227,17 @@ def test_a_raster_of_another_place_is_refused(tmp_path, drawn):
     other = write_raster(tmp_path / "other.tif", random_scene(MANIFEST, 40, 30)[0], transform=moved)
     before = (tmp_path / "quick.png").read_bytes()
     with pytest.raises(RasterError, match="other.tif has transform .* and the class map"):
-        draw_quicklook(tmp_path / "quick.png", tmp_path / "map.tif", other, None, MANIFEST)
+        draw_quicklook(tmp_path / "quick.png", tmp_path / "map.tif", {"optical": other}, MANIFEST)
     assert (tmp_path / "quick.png").read_bytes() == before
 
 
 def test_a_file_that_is_no_class_map_is_refused(tmp_path, drawn):
     drawn()
     with pytest.raises(RasterError, match="not a map of this package"):
-        draw_quicklook(tmp_path / "q.png", tmp_path / "0.tif", None, None, MANIFEST)
+        draw_quicklook(tmp_path / "q.png", tmp_path / "0.tif", {}, MANIFEST)
     scores_path_of(tmp_path / "map.tif").unlink()
     with pytest.raises(RasterError, match="map.scores.tif"):
-        draw_quicklook(tmp_path / "q.png", tmp_path / "map.tif", None, None, MANIFEST)
+        draw_quicklook(tmp_path / "q.png", tmp_path / "map.tif", {}, MANIFEST)
     with pytest.raises(InputError, match=r"ending in \.png"):
-        draw_quicklook(tmp_path / "q.jpg", tmp_path / "map.tif", None, None, MANIFEST)
+        draw_quicklook(tmp_path / "q.jpg", tmp_path / "map.tif", {}, MANIFEST)
     assert not list(tmp_path.glob("q.*"))

@@ -43,8 +43,10 @@ class IndexSource:
         self.splits = tuple(row.split for row in index.rows)
         self.covers = tuple(row.cover for row in index.rows)
         _require_disjoint(self.groups, self.splits)
-        opticals = [row.optical for row in index.rows if row.optical is not None]
-        sars = [row.sar for row in index.rows if row.sar is not None]
+        opticals, sars = (
+            [path for row in index.rows if (path := row.paths[name]) is not None]
+            for name in ("optical", "sar")
+        )
         if manifest is None:
             self._specs = (
                 reading_spec(_channels(opticals, is_sar=False)),
@@ -74,7 +76,9 @@ class IndexSource:
         """Return (optical, SAR) as stored; an absent modality is None."""
         if index in self._kept:
             return self._kept[index]
-        pair = self._index.load(index, *self._specs)
+        specs = dict(zip(("optical", "sar"), self._specs, strict=True))
+        optical, sar = self._index.load(index, specs).values()
+        pair = optical, sar
         size = sum(pixels.nbytes for pixels in pair if pixels is not None)
         if self._kept_bytes + size <= MAX_CACHED_BYTES:
             self._kept[index] = pair

@@ -55,15 +55,15 @@ class Sen12msSource:
         Raises:
             RasterError: A file cannot be read or the partner does not match.
         """
-        from esccs_edge.rasters.reader import read_pair
+        from esccs_edge.rasters.reader import read_sample
 
-        optical = self.paths[index]
-        return read_pair(
-            optical,
-            sar_partner(optical),
-            reading_spec(self.optical_channels),
-            reading_spec(self.sar_channels),
-        )
+        path = self.paths[index]
+        specs = {
+            "optical": reading_spec(self.optical_channels),
+            "sar": reading_spec(self.sar_channels),
+        }
+        optical, sar = read_sample({"optical": path, "sar": sar_partner(path)}, specs).values()
+        return optical, sar
 
 
 def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msSource:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...contracts.manifest import Manifest
 from ...contracts.tensor import Tensor
+from ...contracts.types import Floats
 from ...contracts.values import PixelStats, Sample
 from ...errors import BackendError
 from ...pixels.preprocess import preprocess
@@ -49,10 +50,7 @@ class CpuLane(Lane):
         self._slots = [Slot(models, manifest, self._largest_part)]
         self._idle = self._slots.copy()  # the one used last is taken first: the cache holds it
         self._under_way: list[tuple[Any, Slot, slice]] = []  # with the request of each part
-        self._outputs = {
-            name: np.zeros((max_batch, *tensor.row), np.float32)
-            for name, tensor in manifest.outputs.items()
-        }
+        self._outputs: dict[str, Floats] = {}  # of the batch under way; the caller gets them
         self._batch: Sequence[Sample] = ()
         self._seen: _Seen = {}
 
@@ -62,6 +60,7 @@ class CpuLane(Lane):
         self._batch = batch
         if len(batch) == 1:
             return
+        self._outputs = self._zeros(len(batch))
         for part in self._parts():
             slot = self._free_slot()
             if self._preprocess(slot, part):
@@ -75,17 +74,12 @@ class CpuLane(Lane):
     def finish(self) -> LaneOutput:
         """Wait for the parts of the batch, or do all for a single sample."""
         if len(self._batch) == 1:
-            slot = self._slots[0]
-            if self._preprocess(slot, _SINGLE):
-                request = slot.request(1, single=True)
-                with self._models.turn:
-                    _call(request.infer)
-                self._keep(slot, _SINGLE)
-        if (error := self._settle()) is not None:
+            outputs = self._run_single(self._slots[0])
+        elif (error := self._settle()) is not None:
             raise error
-        done = slice(len(self._batch))
+        else:
+            outputs = self._outputs
         self._batch = ()
-        outputs = {name: values[done].copy() for name, values in self._outputs.items()}
         return LaneOutput(outputs, self._seen)
 
     def preprocess_only(self, batch: Sequence[Sample]) -> None:
@@ -103,6 +97,19 @@ class CpuLane(Lane):
         self._slots.clear()
         self._idle.clear()
 
+    def _run_single(self, slot: Slot) -> dict[str, Floats]:
+        if not self._preprocess(slot, _SINGLE):
+            return self._zeros(1)
+        request = slot.request(1, single=True)
+        with self._models.turn:
+            _call(request.infer)
+        return {name: slot.arrays[name][:1].copy() for name in self._manifest.outputs}
+
+    def _zeros(self, rows: int) -> dict[str, Floats]:
+        """Return outputs of samples without a valid pixel."""
+        tensors = self._manifest.outputs.items()
+        return {name: np.zeros((rows, *tensor.row), np.float32) for name, tensor in tensors}
+
     def _parts(self) -> Iterator[slice]:
         for share in shares(len(self._batch), self._models.cores):
             yield from parts(share, self._largest_part)
@@ -117,15 +124,11 @@ class CpuLane(Lane):
         return self._idle.pop()
 
     def _preprocess(self, slot: Slot, part: slice) -> bool:
-        """Preprocess samples of the batch into a slot; tell whether they have any pixels."""
+        """Preprocess samples of the batch into a slot; return whether they have any pixels."""
         seen = slot.preprocess(self._batch[part])
         for name, stats in seen.items():
             self._seen[name].extend(stats)
-        if any(one.valid for stats in seen.values() for one in stats):
-            return True
-        for values in self._outputs.values():
-            values[part] = 0
-        return False
+        return any(one.valid for stats in seen.values() for one in stats)
 
     def _end(self, number: int) -> BackendError | None:
         """Wait for one of the parts under way and keep its outputs; return its error, if any."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def _without(package: str) -> Iterator[None]:
-    """Make a package look as if it were not installed, unless somebody has loaded it already."""
+    """Make a package look as if it were not installed, unless it is loaded already."""
     if package in sys.modules:
         yield
         return

@@ -1,7 +1,7 @@
 """The GPU backend: a bundle's model as one TensorRT engine that several lanes share.
 
-The engine comes from this user's cache, or is built from the verified ONNX and kept there. Optical
-branch, SAR branch, gate and head are one network; each lane runs it with buffers of its own.
+The engine comes from this user's cache, or is built from the verified ONNX and kept there. The
+whole network is in it; each lane runs it with buffers of its own.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ from dataclasses import asdict
 from typing import Any
 
 from ...contracts.bundle import Bundle
-from ...contracts.bundle_files import MODEL_FILES, Precision, require_precision
+from ...contracts.bundle_files import (
+    MODEL_FILES,
+    Precision,
+    require_graph,
+    require_precision,
+)
 from ...contracts.manifest import Manifest
 from ...cuda.owners import Device
 from ...cuda.probe import probe_driver
 from ...errors import BackendError, ClosedError, InputError, Remedy
 from ...system.sealed_cache import SealedCache
 from ..base import Backend, Lane
+from .buffers import Allocator
 from .build import BuildOptions, Progress, build_plan
 from .kernel_cache import JitCache
 from .lane import LaneOptions, TrtLane
@@ -36,8 +42,9 @@ class TrtBackend(Backend):
     Args:
         bundle: Where the model is read from, through its recorded digest.
         manifest: Contract to obey; usually ``bundle.manifest``, perhaps with another ``dn_offset``.
-        max_batch: Most pairs one lane takes at once; no more than the manifest's batch profile.
-        precision: Which graph of the bundle to run; ``"auto"`` is the manifest's model.
+        max_batch: Most samples one lane takes at once; no more than the manifest's batch profile.
+        precision: Which graph of the bundle to run, ``"fp32"``, ``"fp16"`` or ``"int8"``;
+            ``"auto"`` is the manifest's model.
         flavor: TensorRT library; None is ``tensorrt`` where installed, else ``rtx``.
         graph_batches: Batch sizes to run as CUDA graphs; None is 1 and ``max_batch``.
         ordinal: Which GPU.
@@ -47,13 +54,18 @@ class TrtBackend(Backend):
         wait: How a thread waits for a batch. ``"block"`` sleeps; ``"spin"`` keeps a core busy and
             may answer a little earlier (where cores are scarce, and on Jetson, the driver may sleep
             all the same). None is what ``ESCCS_GPU_WAIT`` says, or ``"block"``.
-        progress: Told ``(phase, steps_done, steps)`` when an engine has to be built.
+        progress: Called with ``(phase, steps_done, steps)`` when an engine has to be built.
+
+    Attributes:
+        device: The GPU.
 
     Raises:
-        InputError: ``memory`` is no positive number, or ``wait`` no known way.
+        InputError: ``memory`` is no positive number, ``wait`` no known way, or ``precision`` no
+            known word.
         ArtifactError: The model is missing, altered or does not fit the manifest.
         MissingDependencyError: TensorRT or a CUDA binding is not installed.
-        BackendError: There is no GPU, or TensorRT cannot build or load the engine.
+        BackendError: There is no GPU, ``precision`` is ``"bf16"``, which no graph has, or
+            TensorRT cannot build or load the engine.
         CudaError: The driver refused; perhaps there is too little memory.
     """
 
@@ -83,22 +95,22 @@ class TrtBackend(Backend):
         self._lanes: list[TrtLane] = []
         self._loaded: LoadedEngine | None = None
         self._jit: JitCache | None = None
-        self._device = Device.open(ordinal)
+        self.device = Device.open(ordinal)
         try:
-            with self._device.active():
-                budget = MemoryBudget(limit_of(memory, self._device.free_bytes()))
+            with self.device.active():
+                budget = MemoryBudget(limit_of(memory, self.device.free_bytes()))
                 self._options = LaneOptions(
                     max_batch=self.max_batch,
                     graph_batches=self._graph_batches(graph_batches),
-                    mapped=self._device.integrated,
+                    mapped=self.device.integrated,
                     budget=budget,
                     wait=wait,
                 )
-                source = EngineSource(bundle, onnx, manifest, self._flavor, self._device, progress)
+                builder = EngineBuilder(bundle, onnx, manifest, self._flavor, self.device, progress)
                 engines = cache or SealedCache()
-                self._loaded = source.load(engines)
-                self._jit = JitCache.attach(self._loaded, engines, source.key)
-                module = self._device.module(load_fatbin())
+                self._loaded = builder.load_or_build(engines)
+                self._jit = JitCache.attach(self._loaded, engines, builder.key)
+                module = self.device.module(load_fatbin())
                 self._kernels = (
                     module.kernel("esccs_preprocess_f32"),
                     module.kernel("esccs_availability"),
@@ -117,8 +129,14 @@ class TrtBackend(Backend):
         """
         if self._loaded is None:
             raise ClosedError("the TensorRT backend was closed")
-        with self._device.active():
-            lane = TrtLane(self._device, self._loaded, self._kernels, self._manifest, self._options)
+        make = Allocator(self.device, self._options.budget)
+        with self.device.active():
+            try:
+                lane = TrtLane(make, self._loaded, self._kernels, self._manifest, self._options)
+            except BaseException:
+                make.settle()
+                make.free()
+                raise
         self._lanes = [*(known for known in self._lanes if not known.closed), lane]
         return lane
 
@@ -129,32 +147,33 @@ class TrtBackend(Backend):
             "flavor": self._flavor.name,
             "tensorrt": self._flavor.version,
             "model": self._model,
+            "precision": next((p for p, name in MODEL_FILES.items() if name == self._model), None),
             "max_batch": self.max_batch,
         }
         if self._loaded is None:
             return described
-        with self._device.active():
+        with self.device.active():
             return {
                 **described,
-                "device": self._device.name,
-                "compute_capability": self._device.compute_capability,
-                "integrated": self._device.integrated,
+                "device": self.device.name,
+                "compute_capability": self.device.compute_capability,
+                "integrated": self.device.integrated,
                 "driver": probe_driver().version,
-                "cuda_provider": self._device.driver.name,
+                "cuda_provider": self.device.driver.name,
                 "aux_streams": self._loaded.engine.num_aux_streams,
                 "copies": not self._options.mapped,
                 "graph_batches": sorted(self._options.graph_batches),
                 "wait": self._options.wait,
-                "free_device_bytes": self._device.free_bytes(),
+                "free_device_bytes": self.device.free_bytes(),
                 "lane_device_bytes": self._options.budget.used,
                 "lane_device_bytes_limit": self._options.budget.limit,
             }
 
     def layers(self) -> list[dict[str, Any]]:
-        """Return what the engine inspector tells about each layer of the engine that runs here."""
+        """Return what the engine inspector reports of each layer of the engine that runs here."""
         if self._loaded is None:
             raise ClosedError("the TensorRT backend was closed")
-        with self._device.active():
+        with self.device.active():
             return self._loaded.layers()
 
     def close(self) -> None:
@@ -162,36 +181,40 @@ class TrtBackend(Backend):
 
         Idempotent; a forked child frees nothing, since all of it is the parent's.
         """
-        if not self._device.is_ours:
+        if not self.device.is_ours:
             return
         for lane in self._lanes:
             lane.close()
         if self._loaded is not None:
-            with self._device.active():  # TensorRT frees device memory here
+            with self.device.active():  # TensorRT frees device memory here
                 if self._jit is not None and not self._loaded.lost:
                     self._jit.keep()
                 self._loaded.release()
             self._loaded = self._jit = None
-        self._device.close()
+        self.device.close()
 
     def __del__(self) -> None:
-        """Free the GPU also where nobody closes: when the second of two lanes was refused, say."""
-        if hasattr(self, "_device"):
+        """Free the GPU also where `close` is not called, as when a second lane was refused."""
+        if hasattr(self, "device"):
             self.close()
 
     def _graph_batches(self, wanted: Sequence[int] | None) -> frozenset[int]:
         if wanted is None:
-            wanted = (1, self.max_batch) if self._device.driver.has_graphs else ()
-        elif wanted and not self._device.driver.has_graphs:
+            wanted = (1, self.max_batch) if self.device.driver.has_graphs else ()
+        elif wanted and not self.device.driver.has_graphs:
             raise BackendError(
-                f"CUDA graphs were asked for, but {self._device.driver.name} has none",
+                f"CUDA graphs were asked for, but {self.device.driver.name} has none",
                 hint="Set ESCCS_CUDA=cuda-python, or graph_batches=()",
             )
         return frozenset(wanted)
 
 
-class EngineSource:
-    """Where an engine comes from: the cache, or a build from the ONNX."""
+class EngineBuilder:
+    """An engine from the cache, or built from the ONNX and kept there.
+
+    Attributes:
+        key: What the engine depends on.
+    """
 
     def __init__(
         self,
@@ -220,7 +243,7 @@ class EngineSource:
             "options": asdict(self._build_options),
         }
 
-    def load(self, cache: SealedCache) -> LoadedEngine:
+    def load_or_build(self, cache: SealedCache) -> LoadedEngine:
         """Return the loaded engine; one that this GPU or library refuses is built again, once."""
         plan = cache.get(self.key, lambda: self._build(cache))
         try:
@@ -255,7 +278,7 @@ def _model_file(manifest: Manifest, precision: Precision) -> str:
             "precision bf16 was asked for, but there are engines in fp32, fp16 and int8 only",
             hint="Use precision='auto', 'fp32', 'fp16' or 'int8'",
         )
-    return MODEL_FILES[precision]
+    return require_graph(manifest.files, precision)
 
 
 def _way_of_waiting(wait: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Memory of one lane: what it owns, bytes that host and device both see, and where results lie.
+"""Memory of one lane: what it owns, bytes that host and device both see, and where results are.
 
 Everything comes from one `Allocator`, so that a lane which fails half-way, or closes, frees all.
 """
@@ -55,7 +55,10 @@ class Allocator:
         return self._keep(self.device.pinned(size, mapped=mapped))
 
     def settle(self) -> None:
-        """Wait for what is enqueued; the caller already has the error that counts."""
+        """Wait until nothing enqueued here runs, after an error or before memory is freed.
+
+        Errors are logged only: after an error the first one counts, and at the end none does.
+        """
         for owner in self._owned:
             if isinstance(owner, Stream):
                 try:
@@ -84,30 +87,27 @@ class Staging:
 
     Attributes:
         array: The bytes, for the host.
-        address: Where they start, for the device.
+        memory: The same for the device.
+        address: Where that starts.
         is_copied: False if they are the same memory.
     """
 
     def __init__(self, make: Allocator, size: int, mapped: bool) -> None:
         host = make.pinned(size, mapped)
-        self._memory = None if mapped else make.memory(size)
         self.array = host.array
-        self.address = host.address if self._memory is None else self._memory.address
+        self.memory: DeviceMemory = host if mapped else make.memory(size)
+        self.address = self.memory.address
         self.is_copied = not mapped
 
     def upload(self, size: int, stream: Stream) -> None:
         """Enqueue making the first ``size`` bytes visible to the device."""
-        if self._memory is not None:
-            self._memory.upload(self.array[:size], stream)
+        if self.is_copied:
+            self.memory.upload(self.array[:size], stream)
 
     def download(self, stream: Stream) -> None:
         """Enqueue making all bytes visible to the host."""
-        if self._memory is not None:
-            self._memory.download(self.array, stream)
-
-    def clear(self, stream: Stream) -> None:
-        """Enqueue zeroing them on the device."""
-        stream.device.driver.fill_zero(self.address, self.array.nbytes, stream.handle)
+        if self.is_copied:
+            self.memory.download(self.array, stream)
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,23 @@ class Section:
     """A table that the device writes and the host reads.
 
     Attributes:
-        address: Where it starts, for the device.
+        memory: What it is part of.
+        start: Where in it, in bytes.
         rows: The host's view, one row per sample.
     """
 
-    address: int
+    memory: DeviceMemory
+    start: int
     rows: npt.NDArray[Any]
+
+    @property
+    def address(self) -> int:
+        """Where it starts, for the device."""
+        return self.memory.address + self.start
+
+    def clear(self, stream: Stream) -> None:
+        """Enqueue zeroing it on the device."""
+        self.memory.clear(stream, self.start, self.rows.nbytes)
 
 
 class Results:
@@ -146,7 +157,8 @@ class Results:
         }
         self.outputs = {name: sections[name] for name in manifest.outputs}
         self.counts = {name: sections[f"counts of {name}"] for name in manifest.modalities}
-        self._block.clear(stream)  # a small batch leaves rows unwritten, which are copied too
+        # A small batch leaves rows unwritten, and all rows are copied.
+        self._block.memory.clear(stream)
 
     def download(self, stream: Stream) -> None:
         """Enqueue making all of them visible to the host."""
@@ -155,4 +167,4 @@ class Results:
     def _section(self, start: int, kind: np.dtype[Any], rows: int) -> Section:
         content = self._block.array[start : start + kind.itemsize * rows]
         view = content.view(kind.base).reshape(rows, *kind.shape)
-        return Section(self._block.address + start, view)
+        return Section(self._block.memory, start, view)

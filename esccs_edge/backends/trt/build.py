@@ -1,4 +1,4 @@
-"""A verified ONNX model -> a serialised TensorRT engine, on any of the supported libraries.
+"""A verified ONNX model -> a serialized TensorRT engine, on any of the supported libraries.
 
 INT8 means explicit Q/DQ in a strongly typed network; no calibrator class is used anywhere. The
 engine cache and `export.to_engine` call `build_plan`.
@@ -27,10 +27,11 @@ class BuildOptions:
     """What shapes an engine besides its ONNX; part of the cache key.
 
     Attributes:
-        batch: Batch sizes of the one optimisation profile.
+        batch: Batch sizes of the one optimization profile.
         target: RTX only. ``"current"`` (this GPU), ``"portable"`` (the library's default set of
             GPUs), or a compute capability such as ``"8.6"``.
-        max_aux_streams: Extra streams TensorRT may use, so that the two branches can overlap.
+        max_aux_streams: Extra streams TensorRT may use, so that branches of the network can
+            overlap.
         workspace_bytes: Scratch memory the builder may plan with.
     """
 
@@ -45,9 +46,9 @@ class BuiltPlan:
     """What a build leaves.
 
     Attributes:
-        plan: The serialised engine.
+        plan: The serialized engine.
         timing_cache: To keep for the next build; None for `rtx`, which has none.
-        layers: The table of layers that `rtx` tells while it builds; see `trt_layers`.
+        layers: The table of layers that `rtx` logs while it builds; `layers` reads it.
     """
 
     plan: bytes
@@ -66,18 +67,18 @@ class BuildProgress:
     def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
         """Open a phase."""
         self._steps[phase] = steps
-        self._tell(phase, 0)
+        self._report(phase, 0)
 
     def step_complete(self, phase: str, step: int) -> bool:
         """Advance a phase; False cancels the build."""
-        self._tell(phase, step + 1)
+        self._report(phase, step + 1)
         return self.error is None
 
     def phase_finish(self, phase: str) -> None:
         """Close a phase."""
-        self._tell(phase, self._steps.get(phase, 0))
+        self._report(phase, self._steps.get(phase, 0))
 
-    def _tell(self, phase: str, done: int) -> None:
+    def _report(self, phase: str, done: int) -> None:
         if self.error is not None:
             return
         try:
@@ -95,14 +96,14 @@ def build_plan(
     progress: Progress | None = None,
     timing_cache: bytes | None = None,
 ) -> BuiltPlan:
-    """Compile an ONNX model into a serialised engine.
+    """Compile an ONNX model into a serialized engine.
 
     Args:
         flavor: Library to build with. ``tensorrt`` needs the GPU; ``rtx`` does not.
         onnx: Model file, verified by the caller.
         manifest: Its input and output names and shapes.
         options: Profile and target.
-        progress: Told about build phases; what it raises cancels the build.
+        progress: Called with the phases of the build; what it raises cancels the build.
         timing_cache: What an earlier build of the same flavor returned; ignored by ``rtx``.
 
     Raises:

@@ -1,39 +1,31 @@
-"""One lane on the GPU: both branches, the execution contexts and the graphs that carry one batch.
+"""One lane on the GPU: the streams and buffers that carry one batch.
 
-Raw pixels in pinned memory -> copies on the optical and the SAR stream -> the fused preprocessing
-kernel on each -> events -> TensorRT on the compute stream -> logits, gate and counts back -> event.
-All from the copies to the counts is one CUDA graph where it can be. `start` only gathers the pixels
-and enqueues; `finish` waits for that last event and for nothing else.
+Raw pixels in pinned memory -> a copy and the fused preprocessing kernel, on a stream for each
+modality -> events -> TensorRT on the compute stream -> outputs and counts back -> event. All from
+the copies to the counts is one CUDA graph where it can be (`ContextCache`). `start` only gathers
+the pixels and enqueues; `finish` waits for that last event and for nothing else.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...contracts.manifest import Manifest
 from ...contracts.values import Sample
-from ...cuda.driver import Arguments
-from ...cuda.owners import Device, Graph, Kernel
+from ...cuda.owners import Kernel, Stream
 from ...errors import BackendError, ClosedError, Remedy
 from ..base import Lane, LaneOutput
 from .buffers import Allocator, Results
-from .library import LoadedEngine, error_log, trt_error
+from .context_cache import Bindings, ContextCache
+from .library import LoadedEngine
 from .memory_budget import MemoryBudget
-from .modality_upload import ModalityUpload
-from .pixel_kernels import aligned, availability_parameters
+from .modality_upload import Availability, ModalityUpload
+from .pixel_kernels import aligned
 
-_AVAILABILITY_BLOCK = 128
-#: A graph copies so many bytes and no others: mixtures of types and absent patches each need their
-#: own. Once there are so many of them, all other layouts are enqueued plainly.
-_MOST_GRAPHS = 8
-
-#: Samples, then bytes to upload of each modality.
-_Layout = tuple[int, ...]
-_log = logging.getLogger("esccs_edge.tensorrt")
+#: Called with the name of a part of a batch and its stream, before the part and again after it.
+Marks = Callable[[str, Stream], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,7 @@ class LaneOptions:
     """What all lanes of a backend share.
 
     Attributes:
-        max_batch: Most pairs in a batch.
+        max_batch: Most samples in a batch.
         graph_batches: Batch sizes of which a CUDA graph is captured once they have run.
         mapped: Host memory is device memory, so nothing is copied (integrated GPUs).
         budget: Counts the device memory of all lanes.
@@ -56,62 +48,66 @@ class LaneOptions:
 
 
 class TrtLane(Lane):
-    """See the module; made by `TrtBackend.open_lane`, with the device active."""
+    """See the module; made by `TrtBackend.open_lane`, with the device active.
+
+    Args:
+        make: Allocates what the lane owns; the caller frees it should this raise.
+        loaded: The engine.
+        kernels: ``esccs_preprocess_f32`` and ``esccs_availability``.
+        manifest: Contract to obey.
+        options: What all lanes share.
+
+    Attributes:
+        compute: Stream of the engine.
+        contexts: What runs the batches.
+        marks: Set it to time the parts of a batch: ``"upload <modality>"``,
+            ``"preprocess <modality>"``, ``"engine"``, ``"download"``. Batches are then enqueued
+            plainly, since a graph has no parts.
+    """
 
     def __init__(
         self,
-        device: Device,
+        make: Allocator,
         loaded: LoadedEngine,
         kernels: tuple[Kernel, Kernel],
         manifest: Manifest,
         options: LaneOptions,
     ) -> None:
-        self._device, self._loaded, self._options = device, loaded, options
-        self._errors = error_log(loaded.flavor)
-        self._shapes = {name: tensor.row for name, tensor in manifest.inputs.items()}
-        self._plain: Any = None
-        self._bound = 0  # batch size of the plain context
-        self._graph_batches = set(options.graph_batches)
-        self._graphs: dict[_Layout, Graph] = {}
-        self._contexts: list[Any] = []  # of the graphs, as long as these
-        self._met_once = deque[_Layout](maxlen=_MOST_GRAPHS)
-        self._batch = 0
-        self._closed = False
-        self._make = Allocator(device, options.budget)
-        try:
-            self._allocate(manifest, loaded, *kernels)
-        except BaseException:
-            self.close()
-            raise
-
-    def _allocate(
-        self, manifest: Manifest, loaded: LoadedEngine, preprocess: Kernel, count_shares: Kernel
-    ) -> None:
-        make, options = self._make, self._options
-        grid, max_batch, mapped = manifest.sample, options.max_batch, options.mapped
-        pixels = grid.height * grid.width
+        preprocess, count_shares = kernels
+        pixels, max_batch = manifest.sample.height * manifest.sample.width, options.max_batch
+        self._make, self._device, self._loaded = make, make.device, loaded
+        self._max_batch, self._batch, self._closed = max_batch, 0, False
+        self.marks: Marks | None = None
         self.compute = make.stream()
         self._fork, self._produced = make.event(), make.event()
         self._done = make.event(blocking=options.wait == "block")
-        self._aux = [make.stream() for _ in range(loaded.engine.num_aux_streams)]
-        self._results = Results(make, manifest, max_batch, mapped, self.compute)
+        aux = tuple(make.stream() for _ in range(loaded.engine.num_aux_streams))
+        self._results = Results(make, manifest, max_batch, options.mapped, self.compute)
         counts = self._results.counts
         self._uploads = {
             name: ModalityUpload(
-                make, preprocess, spec, pixels, counts[name], max_batch=max_batch, mapped=mapped
+                make,
+                preprocess,
+                spec,
+                pixels,
+                counts[name],
+                max_batch=max_batch,
+                mapped=options.mapped,
             )
             for name, spec in manifest.modalities.items()
         }
-        self._availability = make.memory(aligned(max_batch * len(counts) * 4))
-        self._activations = make.memory(aligned(max(1, loaded.activation_bytes)))
-        self._count_shares = count_shares
-        self._shares = Arguments(
-            availability_parameters(
-                [section.address for section in counts.values()],
-                self._availability.address,
-                pixels,
-            )
+        self._availability = Availability(
+            make, count_shares, list(counts.values()), pixels, max_batch
         )
+        activations = make.memory(aligned(max(1, loaded.activation_bytes)))
+        shapes = {name: tensor.row for name, tensor in manifest.inputs.items()}
+        addresses = {name: upload.input.address for name, upload in self._uploads.items()}
+        addresses |= {name: part.address for name, part in self._results.outputs.items()}
+        for tensor in manifest.inputs.values():
+            if tensor.role == "availability":
+                addresses[tensor.name] = self._availability.input.address
+        bindings = Bindings(shapes, addresses, activations, aux)
+        self.contexts = ContextCache(loaded, bindings, self.compute, options.graph_batches)
 
     @property
     def closed(self) -> bool:
@@ -122,10 +118,10 @@ class TrtLane(Lane):
         """Copy the pixels into pinned memory and enqueue everything else."""
         if self._closed:
             raise ClosedError("the lane was closed")
-        if self._batch or not 1 <= len(batch) <= self._options.max_batch:
+        if self._batch or not 1 <= len(batch) <= self._max_batch:
             raise BackendError(
                 f"{len(batch)} samples were started with {self._batch} in flight, "
-                f"expected 1..{self._options.max_batch} with none"
+                f"expected 1..{self._max_batch} with none"
             )
         with self._device.active():
             self._refuse_if_lost()
@@ -135,7 +131,10 @@ class TrtLane(Lane):
                     for name, upload in self._uploads.items()
                 ]
                 self._await_producers()
-                self._run((len(batch), *sizes))
+                if self.marks is None:
+                    self.contexts.run((len(batch), *sizes), self._enqueue)
+                else:
+                    self._enqueue(len(batch), self.contexts.shared(len(batch)))
                 self._done.record(self.compute)
             except BackendError as error:
                 self._make.settle()
@@ -167,10 +166,7 @@ class TrtLane(Lane):
         self._closed = True
         with self._device.active():
             self._make.settle()
-            for graph in self._graphs.values():
-                graph.close()
-            self._contexts.clear()  # before the memory they point to
-            self._plain = None
+            self.contexts.close()  # before the memory that they point to
             self._make.free()
 
     def _refuse_if_lost(self) -> None:
@@ -192,97 +188,25 @@ class TrtLane(Lane):
             self._produced.record(self._device.adopt(number))
             self.compute.wait(self._produced)
 
-    def _run(self, layout: _Layout) -> None:
-        """Launch the graph of this layout, or enqueue plainly (and capture the second time)."""
-        batch = layout[0]
-        if (graph := self._graphs.get(layout)) is not None:
-            graph.launch(self.compute)
-        elif layout in self._met_once and len(self._graphs) < _MOST_GRAPHS:
-            self._run_and_capture(layout)
-        else:
-            self._enqueue(batch, self._plain_context(batch))
-            if batch in self._graph_batches:
-                self._met_once.append(layout)
-
     def _enqueue(self, batch: int, context: Any) -> None:
         """Enqueue everything; the streams of the modalities start from the compute stream."""
         self._fork.record(self.compute)
-        for one in self._uploads.values():
+        for name, one in self._uploads.items():
             one.stream.wait(self._fork)
-            one.upload()
-        for one in self._uploads.values():
-            one.preprocess(batch)
+            self._part(f"upload {name}", one.stream, one.upload)
+        for name, one in self._uploads.items():
+            self._part(f"preprocess {name}", one.stream, one.preprocess, batch)
             self.compute.wait(one.ready)
-        self._shares.struct["batch"] = batch
-        grid = -(-batch // _AVAILABILITY_BLOCK), 1
-        self._count_shares.launch(self.compute, grid, _AVAILABILITY_BLOCK, self._shares)
-        if not context.execute_async_v3(self.compute.number):
-            raise trt_error("Running the engine", self._errors, running=True)
-        self._results.download(self.compute)
+        self._availability.enqueue(batch, self.compute)
+        self._part("engine", self.compute, self.contexts.execute, context)
+        self._part("download", self.compute, self._results.download, self.compute)
 
-    def _run_and_capture(self, layout: _Layout) -> None:
-        """Enqueue plainly on a context of the graph's own, as TensorRT asks; then record it."""
-        batch = layout[0]
-        try:
-            context = self._new_context(batch, for_graph=True)
-        except BackendError as error:
-            self._do_without_graphs(batch, error)
-            self._enqueue(batch, self._plain_context(batch))
-            return
-        self._contexts.append(context)
-        self._enqueue(batch, context)
-        try:
-            if not getattr(context, "is_stream_capturable", lambda _: True)(self.compute.number):
-                raise BackendError("TensorRT says that this engine cannot be captured")
-            self._graphs[layout] = self.compute.capture(lambda: self._enqueue(batch, context))
-        except BackendError as error:
-            self._do_without_graphs(batch, error)
-
-    def _do_without_graphs(self, batch: int, error: BackendError) -> None:
-        """Say once why batches of this size are enqueued plainly from now on."""
-        if error.action is Remedy.RESTART:
-            raise error
-        _log.warning("No CUDA graph for batches of %d, enqueued plainly: %s", batch, error)
-        self._met_once.clear()
-        self._graph_batches.discard(batch)
-
-    def _plain_context(self, batch: int) -> Any:
-        if self._plain is None:
-            self._plain = self._new_context(batch)
-        elif self._bound != batch:
-            self._bound = 0  # should it fail half-way
-            self._bind(self._plain, batch)
-        self._bound = batch
-        return self._plain
-
-    def _bind(self, context: Any, batch: int) -> None:
-        for name, shape in self._shapes.items():
-            self._require(context.set_input_shape(name, (batch, *shape)), f"shape of {name}")
-
-    def _new_context(self, batch: int, *, for_graph: bool = False) -> Any:
-        context = self._loaded.new_context(for_graph=for_graph)
-        if context is None:
-            error = trt_error("Making an execution context", self._loaded.errors, running=True)
-            raise BackendError(
-                error.message,
-                hint="Use fewer lanes or a smaller max_batch",
-                action=Remedy.SMALLER_BATCH,
-            )
-        context.error_recorder = self._errors
-        # All contexts of a lane share it: only one of them runs at a time.
-        context.set_device_memory(self._activations.address, self._activations.size)
-        for name, address in self._addresses().items():
-            self._require(context.set_tensor_address(name, address), f"address of {name}")
-        if self._aux:
-            context.set_aux_streams([stream.number for stream in self._aux])
-        self._bind(context, batch)
-        return context
-
-    def _addresses(self) -> dict[str, int]:
-        inputs = {name: upload.input.address for name, upload in self._uploads.items()}
-        outputs = {name: part.address for name, part in self._results.outputs.items()}
-        return {**inputs, "availability": self._availability.address, **outputs}
-
-    def _require(self, accepted: bool, what: str) -> None:
-        if not accepted:
-            raise trt_error(f"Setting the {what}", self._errors, running=True)
+    def _part(
+        self, name: str, stream: Stream, enqueue: Callable[..., None], *arguments: Any
+    ) -> None:
+        """Enqueue one part of a batch, between two marks where parts are timed."""
+        if self.marks is None:
+            return enqueue(*arguments)
+        self.marks(name, stream)
+        enqueue(*arguments)
+        self.marks(name, stream)

@@ -1,7 +1,7 @@
 """What an engine is made of: its layers, the number types they read and write, and whose they are.
 
-Two sources tell the same: the engine inspector, which needs the engine loaded on a GPU, and the
-table that TensorRT for RTX writes to its log while it compiles, which needs none.
+There are two sources: the engine inspector, which needs the engine loaded on a GPU, and the table
+that TensorRT for RTX writes to its log while it compiles, which needs none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...contracts.bundle import Bundle
+from ...contracts.manifest import Manifest
 from ...cuda.probe import probe_driver
 from ...errors import BackendError
 from .build import BuildOptions, build_plan
@@ -29,7 +30,6 @@ _ROW = re.compile(
     r"Constants: \[.*\], Outputs: \[(?P<outputs>.*)\], TacticName: .*?, StreamId: (?P<stream>\d+)"
 )
 _TENSOR = re.compile(r"\{ Name: (.*?), Dimensions: .*?Datatype: (\w+)")
-_BRANCHES = ("optical", "sar")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class EngineLayer:
     Attributes:
         name: The library's name, which holds the ONNX node's where it has one.
         kind: The library's word, such as ``"correlation"`` for a convolution.
-        part: ``"optical"`` or ``"sar"`` if it works on that input alone, ``"both"`` if both reach
-            it (gate and head), ``""`` if none does. Found by following the tensors.
+        part: The modality, such as ``"optical"``, if its pixels alone reach the layer; ``"both"``
+            if those of two do, ``"several"`` of more, ``""`` of none. Found by following the
+            tensors.
         stream: On which of the engine's streams it runs; None where the library does not say.
         reads: Number types of its inputs, such as ``("int8",)``.
         writes: Number types of its outputs.
@@ -76,11 +77,13 @@ class EngineListing:
         """Return the JSON form."""
         return asdict(self)
 
-    def to_text(self) -> str:
-        """Return a summary by part, then one line per layer."""
+    def to_text(self, manifest: Manifest) -> str:
+        """Return a summary by part and output of the model, then one line per layer."""
         where = f"loaded on {self.gpu}" if self.gpu else "compiled here, loaded on no GPU"
         lines = [f"  one engine    {self.flavor} {self.version}, {where}"]
-        for part in (*_BRANCHES, "both"):
+        found = {layer.part for layer in self.layers}
+        joined = [part for part in ("both", "several") if part in found]
+        for part in (*manifest.modalities, *joined):
             mine = [layer for layer in self.layers if layer.part == part]
             streams = sorted({layer.stream for layer in mine if layer.stream is not None})
             reads = Counter(kind for layer in mine for kind in set(layer.reads))
@@ -88,7 +91,7 @@ class EngineListing:
                 f"    {part:<9} {len(mine):>3} layers on stream {_listed(streams) or '?'}, reading "
                 + ", ".join(f"{kind} in {count}" for kind, count in reads.most_common())
             )
-        for name in ("gate", "logits"):
+        for name in manifest.outputs:
             layer = next((one for one in self.layers if name in one.outputs), None)
             lines.append(f"    {name:<9} written by {layer.name if layer else 'no layer'}")
         lines.append("    part    stream  reads -> writes       layer")
@@ -110,7 +113,7 @@ def list_engine(bundle: Bundle) -> EngineListing:
     Raises:
         ArtifactError: The model is missing or altered.
         MissingDependencyError: No TensorRT that can be used here is installed.
-        BackendError: The engine could not be built or loaded, or its layers are not told.
+        BackendError: The engine could not be built or loaded, or its layers are not reported.
     """
     return _compiled(bundle) if probe_driver().problem else _loaded(bundle)
 
@@ -123,7 +126,7 @@ def _loaded(bundle: Bundle) -> EngineListing:
         about, layers = backend.describe(), backend.layers()
     finally:
         backend.close()
-    found = layers_of_inspector(layers)
+    found = layers_of_inspector(layers, bundle.manifest.modalities)
     return EngineListing(about["flavor"], about["tensorrt"], about["device"], found)
 
 
@@ -131,11 +134,18 @@ def _compiled(bundle: Bundle) -> EngineListing:
     library, manifest = load_flavor("rtx"), bundle.manifest
     options = BuildOptions(batch=manifest.batch, target="portable")
     table = build_plan(library, bundle.read(manifest.model), manifest, options).layers
-    return EngineListing(library.name, library.version, "", layers_of_table(table))
+    found = layers_of_table(table, manifest.modalities)
+    return EngineListing(library.name, library.version, "", found)
 
 
-def layers_of_inspector(layers: Iterable[Mapping[str, Any]]) -> tuple[EngineLayer, ...]:
+def layers_of_inspector(
+    layers: Iterable[Mapping[str, Any]], modalities: Iterable[str]
+) -> tuple[EngineLayer, ...]:
     """Read what `LoadedEngine.layers` returns; TensorRT 10 and 11 spell number types differently.
+
+    Args:
+        layers: The inspector's rows.
+        modalities: Names of the inputs that hold pixels.
 
     Raises:
         BackendError: There is no layer, or the engine was built without their details.
@@ -151,12 +161,16 @@ def layers_of_inspector(layers: Iterable[Mapping[str, Any]]) -> tuple[EngineLaye
         for layer in layers
     ]
     if not any(outputs for *_, outputs in rows):
-        raise BackendError("the engine inspector tells nothing about this engine's layers")
-    return _with_parts(rows)
+        raise BackendError("the engine inspector reports nothing about this engine's layers")
+    return _with_parts(rows, modalities)
 
 
-def layers_of_table(table: str) -> tuple[EngineLayer, ...]:
+def layers_of_table(table: str, modalities: Iterable[str]) -> tuple[EngineLayer, ...]:
     """Read the table that TensorRT for RTX logs at the end of a build.
+
+    Args:
+        table: The log's text.
+        modalities: Names of the inputs that hold pixels.
 
     Raises:
         BackendError: There is none, or it has another form than that of version 1.7.
@@ -171,34 +185,36 @@ def layers_of_table(table: str) -> tuple[EngineLayer, ...]:
     ]  # fmt: skip
     if not rows or len(rows) < len(lines):
         raise BackendError(
-            "this TensorRT for RTX does not tell an engine's layers in the known form",
+            "this TensorRT for RTX does not list an engine's layers in the known form",
             hint="Run it on a host with a GPU, where the engine inspector is asked",
         )
-    return _with_parts(rows)
+    return _with_parts(rows, modalities)
 
 
 #: A tensor's name and the library's word for its number type.
 _Tensor = tuple[str, str]
 
 
-def _tensors(told: Iterable[Mapping[str, Any]]) -> list[_Tensor]:
+def _tensors(listed: Iterable[Mapping[str, Any]]) -> list[_Tensor]:
     return [
         (str(tensor["Name"]), str(tensor.get("Datatype", tensor.get("Format/Datatype", ""))))
-        for tensor in told
+        for tensor in listed
     ]
 
 
 def _with_parts(
     rows: Sequence[tuple[str, str, int | None, list[_Tensor], list[_Tensor]]],
+    modalities: Iterable[str],
 ) -> tuple[EngineLayer, ...]:
-    """Follow the two inputs through the tensors; layers come in the order of their work."""
-    reached = {name: frozenset({name}) for name in _BRANCHES}
+    """Follow the pixels through the tensors; layers come in the order of their work."""
+    reached = {name: frozenset({name}) for name in modalities}
     layers = []
     for name, kind, stream, inputs, outputs in rows:
         nothing: frozenset[str] = frozenset()
         sources = nothing.union(*(reached.get(tensor, nothing) for tensor, _ in inputs))
         reached.update({tensor: sources for tensor, _ in outputs})
-        part = "both" if len(sources) == len(_BRANCHES) else next(iter(sources), "")
+        joined = "both" if len(sources) == 2 else "several"
+        part = joined if len(sources) > 1 else "".join(sources)
         reads, writes = (tuple(_number(word) for _, word in side) for side in (inputs, outputs))
         written = tuple(tensor for tensor, _ in outputs)
         layers.append(EngineLayer(name, kind, part, stream, reads, writes, written))

@@ -1,6 +1,6 @@
 """The one adapter over TensorRT 10.3 to 11.x and TensorRT for RTX 1.x: loading and running.
 
-What differs between them is detected with ``hasattr`` here and in `trt_build`, never by comparing
+What differs between them is detected with ``hasattr`` here and in `build`, never by comparing
 version strings. Their log and errors become ours.
 """
 
@@ -32,7 +32,7 @@ _ACTIONS = {
     "UNSUPPORTED_STATE": Remedy.REBUILD,
 }
 _log = logging.getLogger("esccs_edge.tensorrt")
-_log.addHandler(logging.NullHandler())  # heard by those who configure logging; errors are raised
+_log.addHandler(logging.NullHandler())  # silent unless logging is configured; errors are raised
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class LogLines:
         _log.log(self._LEVELS.get(severity.name, logging.DEBUG), "%s", message)
 
     def take_layers(self) -> str:
-        """Return the table of layers that this thread's last build told, once; or nothing."""
+        """Return the table of layers that this thread's last build logged, once; or nothing."""
         return self._layers.pop(threading.get_ident(), "")
 
 
@@ -126,7 +126,7 @@ class ErrorLog:
         self._errors: list[tuple[Any, str]] = []
 
     def report_error(self, code: Any, description: str) -> bool:
-        """Keep one error; False lets TensorRT go on and clean up."""
+        """Keep one error; False means that TensorRT continues and cleans up."""
         with self._lock:
             self._errors.append((code, description))
         return False
@@ -146,7 +146,7 @@ class ErrorLog:
         return self._errors[index][1]
 
     def has_overflowed(self) -> bool:
-        """Tell that nothing was dropped."""
+        """Return False, since nothing is dropped."""
         return False
 
     def clear(self) -> None:
@@ -236,13 +236,13 @@ class LoadedEngine:
         return self.engine.create_execution_context(self.config)
 
     def release(self) -> None:
-        """Let everything go in the order that TensorRT asks for."""
+        """Release everything in the order that TensorRT asks for."""
         self.config = None
         self.engine = None
         self.runtime = None
 
     def layers(self) -> list[dict[str, Any]]:
-        """Return what the engine inspector tells about each layer."""
+        """Return what the engine inspector reports of each layer."""
         inspector = self.engine.create_engine_inspector()
         text = inspector.get_engine_information(self.flavor.trt.LayerInformationFormat.JSON)
         listed = json.loads(text).get("Layers", [])
@@ -250,7 +250,7 @@ class LoadedEngine:
 
 
 def load_engine(flavor: Flavor, plan: bytes) -> LoadedEngine:
-    """Deserialise an engine that this user built here; a plan is native code.
+    """Deserialize an engine that this user built here; a plan is native code.
 
     Raises:
         BackendError: No driver, or the plan does not fit this GPU and library; then ``action`` is

@@ -1,6 +1,7 @@
 """From raw pixels to network input: copy, then preprocessing kernel, on a stream of its own.
 
-Each modality has a `ModalityUpload`, so that copies and kernels of different ones can overlap.
+Each modality has a `ModalityUpload`, so that copies and kernels of different ones can overlap. What
+the kernels counted in all of them becomes one more input, by `Availability`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,20 @@ import numpy as np
 from ...contracts.modality import ModalitySpec
 from ...contracts.types import Pixels
 from ...contracts.values import DevicePixels, PixelStats
-from ...cuda.driver import Arguments
-from ...cuda.owners import Kernel
+from ...cuda.driver import Arguments, LaunchShape
+from ...cuda.owners import Kernel, Stream
 from ...pixels.preprocess import channel_factors
 from .buffers import Allocator, Section, Staging
-from .pixel_kernels import RawLayout, aligned, launch_of, parameters, read_stats
+from .pixel_kernels import (
+    RawLayout,
+    aligned,
+    availability_parameters,
+    launch_of,
+    parameters,
+    read_stats,
+)
+
+_AVAILABILITY_BLOCK = 128
 
 
 class ModalityUpload:
@@ -51,7 +61,8 @@ class ModalityUpload:
         self._raw = Staging(make, self._layout.capacity, mapped)
         self._used = 0
         self.input = make.memory(aligned(max_batch * self._channels * pixels * 4))
-        self._kernel, self._launch, self._counts = kernel, launch_of(self._channels, pixels), counts
+        self._kernel, self._counts = kernel, counts
+        self._shapes = [launch_of(self._channels, pixels, batch) for batch in range(max_batch + 1)]
         table = np.stack(channel_factors(spec))
         staged = Staging(make, table.nbytes, mapped)
         staged.array[:] = table.reshape(-1).view(np.uint8)
@@ -84,15 +95,45 @@ class ModalityUpload:
 
     def preprocess(self, batch: int) -> None:
         """Enqueue zeroing the counts and the kernel, then the event that the input is ready."""
-        driver, rows = self.stream.device.driver, self._counts.rows
-        driver.fill_zero(self._counts.address, rows.nbytes, self.stream.handle)
-        grid, launch = (self._launch.tiles, batch), self._launch
-        self._kernel.launch(
-            self.stream, grid, launch.block, self._arguments, shared_bytes=launch.shared_bytes
-        )
+        self._counts.clear(self.stream)
+        self._kernel.launch(self.stream, self._shapes[batch], self._arguments)
         self.ready.record(self.stream)
 
     def read(self) -> list[PixelStats]:
         """Return what the kernel saw in the batch that was filled in last."""
         rows = self._counts.rows[: len(self._present)]
         return read_stats(rows, self._present, self._channels, self._pixels)
+
+
+class Availability:
+    """The share of valid pixels of each sample and modality, which the network reads.
+
+    Args:
+        make: Allocates what it needs.
+        kernel: ``esccs_availability``.
+        counts: Where the preprocessing kernels count, in the order of the modalities.
+        pixels: Pixels per channel.
+        max_batch: Most samples at once.
+
+    Attributes:
+        input: ``(max_batch, modalities)`` float32.
+    """
+
+    def __init__(
+        self,
+        make: Allocator,
+        kernel: Kernel,
+        counts: Sequence[Section],
+        pixels: int,
+        max_batch: int,
+    ) -> None:
+        self._kernel = kernel
+        self.input = make.memory(aligned(max_batch * len(counts) * 4))
+        addresses = [section.address for section in counts]
+        self._arguments = Arguments(availability_parameters(addresses, self.input.address, pixels))
+
+    def enqueue(self, batch: int, stream: Stream) -> None:
+        """Enqueue the kernel; the counts of all modalities must be there before."""
+        self._arguments.struct["batch"] = batch
+        blocks = -(-batch // _AVAILABILITY_BLOCK)
+        self._kernel.launch(stream, LaunchShape((blocks, 1), _AVAILABILITY_BLOCK), self._arguments)

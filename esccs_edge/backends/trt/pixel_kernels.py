@@ -19,6 +19,7 @@ from ... import _preprocess_cpu
 from ...contracts.modality import ModalitySpec
 from ...contracts.types import Pixels
 from ...contracts.values import ABSENT, DevicePixels, PixelStats
+from ...cuda.driver import LaunchShape
 from ...errors import BackendError, InputError
 from ...system.cores import usable_cores
 
@@ -116,7 +117,7 @@ class RawLayout:
         Args:
             buffer: At least `capacity` bytes.
             images: Up to ``max_batch`` arrays ``(C, H, W)`` in a kernel dtype, or None if absent.
-                Pixels on the device are not copied: the table tells how far they lie from ``base``.
+                Pixels on the device are not copied: the table holds their distance from ``base``.
             base: Address of the buffer on the device.
         """
         on_host: list[Any] = [
@@ -130,24 +131,16 @@ class RawLayout:
         return used
 
 
-@dataclass(frozen=True)
-class Launch:
-    """Geometry of the preprocessing kernel for one modality."""
-
-    tiles: int
-    block: int
-    shared_bytes: int
-
-
-def launch_of(channels: int, pixels: int) -> Launch:
-    """Choose a block that keeps all channels of its pixels in shared memory.
+def launch_of(channels: int, pixels: int, batch: int = 1) -> LaunchShape:
+    """Choose blocks that keep all channels of their pixels in shared memory; a row each patch.
 
     Raises:
         InputError: So many channels do not fit even for one warp.
     """
     for block in (128, 64, 32):
         if (shared := channels * block * _VECTOR_BYTES) <= _SHARED_BYTES:
-            return Launch(-(-pixels // (block * _PIXELS_PER_THREAD)), block, shared)
+            tiles = -(-pixels // (block * _PIXELS_PER_THREAD))
+            return LaunchShape((tiles, batch), block, shared)
     most = _SHARED_BYTES // (32 * _VECTOR_BYTES)
     raise InputError(f"{channels} channels, the CUDA kernel takes at most {most}")
 

@@ -78,7 +78,7 @@ class SceneClassification:
         return Prediction(NODATA_LABEL, 0.0, nothing, Gate(0.0, 0.0), frozenset(flags))
 
     def is_same(self, first: Prediction, second: Prediction) -> bool:
-        """Tell whether two answers agree in label, probabilities and gate."""
+        """Return whether two answers agree in label, probabilities and gate."""
         return first.label == second.label and np.allclose(
             list(_numbers(first)), list(_numbers(second)), rtol=0, atol=SAME_ANSWER_ATOL
         )

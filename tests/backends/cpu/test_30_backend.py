@@ -71,11 +71,11 @@ ONE_THREAD = """
 import contextlib, os, sys, threading
 from esccs_edge import Bundle
 from esccs_edge.backends.cpu.backend import CpuBackend
-from esccs_edge.pixels.synthetic import random_pairs
+from esccs_edge.pixels.synthetic import random_samples
 
 bundle = Bundle.open()
 backend = CpuBackend(bundle, bundle.manifest, max_batch=32, threads=1)
-lane, pairs = backend.open_lane(), random_pairs(bundle.manifest, 32)
+lane, pairs = backend.open_lane(), random_samples(bundle.manifest, 32)
 done, everywhere, bound = threading.Event(), os.sched_getaffinity(0), set()
 
 def watch():  # OpenVINO binds its threads only while they work

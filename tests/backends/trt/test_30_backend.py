@@ -17,7 +17,8 @@ from support.tiny import linear_sar, raw_pair, tiny_bundle
 from support.trt_machine import Machine, assert_same, awkward_batch, cpu_answer
 
 from esccs_edge.backends.trt import backend as trt_backend
-from esccs_edge.backends.trt import lane as trt_lane
+from esccs_edge.backends.trt import context_cache
+from esccs_edge.backends.trt.pixel_kernels import RawLayout
 from esccs_edge.contracts.values import PatchPair
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.system.sealed_cache import SealedCache
@@ -73,7 +74,7 @@ def test_start_waits_for_nothing_and_finish_for_one_event_only(machine):
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
 @pytest.mark.parametrize("wait", ["block", "spin"])
-def test_way_of_waiting_is_that_of_the_last_event_and_is_told(machine, monkeypatch, wait, by):
+def test_way_of_waiting_is_that_of_the_last_event_and_is_described(machine, monkeypatch, wait, by):
     if by == "environment":
         monkeypatch.setenv("ESCCS_GPU_WAIT", wait)
     backend = machine.open(**({"wait": wait} if by == "argument" else {}))
@@ -86,15 +87,21 @@ def test_way_of_waiting_is_that_of_the_last_event_and_is_told(machine, monkeypat
     backend.close()
 
 
-def test_branches_upload_and_preprocess_on_streams_of_their_own(machine):
+def test_each_modality_is_uploaded_and_preprocessed_on_a_stream_of_its_own(machine):
     backend = machine.open(graph_batches=())
     lane = backend.open_lane()
     lane.start(awkward_batch(machine.manifest))
     queues = [[op[0] for op in s.queue] for s in machine.driver.streams if s.queue]
-    compute, *branches = sorted(queues, key=lambda q: q.count("wait"), reverse=True)
-    statistics, copy, zero, kernel, shares, engine, back = ["do"] * 7
-    assert branches == [[statistics, "wait", copy, zero, kernel, "record"]] * 2
-    assert compute == [zero, "record", "wait", "wait", shares, engine, back, "record"]
+    compute, *uploads = sorted(queues, key=lambda q: q.count("wait"), reverse=True)
+    factors = "copy_to_device"  # mean and std, once
+    assert (
+        uploads
+        == [[factors, "wait", "copy_to_device", "fill_zero", "esccs_preprocess_f32", "record"]] * 2
+    )
+    assert compute == [
+        "fill_zero", "record", "wait", "wait", "esccs_availability", "engine", "copy_to_host",
+        "record",
+    ]  # fmt: skip
     lane.finish()
     backend.close()
 
@@ -150,11 +157,12 @@ def test_integrated_gpu_copies_nothing(monkeypatch, tmp_path):
 def test_discrete_gpu_uploads_only_the_bytes_of_the_batch(machine):
     backend = machine.open()
     lane = backend.open_lane()
-    lane.start(awkward_batch(machine.manifest, 1))
-    lane.finish()
-    (pair,) = awkward_batch(machine.manifest, 1)
-    used = lane._uploads["optical"]._layout.header_bytes + 13 * 16 * 16 * 2
-    assert lane._uploads["optical"].fill([pair.optical]) == used
+    before = len(machine.driver.uploaded)
+    lane.answer(awkward_batch(machine.manifest, 1))
+    optical, sar = RawLayout(8, 13, 16 * 16), RawLayout(8, 2, 16 * 16)
+    assert machine.driver.uploaded[before:] == [
+        optical.header_bytes + 13 * 16 * 16 * 2, sar.header_bytes + 2 * 16 * 16 * 4
+    ]  # fmt: skip
     backend.close()
 
 
@@ -179,14 +187,14 @@ def pairs_of_three_layouts(manifest):
 
 
 def test_each_layout_has_its_graph_up_to_a_limit(machine, monkeypatch):
-    """A graph copies the bytes it was captured with: types and absence tell layouts apart."""
-    monkeypatch.setattr(trt_lane, "_MOST_GRAPHS", 2)
+    """A graph copies the bytes it was captured with: layouts differ by types and absence."""
+    monkeypatch.setattr(context_cache, "_MOST_GRAPHS", 2)
     backend = machine.open(graph_batches=(1,))
     lane = backend.open_lane()
     layouts = pairs_of_three_layouts(machine.manifest)
     for pair in [*layouts, *reversed(layouts), *layouts, *layouts]:
         assert_same(lane.answer([pair]), cpu_answer(machine.folder / "bundle", [pair]))
-    assert len(lane._graphs) == 2
+    assert len(lane.contexts.graphs) == 2
     backend.close()
 
 
@@ -215,6 +223,30 @@ def test_parts_of_a_batch_can_be_timed_and_traced(monkeypatch, tmp_path, integra
     assert machine.driver.released
 
 
+def test_marks_stand_before_and_after_each_part_and_leave_the_answer_alone(machine):
+    backend = machine.open(graph_batches=(5,))
+    lane, marks = backend.open_lane(), []
+    lane.marks = lambda part, stream: marks.append((part, stream.number))
+    pairs = awkward_batch(machine.manifest)
+    for _ in range(3):
+        marks.clear()
+        assert_same(lane.answer(pairs), cpu_answer(machine.folder / "bundle", pairs))
+    parts = [part for part, _ in marks]
+    assert parts[::2] == parts[1::2] == [
+        "upload optical", "upload sar", "preprocess optical", "preprocess sar", "engine",
+        "download",
+    ]  # fmt: skip
+    streams = dict(marks)
+    assert streams["upload sar"] == streams["preprocess sar"] != streams["upload optical"]
+    assert streams["engine"] == streams["download"] == lane.compute.number
+    assert not lane.contexts.graphs
+    lane.marks = None
+    for _ in range(2):
+        lane.answer(pairs)
+    assert len(lane.contexts.graphs) == 1
+    backend.close()
+
+
 def test_overlap_of_a_trace_is_the_time_both_streams_were_busy():
     def spans(*sar):
         optical = [Span("copy", "optical", 0.0, 2.0), Span("preprocess", "optical", 2.0, 3.0)]
@@ -229,7 +261,10 @@ def test_aux_streams_are_our_own(machine):
     lane = backend.open_lane()
     lane.start(awkward_batch(machine.manifest, 1))
     lane.finish()
-    assert lane._plain.aux == [lane._aux[0].number] != [lane.compute.number]
+    (context,) = machine.flavor.trt.contexts
+    ours = {stream.number for stream in machine.driver.streams}
+    busy = {lane.compute.number, *(one.stream.number for one in lane._uploads.values())}
+    assert len(context.aux) == 1 and set(context.aux) <= ours - busy
     backend.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.trt_machine import Machine, awkward_batch
@@ -102,7 +103,7 @@ def test_kernels_that_the_library_refuses_are_replaced(rtx_machine, monkeypatch)
     run_once(rtx_machine)
     monkeypatch.undo()
     with pytest.MonkeyPatch.context() as patch:
-        again = Machine(patch, rtx_machine.folder)
+        again: Any = Machine(patch, rtx_machine.folder)
         again.runs = rtx_machine.runs
         again.flavor.trt.engine.create_runtime_config = (
             rtx_machine.flavor.trt.engine.create_runtime_config

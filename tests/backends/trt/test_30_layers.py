@@ -32,7 +32,7 @@ rtx = pytest.mark.skipif(
 no_gpu = pytest.mark.skipif(not probe_driver().problem, reason="this host has a GPU")
 
 
-#: Written by hand in the form of TensorRT 11 and RTX 1.7: a branch each, then what joins them.
+MODALITIES = ("optical", "sar")
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def test_shipped_model_is_one_engine_with_both_branches_in_int8_and_the_gate():
     layers = listing.layers
     assert listing.flavor == "rtx" and listing.gpu == ""
     assert {layer.part for layer in layers} == {"optical", "sar", "both", ""}
-    for branch in ("optical", "sar"):
-        convolutions = [x for x in layers if x.part == branch and x.kind == "correlation"]
+    for modality in MODALITIES:
+        convolutions = [x for x in layers if x.part == modality and x.kind == "correlation"]
         assert len(convolutions) == 9  # the file has 18 Conv nodes
         assert all(layer.reads == ("int8",) for layer in convolutions)
     (gate,) = [layer for layer in layers if "gate" in layer.outputs]
@@ -67,14 +67,14 @@ def test_streams_of_the_engine_follow_the_option():
     bundle, library = Bundle.open(None), load_flavor("rtx")
     options = BuildOptions(bundle.manifest.batch, "8.6", max_aux_streams=0)
     built = build_plan(library, bundle.read("student.onnx"), bundle.manifest, options)
-    layers = layers_of_table(built.layers)
+    layers = layers_of_table(built.layers, bundle.manifest.modalities)
     assert {layer.stream for layer in layers} == {0}
     assert {n for layer in layers for n in layer.reads + layer.writes} == {"fp32"}
 
 
 @rtx
 @no_gpu
-def test_inspectors_json_and_the_builders_table_tell_the_same():
+def test_inspectors_json_and_the_builders_table_give_equal_layers():
     manifest = tiny_manifest()
     options = BuildOptions(manifest.batch, "portable")
     table = build_plan(load_flavor("rtx"), tiny_onnx(manifest), manifest, options).layers
@@ -84,7 +84,7 @@ def test_inspectors_json_and_the_builders_table_tell_the_same():
          "Inputs": _as_json(line, "Inputs"), "Outputs": _as_json(line, "Outputs")}
         for line in table.split("\n\n")[0].splitlines()[1:]
     ]  # fmt: skip
-    assert layers_of_inspector(rows) == layers_of_table(table)
+    assert layers_of_inspector(rows, MODALITIES) == layers_of_table(table, MODALITIES)
 
 
 def _as_json(line, side):
@@ -105,7 +105,7 @@ def test_table_belongs_to_the_thread_that_built_and_is_given_once():
 
 
 def test_parts_are_found_by_following_the_tensors():
-    found = {layer.name: layer.part for layer in layers_of_inspector(LAYERS)}
+    found = {layer.name: layer.part for layer in layers_of_inspector(LAYERS, MODALITIES)}
     assert found == {"start": "", "conv_o": "optical", "conv_s": "sar", "gate": "both",
                      "head": "both"}  # fmt: skip
 
@@ -124,22 +124,22 @@ def test_parts_are_found_by_following_the_tensors():
 def test_number_types_of_tensorrt_10_stand_in_a_sentence(words, number):
     layer = {"Name": "conv", "Inputs": [{"Name": "optical", "Format/Datatype": words}],
              "Outputs": [{"Name": "x", "Format/Datatype": words}]}  # fmt: skip
-    (found,) = layers_of_inspector([layer])
+    (found,) = layers_of_inspector([layer], MODALITIES)
     assert found.reads == found.writes == (number,) and found.stream is None
 
 
 def test_engine_without_details_is_not_listed_as_if_it_had_no_tensors():
-    with pytest.raises(BackendError, match="tells nothing"):
-        layers_of_inspector([{"Name": "conv"}])
+    with pytest.raises(BackendError, match="reports nothing"):
+        layers_of_inspector([{"Name": "conv"}], MODALITIES)
 
 
 @pytest.mark.parametrize("table", ["", "Layers:\n\n", "Layers:\nName: a, Kind: conv\n"])
 def test_table_of_another_form_is_refused(table):
     with pytest.raises(BackendError, match="known form"):
-        layers_of_table(table)
+        layers_of_table(table, MODALITIES)
 
 
-def test_where_there_is_a_gpu_its_own_engine_is_asked(machine, monkeypatch):
+def test_list_engine_inspects_the_engine_of_the_runtime_where_there_is_a_gpu(machine, monkeypatch):
     monkeypatch.setattr(trt_layers, "probe_driver", lambda: DriverInfo("13.0", (), ""))
     monkeypatch.setenv("ESCCS_CACHE_DIR", str(machine.folder / "engines"))
     listing = list_engine(tiny_bundle(machine.folder / "bundle"))

@@ -21,7 +21,7 @@ from esccs_edge.backends.trt import pixel_kernels as gpu
 from esccs_edge.backends.trt.buffers import Allocator, Section
 from esccs_edge.backends.trt.memory_budget import MemoryBudget
 from esccs_edge.backends.trt.modality_upload import ModalityUpload
-from esccs_edge.cuda.driver import Arguments
+from esccs_edge.cuda.driver import Arguments, LaunchShape
 from esccs_edge.cuda.owners import Device
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import InputError
@@ -52,16 +52,16 @@ def run_kernel(images, spec, *, max_batch=None):
         stats=stats.ctypes.data,
         factors=table.ctypes.data,
     )
-    launch = gpu.launch_of(shape[0], pixels)
+    launch = gpu.launch_of(shape[0], pixels, len(images))
     host_kernels().host_esccs_preprocess_f32(
-        ctypes.c_void_p(values.ctypes.data), launch.tiles, len(images), launch.block
+        ctypes.c_void_p(values.ctypes.data), *launch.grid, launch.block
     )
-    settle(stats, other, np.empty((len(images), 2), np.float32), pixels)
+    count_shares(stats, other, np.empty((len(images), 2), np.float32), pixels)
     present = [image is not None for image in images]
     return out, gpu.read_stats(stats, present, shape[0], pixels)
 
 
-def settle(optical, sar, shares, pixels):
+def count_shares(optical, sar, shares, pixels):
     """Run the kernel that ends the counting, with room for as many pairs as ``shares`` has rows."""
     values = gpu.availability_parameters(
         [optical.ctypes.data, sar.ctypes.data], shares.ctypes.data, pixels, len(shares)
@@ -95,7 +95,7 @@ def test_kernel_source_equals_the_cpu_module_on_any_patch(dtype, height, width, 
     wanted_stats = preprocess(images, spec, wanted, threads=1)
     np.testing.assert_array_equal(out, wanted)
     for mine, theirs in zip(stats, wanted_stats, strict=True):
-        assert_stats(mine, theirs, cancelling=1e-6)
+        assert_stats(mine, theirs, canceling=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
@@ -120,7 +120,7 @@ def test_availability_divides_as_the_cpu_does():
     rows = np.zeros((2, 50), gpu.STATS)
     rows["valid"] = rng.integers(0, 4097, (2, 50))
     shares = np.full((50, 2), np.nan, np.float32)
-    settle(*rows, shares, 4096)
+    count_shares(*rows, shares, 4096)
     np.testing.assert_array_equal(shares, (rows["valid"].T / 4096).astype(np.float32))
 
 
@@ -133,7 +133,7 @@ def test_layouts_have_the_sizes_that_the_kernels_assert():
 def test_launch_fits_every_device(channels, pixels):
     launch = gpu.launch_of(channels, pixels)
     assert launch.block % 32 == 0 and launch.shared_bytes <= 48 * 1024
-    assert launch.tiles * launch.block * 4 >= pixels
+    assert launch.grid[0] * launch.block * 4 >= pixels
 
 
 def test_too_many_channels_for_the_kernel_are_refused():
@@ -150,7 +150,7 @@ def test_ordered_integers_become_the_floats_they_stand_for(values):
     assert in_order == sorted(values)
     rows = np.zeros((2, len(values)), gpu.STATS)
     rows["lowest"], rows["highest"] = (~order).view(np.float32), order.view(np.float32)
-    settle(*rows, np.empty((len(values), 2), np.float32), 1)
+    count_shares(*rows, np.empty((len(values), 2), np.float32), 1)
     for found in (*rows["lowest"], *rows["highest"]):
         np.testing.assert_array_equal(found, floats)
 
@@ -178,11 +178,11 @@ def test_real_kernel_equals_the_cpu_module(monkeypatch, provider):
             wanted_stats = preprocess(images, spec, wanted)
             np.testing.assert_array_equal(out, wanted)
             for mine, theirs in zip(stats, wanted_stats, strict=True):
-                assert_stats(mine, theirs, cancelling=1e-6)
+                assert_stats(mine, theirs, canceling=1e-6)
 
 
 def on_gpu(images, spec):
-    """The lane's branch alone: upload, kernel, and the input read back."""
+    """A modality's upload alone: copy, kernel, and the input read back."""
     channels, side = images[0].shape[0], images[0].shape[1]
     with Device.open() as device, device.active():
         module = device.module(gpu.load_fatbin())
@@ -191,21 +191,22 @@ def on_gpu(images, spec):
         stats, other, rows = device.memory(size), device.memory(size), device.pinned(size)
         rows_there = rows.array.view(gpu.STATS)
         back = device.pinned(4 * channels * side * side * len(images))
-        kernel, counts = module.kernel("esccs_preprocess_f32"), Section(stats.address, rows_there)
-        branch = ModalityUpload(
+        kernel, counts = module.kernel("esccs_preprocess_f32"), Section(stats, 0, rows_there)
+        upload = ModalityUpload(
             make, kernel, spec, side * side, counts, max_batch=len(images), mapped=False
         )
-        branch.fill(images)
-        branch.upload()
-        branch.preprocess(len(images))
+        upload.fill(images)
+        upload.upload()
+        upload.preprocess(len(images))
         shares = device.memory(8 * len(images))
-        device.driver.fill_zero(other.address, size, branch.stream.handle)
+        other.clear(upload.stream)
         values = gpu.availability_parameters(
             [stats.address, other.address], shares.address, side * side, len(images)
         )
-        module.kernel("esccs_availability").launch(branch.stream, (1, 1), 128, Arguments(values))
-        stats.download(rows.array, branch.stream)
-        branch.input.download(back.array, branch.stream)
-        branch.stream.synchronize()
+        availability = module.kernel("esccs_availability")
+        availability.launch(upload.stream, LaunchShape((1, 1), 128), Arguments(values))
+        stats.download(rows.array, upload.stream)
+        upload.input.download(back.array, upload.stream)
+        upload.stream.synchronize()
         out = back.array.view(np.float32).reshape(len(images), channels, side, side).copy()
-        return out, branch.read()
+        return out, upload.read()

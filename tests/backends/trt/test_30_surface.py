@@ -1,6 +1,6 @@
 """The adapter against the recorded API of every TensorRT it serves (``tests/support/surfaces``).
 
-Each file says where it came from; `record_surface` wrote it. Signatures tell that our calls would
+Each file says where it came from; `record_surface` wrote it. Signatures show that our calls would
 be taken, not what they do: that needs a GPU.
 """
 
@@ -26,8 +26,10 @@ FULL = [name for name in SURFACES if "lean" not in name]
 #: The lean runtime has no builder, parser or inspector.
 BUILDING = {"Builder", "IBuilderConfig", "INetworkDefinition", "OnnxParser", "ParserError",
             "EngineInspector"}  # fmt: skip
-ADAPTER = [REPOSITORY / "esccs_edge" / "backends" / "trt" / f"{part}.py"
-           for part in ("library", "build", "backend", "lane", "kernel_cache")]  # fmt: skip
+ADAPTER = [
+    REPOSITORY / "esccs_edge" / "backends" / "trt" / f"{part}.py"
+    for part in ("library", "build", "backend", "lane", "context_cache", "kernel_cache")
+]
 
 #: Used only beside, or on what comes from, another name that is asked for.
 BEHIND = {"num_compute_capabilities", "CURRENT", "SM86", "INVALID",
@@ -85,7 +87,7 @@ CALLS = {
 
 
 def takes(signature: str, given: int) -> bool:
-    """Tell whether one of the overloads can be called with that many arguments after self."""
+    """Return whether one of the overloads can be called with that many arguments after self."""
     for overload in signature.split(" | "):
         inside = re.match(r"\w+\((.*)\) -> ", overload)
         depth, parameters = 0, [""]

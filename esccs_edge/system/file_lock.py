@@ -1,0 +1,52 @@
+"""An advisory lock on a file or folder, which the system releases when its holder dies."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock
+    fcntl = None  # type: ignore[assignment]
+
+#: Where False, every lock is granted: a lock that is free proves nothing about other processes.
+HAS_LOCKS = fcntl is not None
+_POLL_S = 0.05
+
+
+@contextmanager
+def file_lock(path: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
+    """Hold the lock of a path; yields whether it is held.
+
+    Args:
+        path: A folder, or a file that is made if it is absent; never a link to a file.
+        timeout_s: How long to wait for another holder.
+
+    Raises:
+        OSError: The path cannot be opened, or its file system has no locks.
+    """
+    if not HAS_LOCKS:
+        yield True
+        return
+    made = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    descriptor = os.open(path, made, 0o600)
+    try:
+        yield _acquire(descriptor, timeout_s)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, timeout_s: float) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                return False
+            time.sleep(_POLL_S)
