@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from esccs_edge import Bundle, Classifier
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.training.datasets import open_source
 from esccs_edge.training.judging.evaluate import evaluate
-from esccs_edge.training.judging.metrics import CLOUD_BINS
 
 FOLDER = Path(__file__).parent
 #: Accuracy is that under the first; calibration errors need more pairs to mean something.

@@ -51,9 +51,9 @@ def run(
     in total and per 20 % of cloud cover. What is simulated is named below the table: clouds on
     request; SAR where the data set has none and the model was trained on simulated SAR.
     """
+    from esccs_edge.contracts.cloud_bins import CLOUD_BINS
     from esccs_edge.training.datasets import open_source
     from esccs_edge.training.judging.evaluate import evaluate
-    from esccs_edge.training.judging.metrics import CLOUD_BINS
 
     from ..classifier import Classifier
     from ..contracts.bundle import Bundle

@@ -15,6 +15,7 @@ from support.tiny_data import tiny_document, tiny_index
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS  # noqa: E402
 from esccs_edge.errors import InputError  # noqa: E402
 from esccs_edge.training.comparison import runs as comparison_runs  # noqa: E402
 from esccs_edge.training.comparison.figures import (  # noqa: E402
@@ -26,7 +27,6 @@ from esccs_edge.training.comparison.recorded_answers import RecordedAnswers  # n
 from esccs_edge.training.comparison.run import compare  # noqa: E402
 from esccs_edge.training.comparison.significance import Verdict, difference_interval  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
-from esccs_edge.training.judging.metrics import CLOUD_BINS  # noqa: E402
 from esccs_edge.training.methods import METHODS  # noqa: E402
 from esccs_edge.training.options_file import options_from, read_options  # noqa: E402
 from esccs_edge.training.samples.train_test_source import TrainTestSource  # noqa: E402

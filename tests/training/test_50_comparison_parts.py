@@ -8,12 +8,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS  # noqa: E402
 from esccs_edge.training.comparison.figures import GREY, _styles  # noqa: E402
 from esccs_edge.training.comparison.queue import Queue, Task, work_off  # noqa: E402
 from esccs_edge.training.comparison.recorded_answers import by_bin, rank_correlation  # noqa: E402
 from esccs_edge.training.comparison.summary import summarize, summary_lines  # noqa: E402
 from esccs_edge.training.judging.judge import Answers  # noqa: E402
-from esccs_edge.training.judging.metrics import CLOUD_BINS  # noqa: E402
 from esccs_edge.training.methods import FAMILIES, METHODS  # noqa: E402
 
 

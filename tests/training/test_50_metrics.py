@@ -11,15 +11,13 @@ from support.tiny import CLASSES, raw_pair, tiny_bundle
 pytest.importorskip("torch")
 
 from esccs_edge.classifier import Classifier  # noqa: E402
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.errors import InputError  # noqa: E402
 from esccs_edge.training.datasets import MemorySource  # noqa: E402
 from esccs_edge.training.judging.evaluate import evaluate  # noqa: E402
 from esccs_edge.training.judging.metrics import (
-    CLOUD_BINS,
     FAILED,
-    bin_range,
     calibration_error_by_chance,
-    cloud_bin,
     expected_calibration_error,
     scores,
     scores_by_cloud,
@@ -81,13 +79,6 @@ def test_a_perfectly_calibrated_model_shows_the_error_by_chance():
     ]
     assert calibration_error_by_chance(confidence) == pytest.approx(np.mean(shown), rel=0.05)
     assert calibration_error_by_chance(np.ones(9)) == 0  # sure of everything: no chance in it
-
-
-def test_cloud_bins_hold_their_lower_edge_and_the_last_one_everything_clouded():
-    assert [cloud_bin(c) for c in (0.0, 0.19, 0.2, 0.4, 0.6, 0.79, 0.8, 1.0)] == [
-        0, 0, 1, 2, 3, 3, 4, 4,
-    ]  # fmt: skip
-    assert bin_range(2) == (0.4, 0.6)
 
 
 def test_pairs_of_unknown_cover_count_overall_only():

@@ -7,10 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS  # noqa: E402
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS as BANDS  # noqa: E402
 from esccs_edge.pixels.preprocess import preprocess  # noqa: E402
 from esccs_edge.training.datasets import MemorySource  # noqa: E402
-from esccs_edge.training.samples.degraded import COVER_BINS, DegradedPairs  # noqa: E402
+from esccs_edge.training.samples.degraded import DegradedPairs  # noqa: E402
 from esccs_edge.training.samples.samples import (  # noqa: E402
     CloudySamples,
     Degradation,
@@ -137,10 +138,10 @@ def test_clear_share_is_exactly_clear(source, specs):
 
 def test_stratified_cover_fills_the_bins_of_every_class_alike(source):
     pairs = DegradedPairs(source, "train", Degradation(cover="stratified"))
-    found = np.zeros((2, COVER_BINS), int)
+    found = np.zeros((2, len(CLOUD_BINS)), int)
     for position in range(len(pairs)):
         pair = pairs.get(position)
-        found[pair.label, min(int(pair.cover * COVER_BINS), COVER_BINS - 1)] += 1
+        found[pair.label, min(int(pair.cover * len(CLOUD_BINS)), len(CLOUD_BINS) - 1)] += 1
     assert found.min() >= 3 and found.max() <= 5  # 20 pairs a class, four in each of five bins
 
 

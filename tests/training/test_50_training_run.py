@@ -14,10 +14,10 @@ pytest.importorskip("lightning")
 from safetensors.torch import load  # noqa: E402
 
 from esccs_edge.contracts.bundle import Bundle  # noqa: E402
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin  # noqa: E402
 from esccs_edge.errors import InputError  # noqa: E402
 from esccs_edge.rasters.pair_index import read_index  # noqa: E402
 from esccs_edge.training.datasets import open_source  # noqa: E402
-from esccs_edge.training.judging.metrics import CLOUD_BINS, cloud_bin  # noqa: E402
 from esccs_edge.training.learning.networks import StudentNet, UnimodalNet  # noqa: E402
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter  # noqa: E402
 from esccs_edge.training.options import Branch, TrainOptions  # noqa: E402

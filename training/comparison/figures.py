@@ -12,9 +12,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.system.atomic import atomic_path
 
-from ..judging.metrics import CLOUD_BINS, bin_range
 from ..methods import FAMILIES
 from .recorded_answers import RecordedAnswers, by_bin
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin
 from esccs_edge.system.atomic import atomic_path
 
 from ..judging.judge import Answers
-from ..judging.metrics import CLOUD_BINS, cloud_bin
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.errors import InputError
 from esccs_edge.system.atomic import write_atomic
 
 from ..datasets import open_source
-from ..judging.metrics import CLOUD_BINS
 from ..methods import METHODS
 from ..options import TrainOptions
 from ..samples.train_test_source import TrainTestSource

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.system.atomic import write_atomic
 
 from ..datasets import open_source
 from ..judging.judge import bimodal, gates, has_labels, held_out, judge
-from ..judging.metrics import CLOUD_BINS
 from ..methods import METHODS
 from ..options import TrainOptions
 from ..samples.samples import CloudySamples

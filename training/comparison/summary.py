@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
+
 from ..judging.judge import Answers
-from ..judging.metrics import CLOUD_BINS
 from ..methods import FAMILIES
 
 Row = dict[str, Any]

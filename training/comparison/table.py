@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..judging.metrics import CLOUD_BINS
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 
 Row = dict[str, Any]
 Interval = tuple[float, float]

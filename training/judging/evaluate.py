@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.values import Prediction
 from esccs_edge.errors import InputError
@@ -21,7 +22,7 @@ from ..datasets import PairSource
 from ..samples.degraded import Degradation, DegradedPair, DegradedPairs
 from ..samples.recorded_covers import recorded_covers
 from .heldout import labeled
-from .metrics import CLOUD_BINS, FAILED, bin_range, confusion_matrix, scores_by_cloud
+from .metrics import FAILED, confusion_matrix, scores_by_cloud
 
 if TYPE_CHECKING:
     from esccs_edge.classifier import Classifier

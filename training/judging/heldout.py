@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.rasters.pair_index import PairRow, write_index
 
 from ..datasets import PairSource
 from ..samples.degraded import Degradation, DegradedPair, DegradedPairs
 from ..samples.recorded_covers import recorded_covers
 from ..simulate.textures import CloudTextures
-from .metrics import CLOUD_BINS, bin_range
 
 INDEX_NAME = "index.csv"
 

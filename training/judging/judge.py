@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.errors import InputError
 
 from ..samples.recorded_covers import recorded_covers
 from ..samples.samples import CloudySamples, Degradation
 from ..stages.chain import Chain
 from ..stages.stage import Batch
-from .metrics import CLOUD_BINS, bin_range, scores_by_cloud
+from .metrics import scores_by_cloud
 from .temperature import fit_temperature
 
 BATCH_SIZE = 64

@@ -7,23 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin
+
 Labels = npt.NDArray[np.int64]
 
-#: Share of cloudy pixels in percent; the last bin holds 100 %.
-CLOUD_BINS = ("0-20", "20-40", "40-60", "60-80", "80-100")
 ECE_BINS = 15
 #: Predicted class of a pair that got no answer; it counts as wrong.
 FAILED = -1
-
-
-def cloud_bin(cover: float) -> int:
-    """Return the position in `CLOUD_BINS` of a cloud cover in [0, 1]."""
-    return min(int(cover * len(CLOUD_BINS) + 1e-9), len(CLOUD_BINS) - 1)
-
-
-def bin_range(position: int) -> tuple[float, float]:
-    """Return the lowest and highest cover of a cloud bin, in [0, 1]."""
-    return position / len(CLOUD_BINS), (position + 1) / len(CLOUD_BINS)
 
 
 def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.errors import InputError
 
 from ..datasets.source import PairSource, indices_of
@@ -23,9 +24,8 @@ from .cloud_cover import estimate_cloud_cover
 
 Array = npt.NDArray[Any]
 
-#: A fixed cover, a range to draw from, or equal numbers in five bins of 20 %.
+#: A fixed cover, a range to draw from, or equal numbers in all `CLOUD_BINS`.
 Cover = float | tuple[float, float] | Literal["stratified"]
-COVER_BINS = 5
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class DegradedPairs:
     def _wanted_cover(self, position: int, rng: np.random.Generator) -> float:
         cover = self.degradation.cover
         if cover == "stratified":
-            return float((self._bins[position] + rng.random()) / COVER_BINS)
+            return float((self._bins[position] + rng.random()) / len(CLOUD_BINS))
         if isinstance(cover, tuple):
             is_clear = rng.random() < self.degradation.clear_share
             return 0.0 if is_clear else float(rng.uniform(*cover))
@@ -150,7 +150,9 @@ class DegradedPairs:
         """Deal the pairs of each class to the cover bins in turn, in a seeded order."""
         rng = np.random.default_rng(self.seed)
         bins = np.empty(len(self.indices), np.int64)
-        bins[np.lexsort((rng.random(len(bins)), self.labels))] = np.arange(len(bins)) % COVER_BINS
+        bins[np.lexsort((rng.random(len(bins)), self.labels))] = np.arange(len(bins)) % len(
+            CLOUD_BINS
+        )
         return bins
 
 
