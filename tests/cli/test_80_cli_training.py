@@ -29,7 +29,7 @@ def test_a_trained_bundle_goes_from_export_to_engine(tmp_path):
 
 @pytest.fixture
 def index(bundle, tmp_path: Path) -> Path:
-    """48 labelled simulated pairs that the tiny bundle can read."""
+    """48 labeled simulated pairs that the tiny bundle can read."""
     from support.small_student import small_index
 
     return small_index(tmp_path / "pairs", bundle.manifest, 48)
@@ -79,7 +79,7 @@ def test_evaluate_reads_undescribed_files_in_the_order_of_the_model(bundle, inde
 
     expected = run_json("evaluate", bundle.folder, index)
     sar = replace(bundle.manifest.modalities["sar"], channels=("first", "second"))
-    renamed = bundle.add({}, sar=sar)
+    renamed = bundle.add({}, modalities={**bundle.manifest.modalities, "sar": sar})
     assert run_json("evaluate", renamed.folder, index) == expected
 
 

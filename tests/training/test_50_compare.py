@@ -26,10 +26,10 @@ from esccs_edge.training.comparison.figures import (  # noqa: E402
 from esccs_edge.training.comparison.recorded_answers import RecordedAnswers  # noqa: E402
 from esccs_edge.training.comparison.run import compare  # noqa: E402
 from esccs_edge.training.comparison.significance import Verdict, difference_interval  # noqa: E402
-from esccs_edge.training.datasets import open_source  # noqa: E402
+from esccs_edge.training.datasets import open_dataset  # noqa: E402
 from esccs_edge.training.methods import METHODS  # noqa: E402
 from esccs_edge.training.options_file import options_from, read_options  # noqa: E402
-from esccs_edge.training.samples.train_test_source import TrainTestSource  # noqa: E402
+from esccs_edge.training.samples.train_test_dataset import TrainTestDataset  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +79,9 @@ def test_recorded_answers_give_back_the_scores_of_the_run(indexes, tmp_path):
     for name in ("source-only", "esccs"):
         stored = RecordedAnswers.read(tmp_path / "out" / "runs" / f"{name}-0.npz")
         run = json.loads((tmp_path / "out" / "runs" / f"{name}-0.json").read_text())
-        accuracy = (stored.answers.probabilities.argmax(axis=1) == stored.answers.labels).mean()
+        accuracy = (stored.judged.probabilities.argmax(axis=1) == stored.judged.labels).mean()
         assert accuracy == pytest.approx(run["metrics"]["overall"]["oa"])
-        assert len(stored.places) == len(stored.answers.labels)
+        assert len(stored.places) == len(stored.judged.labels)
         assert (stored.optical_share is None) == (name == "source-only")
 
 
@@ -136,7 +136,7 @@ def test_equal_methods_have_an_interval_of_zero_and_opposite_ones_mirrored_inter
 def test_a_finished_row_is_never_computed_again(indexes, tmp_path, monkeypatch):
     compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
     before = (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes()
-    monkeypatch.setattr(comparison_runs, "Chain", None)  # any new work would fail
+    monkeypatch.setattr(comparison_runs, "SceneRun", None)  # any new work would fail
     again = compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS,
                     resume=True)  # fmt: skip
     assert (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes() == before
@@ -179,9 +179,9 @@ def test_unlabeled_judged_pairs_are_refused(indexes, tmp_path):
         compare(indexes[0], str(index), tmp_path / "out", methods=["source-only"], options=OPTIONS)
 
 
-def test_the_joined_source_keeps_the_sides_apart(indexes):
-    train, test = (open_source(path) for path in indexes)
-    joined = TrainTestSource(train, test)
+def test_the_joined_dataset_keeps_the_sides_apart(indexes):
+    train, test = (open_dataset(path) for path in indexes)
+    joined = TrainTestDataset(train, test)
     assert set(joined.splits) == {"train", "val", "test"}
     judged = [i for i, split in enumerate(joined.splits) if split == "test"]
     names = [joined.classes[joined.labels[i]] for i in judged]
@@ -193,11 +193,11 @@ def test_the_joined_source_keeps_the_sides_apart(indexes):
 
 
 def test_a_place_on_both_sides_is_refused(indexes, tmp_path):
-    train = open_source(indexes[0])
+    train = open_dataset(indexes[0])
     text = tiny_index(tmp_path / "c", 24, seed=0)
     text.write_text(text.read_text().replace(",train", ",test").replace(",val", ",test"))
     with pytest.raises(InputError, match="place-0"):
-        TrainTestSource(train, open_source(str(text)))
+        TrainTestDataset(train, open_dataset(str(text)))
 
 
 @pytest.mark.parametrize("name", ["b1-ombria", "b2-eurosat", "b3-sen12ms"])

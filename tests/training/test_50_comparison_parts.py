@@ -13,7 +13,7 @@ from esccs_edge.training.comparison.figures import GREY, _styles  # noqa: E402
 from esccs_edge.training.comparison.queue import Queue, Task, work_off  # noqa: E402
 from esccs_edge.training.comparison.recorded_answers import by_bin, rank_correlation  # noqa: E402
 from esccs_edge.training.comparison.summary import summarize, summary_lines  # noqa: E402
-from esccs_edge.training.judging.judge import Answers  # noqa: E402
+from esccs_edge.training.judging.judge import Judged  # noqa: E402
 from esccs_edge.training.methods import FAMILIES, METHODS  # noqa: E402
 
 
@@ -75,7 +75,7 @@ def test_the_summary_by_hand():
         row("supervised-fusion", 0.9, deployable=False),
         row("clear-teacher", 0.95, deployable=False),
     ]
-    answers = Answers(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0.1, 0.9]))
+    answers = Judged(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0.1, 0.9]))
     found = summarize(rows, {"esccs": [run(1.0), run(2.0)]}, [answers, answers])
     assert found["lead"] == pytest.approx({"kd-s": 0.2, "gdl": 0.1})
     assert found["lead_mean"] == pytest.approx(0.15)

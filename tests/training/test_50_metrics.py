@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from esccs_edge.classifier import Classifier  # noqa: E402
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.errors import InputError  # noqa: E402
-from esccs_edge.training.datasets import MemorySource  # noqa: E402
+from esccs_edge.training.datasets import MemoryDataset  # noqa: E402
 from esccs_edge.training.judging.evaluate import evaluate  # noqa: E402
 from esccs_edge.training.judging.metrics import (
     FAILED,
@@ -106,7 +106,7 @@ def classifier(tmp_path):
         yield ready
 
 
-def source_of(manifest, count=12, **changes) -> MemorySource:
+def dataset_of(manifest, count=12, **changes) -> MemoryDataset:
     pairs = [raw_pair(manifest, seed) for seed in range(count)]
     values = {
         "name": "made", "classes": CLASSES, "labels": np.arange(count) % len(CLASSES),
@@ -115,52 +115,52 @@ def source_of(manifest, count=12, **changes) -> MemorySource:
         "sar_channels": manifest.modalities["sar"].channels,
         "opticals": np.stack([p[0] for p in pairs]), "sars": np.stack([p[1] for p in pairs]),
     }  # fmt: skip
-    return MemorySource(**{**values, **changes})
+    return MemoryDataset(**{**values, **changes})
 
 
 def test_evaluate_agrees_with_asking_the_classifier_oneself(classifier):
-    source = source_of(classifier.manifest)
-    report = evaluate(classifier, source)
-    answers = [classifier.classify(*source.pair(i)).label for i in range(len(source))]
-    right = [a == CLASSES[k] for a, k in zip(answers, source.labels, strict=True)]
+    dataset = dataset_of(classifier.manifest)
+    report = evaluate(classifier, dataset)
+    answers = [classifier.classify(*dataset.pair(i)).label for i in range(len(dataset))]
+    right = [a == CLASSES[k] for a, k in zip(answers, dataset.labels, strict=True)]
     assert report["overall"]["oa"] == pytest.approx(np.mean(right))
     assert report["overall"]["n"] == 12
     assert all(part["n"] == 0 for part in report["by_cloud"].values())
 
 
 def test_evaluate_with_clouds_puts_every_image_into_every_bin_and_repeats(classifier):
-    source = source_of(classifier.manifest)
-    report = evaluate(classifier, source, clouds_seeds=[5])
+    dataset = dataset_of(classifier.manifest)
+    report = evaluate(classifier, dataset, clouds_seeds=[5])
     assert [report["by_cloud"][name]["n"] for name in CLOUD_BINS] == [12] * 5
-    assert report == evaluate(classifier, source, clouds_seeds=[5])
+    assert report == evaluate(classifier, dataset, clouds_seeds=[5])
 
 
 def test_evaluate_picks_the_models_bands_from_a_richer_or_reordered_set(classifier):
-    source = source_of(classifier.manifest)
+    dataset = dataset_of(classifier.manifest)
     order = np.arange(13)[::-1]
-    reordered = source_of(
+    reordered = dataset_of(
         classifier.manifest,
-        optical_channels=tuple(source.optical_channels[i] for i in order),
-        opticals=source.opticals[:, order],
+        optical_channels=tuple(dataset.optical_channels[i] for i in order),
+        opticals=dataset.opticals[:, order],
     )
-    assert evaluate(classifier, reordered) == evaluate(classifier, source)
+    assert evaluate(classifier, reordered) == evaluate(classifier, dataset)
 
 
 def test_evaluate_counts_a_pair_without_usable_pixels_as_failed(classifier):
-    source = source_of(classifier.manifest)
-    opticals, sars = source.opticals.copy(), source.sars.copy()
+    dataset = dataset_of(classifier.manifest)
+    opticals, sars = dataset.opticals.copy(), dataset.sars.copy()
     opticals[3], sars[3] = 0, np.nan
-    report = evaluate(classifier, source_of(classifier.manifest, opticals=opticals, sars=sars))
+    report = evaluate(classifier, dataset_of(classifier.manifest, opticals=opticals, sars=sars))
     assert report["overall"]["failed"] == 1
 
 
 def test_evaluate_refuses_unknown_classes_missing_bands_and_unlabeled_data(classifier):
     manifest = classifier.manifest
     with pytest.raises(InputError, match="Glacier"):
-        evaluate(classifier, source_of(manifest, classes=("Glacier", *CLASSES[1:])))
-    source = source_of(manifest)
+        evaluate(classifier, dataset_of(manifest, classes=("Glacier", *CLASSES[1:])))
+    dataset = dataset_of(manifest)
     with pytest.raises(InputError, match="B12"):
-        evaluate(classifier, source_of(manifest, optical_channels=source.optical_channels[:-1],
-                                       opticals=source.opticals[:, :-1]))  # fmt: skip
+        evaluate(classifier, dataset_of(manifest, optical_channels=dataset.optical_channels[:-1],
+                                       opticals=dataset.opticals[:, :-1]))  # fmt: skip
     with pytest.raises(InputError, match="no labeled pair"):
-        evaluate(classifier, source_of(manifest, labels=np.full(12, -1)))
+        evaluate(classifier, dataset_of(manifest, labels=np.full(12, -1)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS as BANDS
 from esccs_edge.errors import InputError
-from esccs_edge.training.datasets import open_source
+from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.simulate.clouds import (
     CLOUDY_OPACITY,
     MAX_SHADOW_SHIFT,
@@ -250,7 +250,7 @@ def test_scene_sar_is_the_patch_simulator_with_classes_by_pixel():
 
 @pytest.mark.data
 def test_sar_of_real_patches_has_the_statistics_of_real_sar(sample_data):
-    source = open_source(f"eurosat:{sample_data / 'eurosat-ms'}")
+    source = open_dataset(f"eurosat:{sample_data / 'eurosat-ms'}")
     means = {}
     every = []
     for index in range(0, len(source), 3):

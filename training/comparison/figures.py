@@ -94,8 +94,8 @@ def _by_cloud(axes: Axes, values: Mapping[str, Values], styles: Styles, label: s
 def _reliability(axes: Axes, recorded: Recorded, styles: Styles) -> None:
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     for name, runs in recorded.items():
-        probabilities = np.concatenate([run.answers.probabilities for run in runs])
-        labels = np.concatenate([run.answers.labels for run in runs])
+        probabilities = np.concatenate([run.judged.probabilities for run in runs])
+        labels = np.concatenate([run.judged.labels for run in runs])
         confidence = probabilities.max(axis=1)
         right = probabilities.argmax(axis=1) == labels
         bins = np.clip((confidence * CONFIDENCE_BINS).astype(int), 0, CONFIDENCE_BINS - 1)
@@ -114,7 +114,7 @@ def _reliability(axes: Axes, recorded: Recorded, styles: Styles) -> None:
 def _share(run: RecordedAnswers) -> Values:
     """Mean optical share per cloud bin; NaN where no pair falls in."""
     assert run.optical_share is not None
-    return np.array(by_bin(run.optical_share, run.answers.cover), np.float64)
+    return np.array(by_bin(run.optical_share, run.judged.cover), np.float64)
 
 
 def _styles(accuracy: Mapping[str, Values]) -> Styles:

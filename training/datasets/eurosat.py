@@ -20,7 +20,7 @@ import numpy.typing as npt
 from esccs_edge.contracts.sensors import EUROSAT_BANDS, SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError, MissingDependencyError, RasterError
 
-from .source import MemorySource
+from .dataset import MemoryDataset
 from .splits import split_by_group
 
 PATCH_SIZE = 64
@@ -28,7 +28,7 @@ ARCHIVE = "patches.tar.xz"
 _BAND_ORDER = [EUROSAT_BANDS.index(band) for band in SENTINEL2_L1C_BANDS]
 
 
-def open_eurosat(folder: str | Path, seed: int = 0) -> MemorySource:
+def open_eurosat(folder: str | Path, seed: int = 0) -> MemoryDataset:
     """Read the whole set, bands in `SENTINEL2_L1C_BANDS` order, split by the ``cell`` column.
 
     Args:
@@ -45,7 +45,7 @@ def open_eurosat(folder: str | Path, seed: int = 0) -> MemorySource:
     classes = tuple(sorted({row["class"] for row in rows}))
     labels = np.array([classes.index(row["class"]) for row in rows], np.int64)
     groups = tuple(row["cell"] for row in rows)
-    return MemorySource(
+    return MemoryDataset(
         name="EuroSAT-MS", classes=classes, labels=labels, groups=groups,
         splits=split_by_group(labels, groups, seed), optical_channels=SENTINEL2_L1C_BANDS,
         sar_channels=(), opticals=_read_patches(Path(folder).resolve(), names), sars=None,

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from esccs_edge.contracts.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError
 
+from .dataset import RawPair
 from .index import reading_spec
 from .sen12ms_labels import IGBP_SIMPLE, read_labels
-from .source import RawPair
 from .splits import split_by_group
 
 #: Its Sentinel-1 patch holds NaN.
@@ -34,8 +34,8 @@ VAL_SHARE = 0.15
 
 
 @dataclass(frozen=True)
-class Sen12msSource:
-    """A `PairSource` over a SEN12MS folder; pixels are read when asked for."""
+class Sen12msDataset:
+    """A `PairDataset` over a SEN12MS folder; pixels are read when asked for."""
 
     name: str
     classes: tuple[str, ...]
@@ -48,6 +48,11 @@ class Sen12msSource:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def covers(self) -> npt.NDArray[np.float64]:
+        """Not known."""
+        return np.full(len(self), np.nan)
 
     def pair(self, index: int) -> RawPair:
         """Read one pair: ``(13, 256, 256)`` uint16 and ``(2, 256, 256)`` float32 dB.
@@ -66,7 +71,7 @@ class Sen12msSource:
         )
 
 
-def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msSource:
+def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msDataset:
     """List the labelled Sentinel-2 patches of a folder whose Sentinel-1 partner exists.
 
     Label and split files are looked for in the folder itself, in ``labels/`` and in ``splits/``.
@@ -91,7 +96,7 @@ def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msSource:
         )
     labels = np.array([known[key] for key in keys], np.int64)
     groups = tuple(key.rpartition("/")[0] for key in keys)
-    return Sen12msSource(
+    return Sen12msDataset(
         "SEN12MS", IGBP_SIMPLE, labels, groups, _splits(root, labels, groups, seed),
         tuple(found[key] for key in keys),
     )  # fmt: skip

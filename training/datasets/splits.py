@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from esccs_edge.errors import InputError
 
-from .source import SPLITS
+from .dataset import SPLITS
 
 SHARES = (0.60, 0.15, 0.25)
 ATTEMPTS = 40

@@ -50,7 +50,7 @@ def log_ratio(contribution: Tensor) -> Tensor:
 class RatioCenter(nn.Module):
     """Divides rho by its running geometric mean, so that its typical value is 1.
 
-    On cloudy images source model and optical auxiliary share their input and hence their errors,
+    On cloudy images teacher and optical auxiliary share their input and hence their errors,
     which tilts rho towards optical; centering takes that bias out. The mean moves in training
     only and is corrected for its start at zero, as Adam's moments are.
     """

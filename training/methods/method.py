@@ -7,24 +7,92 @@ backbone; a method file says only what its network and its loss are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from ..judging.judge import Predictor, bimodal
+from ..judging.judge import Predictor
+from ..judging.predictors import bimodal
 from ..learning.augment import augmented
 from ..learning.losses import distillation_loss, label_loss, soften
-from ..learning.networks import UnimodalNet
+from ..learning.networks import StudentNet, UnimodalNet
 from ..learning.pseudo_labels import PseudoLabelFilter
-from ..learning.reliability import source_reliability
-from ..options import Schedule
-from ..samples.samples import CloudySamples
-from ..stages.chain import Chain
+from ..learning.reliability import teacher_reliability
+from ..options import Schedule, TrainOptions
+from ..samples.epoch_samples import EpochSamples
 from ..stages.fit import fit
-from ..stages.stage import Batch, Step, masked_mean
-from ..stages.teacher_answers import SourceAnswer
-from .cloud_estimate import CloudAwareChain
+from ..stages.scene_classification.run import SceneRun
+from ..stages.scene_classification.teacher_answers import Supervision, TeacherAnswer
+from ..stages.stage import Batch, N, Stage, masked_mean
+
+
+@dataclass(frozen=True)
+class Auxiliaries:
+    """Both auxiliaries of ESCCS."""
+
+    optical: UnimodalNet
+    sar: UnimodalNet
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the methods of one seed share.
+
+    Attributes:
+        run: Options, data and folder.
+        supervision: The teacher, and its answers as ESCCS uses them.
+        confident: The filter of KDHN: by the teacher's answers alone, blind to clouds.
+        auxiliaries: Those of ESCCS; None where no method asks for them.
+        knows_clouds: Whether methods get the cloud estimate and the filter of ESCCS.
+    """
+
+    run: SceneRun
+    supervision: Supervision
+    confident: PseudoLabelFilter
+    auxiliaries: Auxiliaries | None = None
+    knows_clouds: bool = False
+
+    @classmethod
+    def train(cls, run: SceneRun) -> Shared:
+        """Train or load the teacher and ask it about all training pairs."""
+        teacher = run.train_teacher()
+        known = run.every_answer(teacher)
+        believed = torch.ones_like(known.reliability)
+        options = run.options.auxiliary.filter
+        confident = PseudoLabelFilter.fit(known.probabilities, believed, options)
+        return cls(run, run.supervise(teacher), confident)
+
+    def with_auxiliaries(self) -> Shared:
+        """Train or load the auxiliaries."""
+        sar = self.run.train_sar_auxiliary(self.supervision)
+        optical = self.run.train_optical_auxiliary(self.supervision, sar)
+        return replace(self, auxiliaries=Auxiliaries(optical, sar))
+
+    @property
+    def teacher(self) -> UnimodalNet:
+        """The network that all methods learn from."""
+        return self.supervision.teacher
+
+    @property
+    def trained_auxiliaries(self) -> Auxiliaries:
+        """The auxiliaries, for methods that state that they need them."""
+        if self.auxiliaries is None:
+            raise ValueError("the auxiliaries are not trained; state auxiliaries=True")
+        return self.auxiliaries
+
+    @property
+    def filter(self) -> PseudoLabelFilter:
+        """Which answers may teach a method that filters them."""
+        return self.supervision.pseudo_labels if self.knows_clouds else self.confident
+
+    def train_student(
+        self, options: TrainOptions | None = None, name: str = "student"
+    ) -> StudentNet:
+        """Train a student of ESCCS, with the run's options or with others from here on."""
+        auxiliaries = self.trained_auxiliaries
+        run = self.run.with_options(options or self.run.options)
+        return run.train_student(self.supervision, auxiliaries.sar, auxiliaries.optical, name)
 
 
 @dataclass(frozen=True)
@@ -33,32 +101,32 @@ class Method:
 
     Attributes:
         predictor: Trains what is missing and returns how to ask it.
-        adds: What it adds to the source model, for the table.
+        adds: What it adds to the teacher, for the table.
         student: Trains what is missing and returns the network, if it has a gate.
         auxiliaries: Asks the auxiliaries of ESCCS, which are then trained before its own time runs.
         deployable: False for an upper bound, which sees what the target does not offer.
     """
 
-    predictor: Callable[[Chain], Predictor]
+    predictor: Callable[[Shared], Predictor]
     adds: str
-    student: Callable[[Chain], nn.Module] | None = None
+    student: Callable[[Shared], nn.Module] | None = None
     auxiliaries: bool = False
     deployable: bool = True
 
 
-def gated(student: Callable[[Chain], nn.Module], adds: str, *, auxiliaries: bool = True) -> Method:
+def gated(student: Callable[[Shared], nn.Module], adds: str, *, auxiliaries: bool = True) -> Method:
     """Return the row of a network with two inputs and a gate."""
-    return Method(lambda chain: bimodal(student(chain)), adds, student, auxiliaries)
+    return Method(lambda shared: bimodal(student(shared)), adds, student, auxiliaries)
 
 
 @dataclass(frozen=True)
 class Taught:
-    """What the source model says about a cloudy batch.
+    """What the teacher answers on a cloudy batch.
 
     Attributes:
         logits: ``(N, K)``.
         answer: ``(N,)`` most likely class.
-        kept: ``(N,)`` bool; passes the filter of the step.
+        kept: ``(N,)`` bool; passes the filter of the stage.
         reliability: ``(N,)`` belief in the answers; 1 where a method has no cloud estimate.
     """
 
@@ -68,45 +136,45 @@ class Taught:
     reliability: Tensor
 
 
-class MethodStep(Step):
-    """A step whose network, loss and samples a method chooses.
+class MethodStage(Stage[N]):
+    """A stage whose network, loss and samples a method chooses.
 
     Args:
         name: Names checkpoints and random numbers.
         net: The network.
-        chain: The run.
-        frozen: Trained networks that the loss asks.
+        shared: What the methods share.
         schedule: None for the one that all methods share.
+        filtered: Which answers of the teacher may teach; None: all.
+        frozen: Trained networks that the loss asks.
     """
 
     def __init__(
-        self, name: str, net: nn.Module, chain: Chain, schedule: Schedule | None = None,
-        **frozen: nn.Module,
+        self, name: str, net: N, shared: Shared, *, schedule: Schedule | None = None,
+        filtered: PseudoLabelFilter | None = None, **frozen: nn.Module,
     ) -> None:  # fmt: skip
-        super().__init__(net, schedule or chain.options.student.schedule, name, chain.options.seed)
-        self.options = chain.options
-        self.filter: PseudoLabelFilter | None = None
-        self.knows_clouds = isinstance(chain, CloudAwareChain)
-        if self.knows_clouds:
-            self.filter = chain.pseudo_labels[0]
-            frozen["source"] = chain.source_view
-        self.keep_frozen(**frozen)
+        options = shared.run.options
+        super().__init__(net, schedule or options.student.schedule, name, options.seed)
+        self.options = options
+        self.knows_clouds = shared.knows_clouds
+        self.filter = shared.filter if self.knows_clouds and filtered is None else filtered
+        answers = shared.supervision.answers if self.knows_clouds else shared.teacher
+        self.keep_frozen(teacher=answers, **frozen)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the augmented batch."""
-        views = {name: value for name, value in batch.items() if value.ndim == 4}
-        batch = {**batch, **augmented(views, self.options.augment)}
+        images = {name: value for name, value in batch.items() if value.ndim == 4}
+        batch = {**batch, **augmented(images, self.options.augment)}
         return self.method_loss(batch), {}
 
     def method_loss(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch; the one thing that a method must say."""
+        """Return the loss of a batch; the one thing that a method must define."""
         raise NotImplementedError
 
     @torch.no_grad()
     def taught(self, batch: Batch) -> Taught:
-        """Ask the source model about the cloudy images of a batch."""
+        """Ask the teacher about the cloudy images of a batch."""
         if self.knows_clouds:
-            answer: SourceAnswer = self.frozen("source")(batch)
+            answer: TeacherAnswer = self.frozen("teacher")(batch)
             return self.judged(answer.logits, answer.reliability)
         return self.judged(self.frozen("teacher")(batch["optical"]), self.reliability(batch))
 
@@ -115,10 +183,10 @@ class MethodStep(Step):
         if not self.knows_clouds:
             return torch.ones_like(batch["reliability"])
         span = self.options.distillation.reliable_clear_share
-        return source_reliability(batch["reliability"], *span) * (batch["availability"][:, 0] > 0)
+        return teacher_reliability(batch["reliability"], *span) * (batch["availability"][:, 0] > 0)
 
     def judged(self, logits: Tensor, reliability: Tensor) -> Taught:
-        """Say which answers pass the filter; all do where the step has none."""
+        """Tell which answers pass the filter; all do where the stage has none."""
         probabilities = soften(logits)
         kept = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
         if self.filter is not None:
@@ -137,31 +205,21 @@ class MethodStep(Step):
         return masked_mean(label_loss(logits, taught.answer), taught.kept)
 
 
-def trained(step: MethodStep, chain: Chain, samples: CloudySamples | None = None) -> nn.Module:
-    """Train a step on the cloudy target, or on the given samples; load it if it is finished."""
-    return fit(step, chain.cloudy_samples() if samples is None else samples, chain.folder)
+def trained(stage: MethodStage[N], shared: Shared, samples: EpochSamples | None = None) -> N:
+    """Train a stage on the cloudy target, or on the given samples; load it if it is finished."""
+    run = shared.run
+    return fit(stage, run.cloudy_samples() if samples is None else samples, run.folder)
 
 
-def confidence_filter(chain: Chain) -> PseudoLabelFilter:
-    """Fit the filter of KDHN: by the source model's logits alone, blind to clouds.
-
-    With the cloud estimate the filter is that of ESCCS.
-    """
-    if isinstance(chain, CloudAwareChain):
-        return chain.pseudo_labels[0]
-    probabilities, _, _ = chain.source_answers
-    believed = torch.ones_like(probabilities[:, 0])
-    return PseudoLabelFilter.fit(probabilities, believed, chain.options.auxiliary.filter)
-
-
-def unimodal_net(chain: Chain, name: str, modality: str, channels: int | None = None) -> nn.Module:
+def unimodal_net(
+    shared: Shared, name: str, modality: str, channels: int | None = None
+) -> UnimodalNet:
     """Return a fresh one-branch network; its start depends on the seed and the name only."""
-    part = chain.options.student
-    spec = chain.optical_spec if modality == "optical" else chain.sar_spec
+    run, part = shared.run, shared.run.options.student
     branch = part.optical if modality == "optical" else part.sar
-    chain.seed_weights(name)
-    count = len(spec.channels) if channels is None else channels
-    net = UnimodalNet(count, len(chain.source.classes), branch, part.dropout)
-    if chain.options.warm_start and modality == "optical" and channels is None:
-        net.load_state_dict(chain.teacher.state_dict())
+    count = len(run.modalities[modality].channels) if channels is None else channels
+    run.seed_weights(name)
+    net = UnimodalNet(count, len(run.dataset.classes), branch, part.dropout)
+    if run.options.warm_start and modality == "optical" and channels is None:
+        net.load_state_dict(shared.teacher.state_dict())
     return net

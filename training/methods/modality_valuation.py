@@ -2,7 +2,7 @@
 
 A Shapley value says what each modality gives on a sample; samples where it gives little are seen
 again with the other modality dropped. Our choice: the copies count as loss weights in the same
-batch instead of a longer epoch, warm-up as for ESCCS, labels from the source model.
+batch instead of a longer epoch, warm-up as for ESCCS, labels from the teacher.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from torch import Tensor
 
 from ..judging.judge import Predictor
 from ..learning.losses import label_loss
-from ..stages.chain import Chain
 from ..stages.stage import Batch, masked_mean
-from .fusion import FusionStep, fusion_predictor
-from .method import Method, Taught
+from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
+from .method import Method, Shared, Taught
 
 
-class ValuationStep(FusionStep):
+class ValuationStage(FusionStage[FusionNet]):
     """Adds a loss on one modality, with as many copies as its low value asks for."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -65,8 +64,9 @@ def copies(value: Tensor) -> Tensor:
     return torch.stack(steps).float().sum(dim=0)
 
 
-def _predictor(chain: Chain) -> Predictor:
-    return fusion_predictor(ValuationStep("modality-valuation", chain), chain)
+def _predictor(shared: Shared) -> Predictor:
+    stage = ValuationStage("modality-valuation", fusion_net(shared, "modality-valuation"), shared)
+    return fusion_predictor(stage, shared)
 
 
 METHOD = Method(_predictor, "tlf-middle, low contributors trained alone, per sample")
