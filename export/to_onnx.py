@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,20 +25,27 @@ from torch import nn
 
 from esccs_edge import __version__
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import (
+    CALIBRATION_PAIRS,
+    CALIBRATION_REPORT,
+    FP16_ONNX,
+    INT8_ONNX,
+    REFERENCE,
+    STUDENT_ONNX,
+    STUDENT_WEIGHTS,
+)
 from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.tasks import task_named
 from esccs_edge.errors import ArtifactError
 from esccs_edge.training.learning.tasks import learning_task
 
 from .graph_names import with_stable_names
 from .parity import FP32_TOLERANCE, compare_outputs
-from .reference import REFERENCE_NAME, Arrays, pack_reference, reference_inputs
+from .reference import Arrays, pack_reference, reference_inputs
 from .simplify import simplified
 
-STUDENT_WEIGHTS = "student.safetensors"
-STUDENT_ONNX = "student.onnx"
 #: Made from an earlier `student.onnx`; they no longer belong to a bundle that is exported again.
-DERIVED_FILES = ("student.int8.onnx", "student.fp16.onnx", "calibration.json",
-                 "calibration-pairs.csv")  # fmt: skip
+DERIVED_FILES = (INT8_ONNX, FP16_ONNX, CALIBRATION_REPORT, CALIBRATION_PAIRS)
 #: The oldest opset the exporter writes without conversion; TensorRT 10.3 reads up to 20.
 OPSET = 18
 #: The oldest IR that carries opset 18, so that older runtimes accept the file.
@@ -50,7 +58,7 @@ def export_student(bundle: Bundle) -> Bundle:
     An earlier calibration is dropped with its files, since it measured another graph.
 
     Args:
-        bundle: Holds `student.safetensors`; ``architecture`` gives the sizes.
+        bundle: Holds `student.safetensors`; ``architecture`` gives the branch sizes.
 
     Returns:
         The extended bundle. ``provenance["export"]`` says with what it was made.
@@ -69,7 +77,7 @@ def export_student(bundle: Bundle) -> Bundle:
     chosen, simplifier = simplified(plain, inputs)
     weights_digest = manifest.files[STUDENT_WEIGHTS].sha256
     content = _finished(chosen, manifest, weights_digest, simplifier)
-    _require_agreement(content, inputs, answers)
+    _require_agreement(content, inputs, answers, manifest)
     made_with = {
         "opset": OPSET,
         "torch": torch.__version__,
@@ -78,7 +86,7 @@ def export_student(bundle: Bundle) -> Bundle:
         "weights_sha256": weights_digest,
     }
     exported = _without(bundle, DERIVED_FILES).add(
-        {STUDENT_ONNX: content, REFERENCE_NAME: pack_reference(inputs, answers)},
+        {STUDENT_ONNX: content, REFERENCE: pack_reference(inputs, answers)},
         model=STUDENT_ONNX,
         quantization=None,
         provenance={**manifest.provenance, "export": made_with},
@@ -146,7 +154,7 @@ def _onnx_from_torch(
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Silence a logger; the exporter tells of optional packages that we do not use."""
+    """Silence a logger; the exporter warns about optional packages that we do not use."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -172,10 +180,10 @@ def _require_finite(answers: Arrays) -> None:
         )
 
 
-def _require_agreement(content: bytes, inputs: Arrays, answers: Arrays) -> None:
+def _require_agreement(content: bytes, inputs: Arrays, answers: Arrays, manifest: Manifest) -> None:
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     found = dict(zip(answers, session.run(list(answers), inputs), strict=True))
-    row = compare_outputs(STUDENT_ONNX, found, inputs, answers, FP32_TOLERANCE)
+    row = compare_outputs(STUDENT_ONNX, found, inputs, answers, FP32_TOLERANCE, manifest)
     if row.problem:
         raise ArtifactError(
             f"the exported graph does not answer like the trained network: {row.problem}",
@@ -189,22 +197,23 @@ def _describe(
     """Write into the file what a reader without the manifest must know."""
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "esccs-edge", __version__
-    model.doc_string = "ESCCS student: optical + SAR -> class logits and modality gate"
+    model.doc_string = (
+        f"{task_named(manifest.task).network}: {', '.join(manifest.inputs)} -> "
+        f"{', '.join(manifest.outputs)}"
+    )
     facts: dict[str, Any] = {
         "name": manifest.name,
         "task": manifest.task,
         "classes": manifest.classes,
-        "bands": manifest.modalities["optical"].channels,
-        "polarisations": manifest.modalities["sar"].channels,
-        "patch_size": manifest.sample.height,
-        "pixel_size_m": manifest.sample.pixel_size_m,
-        "gate_order": list(manifest.modalities),
+        "modalities": list(manifest.modalities),
+        "sample": asdict(manifest.sample),
         "temperature": manifest.temperature,
         "esccs_edge_version": __version__,
         "weights_sha256": weights_digest,
         "simplifier": simplifier,
     }
     for name, spec in manifest.modalities.items():
+        facts[f"channels.{name}"] = spec.channels
         facts[f"normalization.{name}"] = {
             "unit": spec.unit, "clip": spec.clip, "mean": spec.mean, "std": spec.std,
             "dn_scale": spec.dn_scale, "dn_offset": spec.dn_offset, "nodata": spec.nodata,

@@ -43,24 +43,30 @@ def write_heldout(
 ) -> Path:
     """Write samples as ``.npy`` files and an index; replaces an earlier folder.
 
-    The index has a column per modality, then ``label`` (a class name, or the file of a map),
-    ``group``, ``split`` and ``cover``; see `esccs_edge.rasters.pair_index`.
+    The index has a column per modality, then ``label``, ``group``, ``split`` and ``cover``, and
+    ``target`` with the file of the map where samples have maps.
 
     Returns:
         The index file, written last.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*modalities, "label", "group", "split", "cover"))
+    rows, has_maps = [], False
     for sample in samples:
-        files = [_saved(folder, f"{sample.name}-{m}", sample.pixels[m]) for m in modalities]
-        target = sample.target
-        if not isinstance(target, str):
-            target = _saved(folder, f"{sample.name}-label", target)
+        cells = {m: _saved(folder, f"{sample.name}-{m}", sample.pixels[m]) for m in modalities}
         cover = "" if sample.cover is None else repr(float(sample.cover))
-        writer.writerow((*files, target, sample.group, sample.split, cover))
+        cells |= {"label": "", "group": sample.group, "split": sample.split, "cover": cover}
+        if isinstance(sample.target, str):
+            cells["label"] = sample.target
+        else:
+            cells["target"] = _saved(folder, f"{sample.name}-target", sample.target)
+            has_maps = True
+        rows.append(cells)
+    columns = [*modalities, "label", "group", "split", "cover", *["target"] * has_maps]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_atomic(folder / INDEX_NAME, text.getvalue())
     return folder / INDEX_NAME
 
