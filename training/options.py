@@ -243,7 +243,7 @@ class DistillationOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the run of any task is told; a task adds fields of its own in a subclass.
+    """Options that a run of any task has; a task adds fields of its own in a subclass.
 
     Attributes:
         task: What is learned: a name in `training.learning.tasks`.

@@ -57,8 +57,13 @@ def run(
 
     from ..classifier import Classifier
     from ..contracts.bundle import Bundle
+    from ..errors import InputError
 
     opened = Bundle.open(bundle)
+    if opened.manifest.task != "scene-classification":
+        raise InputError(
+            f"the task of {bundle} is {opened.manifest.task!r}, expected 'scene-classification'"
+        )
     dataset = open_dataset(index, manifest=opened.manifest)
     rounds = len(clouds) * len(CLOUD_BINS) or 1
     with Classifier(opened, backend=backend) as classifier, Progress("evaluate") as progress:

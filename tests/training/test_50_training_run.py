@@ -329,3 +329,34 @@ def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
 def test_options_survive_json():
     options = options_from({"teacher": {"network": {"width": 5, "blocks": [2, 1]}}})
     assert options_from(json.loads(json.dumps(options.as_dict()))) == options
+
+
+def test_what_ran_before_a_stage_does_not_change_its_weights(data, tmp_path):
+    options = options_from(tiny_document(data, "", epochs=1))
+
+    def trained(folder, *, disturbed: bool):
+        run = SceneRun.open(options, open_dataset(options.data), tmp_path / folder)
+        supervision = run.supervise(run.train_teacher())
+        if disturbed:  # another stage, and draws of anyone
+            run.with_options(options, tmp_path / "other").train_sar_auxiliary(supervision)
+            torch.rand(17)
+        sar = run.train_sar_auxiliary(supervision)
+        optical = run.train_optical_auxiliary(supervision, sar)
+        return [net.state_dict() for net in (sar, optical)]
+
+    first, second = trained("a", disturbed=False), trained("b", disturbed=True)
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_run_whose_options_lack_a_later_one_resumes_with_its_default(data, tmp_path, monkeypatch):
+    options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
+    with monkeypatch.context() as patched:
+        killed_at(patched, TeacherStage, 0)
+        with pytest.raises(KilledError):
+            train(options)
+    record = tmp_path / "run" / "options.json"
+    before = json.loads(record.read_text())
+    del before["task"]
+    record.write_text(json.dumps(before))
+    assert train(options, resume=True).verify()

@@ -28,7 +28,7 @@ from ..methods import METHODS
 from ..options import RunOptions, TrainOptions
 from ..samples.train_test_dataset import TrainTestDataset
 from .figures import draw_figures
-from .queue import Task, work_off
+from .queue import WorkItem, work_off
 from .recorded_answers import RecordedAnswers
 from .runs import Row, RunFiles, SeedRuns
 from .significance import Verdict, difference_interval
@@ -131,7 +131,7 @@ def _report(files: RunFiles, chosen: tuple[str, ...], seeds: int) -> Comparison:
 
 @dataclass(frozen=True)
 class _Worker:
-    """Does tasks in whatever process; a process keeps what its last seed shares."""
+    """Does work items in any process; a process keeps what its last seed shares."""
 
     train: str
     test: str
@@ -139,12 +139,12 @@ class _Worker:
     options: TrainOptions
     auxiliaries: bool
 
-    def __call__(self, task: Task) -> None:
-        runs = _opened(self, task.seed)
-        if task.method is None:
+    def __call__(self, item: WorkItem) -> None:
+        runs = _opened(self, item.seed)
+        if item.method is None:
             runs.share(auxiliaries=self.auxiliaries)
         else:
-            runs.run(task.method)
+            runs.run(item.method)
 
 
 @lru_cache(maxsize=1)

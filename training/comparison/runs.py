@@ -1,4 +1,4 @@
-"""One method on one seed: train it, judge it, keep what it said.
+"""One method on one seed: train it, judge it, keep its answers.
 
 A run is finished when its file is there; that file is written last and never again.
 """

@@ -1,4 +1,4 @@
-"""What a comparison says in a few numbers: the lead of ESCCS, and where it falls short."""
+"""A comparison in a few numbers: the lead of ESCCS, and where it falls short."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def summarize(
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Say the summary in sentences, as a Markdown list."""
+    """Return the summary in sentences, as a Markdown list."""
     lines = []
     if "lead" in summary:
         lines.append(

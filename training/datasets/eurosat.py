@@ -12,12 +12,12 @@ import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.sensors import EUROSAT_BANDS, SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError, MissingDependencyError, RasterError
 
 from .dataset import MemoryDataset
@@ -94,13 +94,13 @@ def _stored_files(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, b
                 yield str(PurePosixPath(member.name)), stream.read()
 
 
-def _decode(name: str, content: bytes) -> npt.NDArray[Any]:
+def _decode(name: str, content: bytes) -> Array:
     try:
         from rasterio.io import MemoryFile
     except ImportError as error:
         raise MissingDependencyError.for_extra("rasterio", "geo", "Reading GeoTIFFs") from error
     with MemoryFile(content) as memory, memory.open() as raster:
-        pixels: npt.NDArray[Any] = raster.read()
+        pixels: Array = raster.read()
     expected = (len(EUROSAT_BANDS), PATCH_SIZE, PATCH_SIZE)
     if pixels.shape != expected or pixels.dtype != np.uint16:
         raise RasterError(f"{name} is {pixels.shape} {pixels.dtype}, expected {expected} uint16")

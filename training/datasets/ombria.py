@@ -1,8 +1,8 @@
 """OMBRIA after floods: real Sentinel-1 + Sentinel-2 pictures with flood masks, cut to chips.
 
 Drakonakis et al., "OmbriaNet", JSTARS 2022; Copernicus EMS. The pictures are 8-bit; which
-Sentinel-2 bands the three optical channels show, and which polarisation the SAR channel is, is
-not stated by its authors, so the channels carry neutral names. The set has no licence file: for
+Sentinel-2 bands the three optical channels show, and which polarization the SAR channel is, is
+not stated by its authors, so the channels carry neutral names. The set has no license file: for
 evaluation and research only, no weights trained on it may be shipped.
 """
 

@@ -6,7 +6,7 @@ Layout and names as published (Schmitt et al., 2019)::
 
 The partner of a patch has ``s1`` for ``s2`` in folder and file name. Sentinel-2 is L1C with 13
 bands in sensor order, Sentinel-1 is VV, VH in dB. Labels and splits are those of Schmitt & Wu
-(2021); their licence allows research and education only.
+(2021); their license allows research and education only.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class Sen12msDataset:
 
 
 def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msDataset:
-    """List the labelled Sentinel-2 patches of a folder whose Sentinel-1 partner exists.
+    """List the labeled Sentinel-2 patches of a folder whose Sentinel-1 partner exists.
 
     Label and split files are looked for in the folder itself, in ``labels/`` and in ``splits/``.
     Held-out scenes (``SEN12MS_holdOutScenes.txt``, else ``test_list.txt``) are the test split and
     ``ValidationScenes.txt`` the validation split. Without a list, scenes are dealt out by seed.
 
     Raises:
-        InputError: No labelled pair, or no label file.
+        InputError: No labeled pair, or no label file.
     """
     root = Path(folder)
     known = read_labels(root)

@@ -11,10 +11,10 @@ from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.types import Array
 from esccs_edge.contracts.values import Prediction
 from esccs_edge.errors import InputError
 
@@ -66,7 +66,7 @@ def evaluate(
     channels = _channel_order(
         dataset.optical_channels, manifest.modalities["optical"].channels, "optical"
     )
-    polarisations = _channel_order(dataset.sar_channels, manifest.modalities["sar"].channels, "SAR")
+    polarizations = _channel_order(dataset.sar_channels, manifest.modalities["sar"].channels, "SAR")
     simulated = _simulated(dataset, manifest, clouds_seeds, only)
     has_sar = only != "optical" and bool(dataset.sar_channels or "sar" in simulated)
     labels, predicted, confidence, covers = [], [], [], []
@@ -74,7 +74,7 @@ def evaluate(
     while chunk := list(islice(pairs, CHUNK)):
         answers = classifier.classify_batch(
             [_selected(pair.optical, channels) if only != "sar" else None for pair, _ in chunk],
-            [_selected(pair.sar, polarisations) if has_sar else None for pair, _ in chunk],
+            [_selected(pair.sar, polarizations) if has_sar else None for pair, _ in chunk],
         )
         for (pair, cover), answer in zip(chunk, answers, strict=True):
             found, sure = _answer_of(answer, manifest.classes)
@@ -147,7 +147,7 @@ def _channel_order(found: Sequence[str], wanted: Sequence[str], what: str) -> li
     return [list(found).index(name) for name in wanted]
 
 
-def _selected(pixels: npt.NDArray[Any] | None, order: list[int] | None) -> npt.NDArray[Any] | None:
+def _selected(pixels: Array | None, order: list[int] | None) -> Array | None:
     return pixels if pixels is None or order is None else pixels[order]
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin
-
-Labels = npt.NDArray[np.int64]
+from esccs_edge.contracts.types import Labels, Mask
 
 ECE_BINS = 15
 #: Predicted class of a pair that got no answer; it counts as wrong.
@@ -53,7 +52,7 @@ def cohen_kappa(matrix: npt.NDArray[np.int64]) -> float:
 
 
 def expected_calibration_error(
-    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = ECE_BINS
+    confidence: npt.NDArray[np.float64], right: Mask, bins: int = ECE_BINS
 ) -> float:
     """Mean gap between confidence and accuracy over equal-width bins (Guo et al., 2017).
 
@@ -71,7 +70,7 @@ def calibration_error_by_chance(confidence: npt.NDArray[np.float64], bins: int =
 
     The mean of `expected_calibration_error` where each answer is right with the probability that
     its confidence states, by the normal approximation of each bin's gap (Broecker and Smith, 2007,
-    on the spread of reliability diagrams). No model can be told from a calibrated one below it.
+    on the spread of reliability diagrams). Below it no model differs visibly from a calibrated one.
 
     Args:
         confidence: ``(N,)`` in [0, 1].
@@ -133,7 +132,7 @@ def scores_by_cloud(
     """
     place = np.array([FAILED if np.isnan(c) else cloud_bin(c) for c in cover], np.int64)
 
-    def part(chosen: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    def part(chosen: Mask) -> dict[str, Any]:
         return scores(labels[chosen], predicted[chosen], confidence[chosen], classes)
 
     return {

@@ -25,14 +25,14 @@ def teacher_reliability(clear_share: Tensor, low: float, high: float) -> Tensor:
 
 
 def trusted_decision(
-    source_logits: Tensor, sar_logits: Tensor, reliability: Tensor, temperature: float = 1.0
+    teacher_logits: Tensor, sar_logits: Tensor, reliability: Tensor, temperature: float = 1.0
 ) -> Tensor:
-    """Blend what the teacher and the SAR auxiliary say, by the source's reliability.
+    """Blend the answers of teacher and SAR auxiliary, by the teacher's reliability.
 
     SAR does not see clouds, so its auxiliary answers where the teacher cannot.
 
     Args:
-        source_logits: ``(N, K)`` of the teacher on the optical image.
+        teacher_logits: ``(N, K)`` of the teacher on the optical image.
         sar_logits: ``(N, K)`` of the SAR auxiliary.
         reliability: ``(N,)`` belief in the teacher, in [0, 1].
         temperature: Softens both before blending.
@@ -41,8 +41,8 @@ def trusted_decision(
         ``(N, K)`` probabilities, detached.
     """
     belief = reliability.detach()[:, None]
-    source, sar = soften(source_logits, temperature), soften(sar_logits, temperature)
-    return belief * source + (1 - belief) * sar
+    teacher, sar = soften(teacher_logits, temperature), soften(sar_logits, temperature)
+    return belief * teacher + (1 - belief) * sar
 
 
 def known_or(decision: Tensor, labels: Tensor) -> Tensor:

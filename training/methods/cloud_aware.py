@@ -1,9 +1,9 @@
 """Compared methods with the cloud estimate of ESCCS; not from any paper, all our choice.
 
-They tell how much of a lead of ESCCS comes from what it knows and how much from its two steps.
-The teacher is asked as ESCCS asks it (one view or all views of a place, as the run says), and only
-answers that pass the filter of ESCCS, confident and nearly clear, may teach. Network, loss and
-schedule stay those of the method.
+They show how much of a lead of ESCCS comes from what it knows and how much from its two sub-tasks.
+The teacher is asked as ESCCS asks it (one view or all views of a place, as the run states), and
+only answers that pass the filter of ESCCS, confident and nearly clear, may teach. Network, loss
+and schedule stay those of the method.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 First a cycle-consistent adversarial translation between the labeled clear optical images and the
 target's SAR, unpaired; then a SAR network on translated images with their labels, with an
-adversarial and a metric loss towards real SAR. Our choice: small translators and critics, both
+adversarial and a metric loss toward real SAR. Our choice: small translators and critics, both
 played by one optimizer through gradient reversal, loss weights 10 (cycle) and 0.1 (adaptation),
 half of the epochs for each stage.
 """

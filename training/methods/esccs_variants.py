@@ -1,7 +1,7 @@
 """ESCCS with one thing changed: what its parts are worth.
 
 All share the auxiliaries of the run, but for two: ``esccs-each-view``, which asks the teacher
-view by view, and ``esccs-plain``, the two-step as the paper draws it: view by view, with the
+view by view, and ``esccs-plain``, the two sub-tasks as the paper draws them: view by view, with the
 teacher believed under clouds too (only the confidence filter acts) and no supervised gate.
 """
 
@@ -41,7 +41,7 @@ def plain_run(shared: Shared) -> SceneRun:
     return shared.run.with_options(plain, shared.run.folder / "plain")
 
 
-def _two_steps(run: SceneRun, teacher: UnimodalNet) -> nn.Module:
+def _both_sub_tasks(run: SceneRun, teacher: UnimodalNet) -> nn.Module:
     """Train auxiliaries and student of a run with a trained teacher."""
     supervision = run.supervise(teacher)
     sar = run.train_sar_auxiliary(supervision)
@@ -50,14 +50,14 @@ def _two_steps(run: SceneRun, teacher: UnimodalNet) -> nn.Module:
 
 
 def _plain(shared: Shared) -> nn.Module:
-    return _two_steps(plain_run(shared), shared.teacher)
+    return _both_sub_tasks(plain_run(shared), shared.teacher)
 
 
 def _each_view(shared: Shared) -> nn.Module:
     run = shared.run
     distillation = replace(run.options.distillation, views="each")
     options = run.options.evolve(distillation=distillation)
-    return _two_steps(run.with_options(options, run.folder / "each-view"), shared.teacher)
+    return _both_sub_tasks(run.with_options(options, run.folder / "each-view"), shared.teacher)
 
 
 def _own_start(shared: Shared) -> nn.Module:

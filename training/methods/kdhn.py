@@ -3,7 +3,8 @@
 The teacher labels, its confident answers teach a fusion network, which then labels along.
 Formulas were not to be found. Our choice: one first third of the epochs with the teacher's
 labels, then labels by the plain mean of teacher and the network's own averaged weights,
-renewed at every step, through the filter of `training.pseudo_labels` without reliability.
+renewed at every step of the optimizer, through the filter of `training.learning.pseudo_labels`
+without reliability.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a compared method is to the comparison, and how each of them trains a network.
 
 Every method learns on the same target pairs, with the same schedule, augmentation, averaging and
-backbone; a method file says only what its network and its loss are.
+backbone; a method file defines only its network and its loss.
 """
 
 from __future__ import annotations

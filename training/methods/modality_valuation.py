@@ -1,8 +1,8 @@
 """Sample-level modality valuation: train the low contributor alone (Wei et al., CVPR 2024).
 
-A Shapley value says what each modality gives on a sample; samples where it gives little are seen
-again with the other modality dropped. Our choice: the copies count as loss weights in the same
-batch instead of a longer epoch, warm-up as for ESCCS, labels from the teacher.
+A Shapley value measures what each modality gives on a sample; samples where it gives little are
+seen again with the other modality dropped. Our choice: the copies count as loss weights in the
+same batch instead of a longer epoch, warm-up as for ESCCS, labels from the teacher.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """TLF: plain fusion of optical and SAR, early, middle or late, taught by the teacher.
 
-The source cited by ESCCS (Signal Processing 213, 109165, 2023) is a review of fusion networks and
+The paper cited by ESCCS (Signal Processing 213, 109165, 2023) is a review of fusion networks and
 fixes none, so all is our choice: early stacks the channels, middle joins the features, late
 averages the answers of two networks that are taught alike.
 """

@@ -7,7 +7,8 @@ has both is divided by place, so that no place of the target was ever seen clear
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from esccs_edge.contracts.types import Mask
 
 from ..datasets import PairDataset, RawPair
 from ..datasets.splits import split_by_group
@@ -21,7 +22,7 @@ class TrainingPart:
         kept: ``(N,)`` bool; which pairs may stay in the training split.
     """
 
-    def __init__(self, dataset: PairDataset, kept: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, dataset: PairDataset, kept: Mask) -> None:
         self.dataset = dataset
         self.name, self.classes = dataset.name, dataset.classes
         self.labels, self.groups = dataset.labels, dataset.groups

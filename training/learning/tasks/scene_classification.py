@@ -60,7 +60,7 @@ class SceneClassificationLearning:
         return held_out_pairs(run)
 
     def simulated(self, run: SceneRun) -> Mapping[str, str]:
-        """Return what was said of SAR and clouds."""
+        """Return what is simulated: SAR where the data have none, and clouds."""
         clouds, found = run.options.clouds, {}
         if not run.dataset.sar_channels:
             found["sar"] = (
