@@ -215,7 +215,7 @@ def write_index(folder: Path, header: str, lines: list[str]) -> Path:
 HEADER = "optical,sar,label,group,split"
 
 
-def test_index_source_reads_npy_pairs_with_sensor_names(tmp_path):
+def test_index_dataset_reads_npy_pairs_with_sensor_names(tmp_path):
     optical = np.arange(13 * 16, dtype=np.uint16).reshape(13, 4, 4) + 1
     sar = np.full((2, 4, 4), -12.5, np.float32)
     np.save(tmp_path / "o.npy", optical)
@@ -231,7 +231,7 @@ def test_index_source_reads_npy_pairs_with_sensor_names(tmp_path):
     assert dataset.pair(1)[1] is None and dataset.pair(2)[0] is None
 
 
-def test_index_source_takes_channels_from_band_descriptions(tmp_path):
+def test_index_dataset_takes_channels_from_band_descriptions(tmp_path):
     pixels = np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 4, 4), np.uint16) + 1
     profile = dict(driver="GTiff", width=4, height=4, count=3, dtype="uint16", crs="EPSG:32631",
                    transform=rasterio.Affine(10, 0, 0, 0, -10, 0))  # fmt: skip
@@ -244,7 +244,7 @@ def test_index_source_takes_channels_from_band_descriptions(tmp_path):
     assert dataset.pair(0)[0][:, 0, 0].tolist() == [3, 2, 1]
 
 
-def test_index_source_refuses_a_group_in_two_splits(tmp_path):
+def test_index_dataset_refuses_a_group_in_two_splits(tmp_path):
     np.save(tmp_path / "s.npy", np.zeros((2, 4, 4), np.float32))
     path = write_index(tmp_path, HEADER, [",s.npy,A,place,train", ",s.npy,B,place,test"])
     with pytest.raises(InputError, match="group 'place' is in splits 'train' and 'test'"):

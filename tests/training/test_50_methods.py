@@ -27,6 +27,7 @@ from esccs_edge.training.methods.mmpareto import combined, min_norm_share  # noq
 from esccs_edge.training.methods.modality_valuation import copies, valuation  # noqa: E402
 from esccs_edge.training.methods.ogm_ge import coefficients  # noqa: E402
 from esccs_edge.training.methods.qmf import energy_weight, ranking_loss  # noqa: E402
+from esccs_edge.training.methods.shared import Shared  # noqa: E402
 from esccs_edge.training.methods.spl import structural_similarity  # noqa: E402
 from esccs_edge.training.methods.ttl import seen  # noqa: E402
 from esccs_edge.training.options_file import options_from  # noqa: E402
@@ -41,7 +42,7 @@ def shared(tmp_path_factory):
     document = tiny_document("", "", epochs=1, target_share=0.5)
     document["student"]["irm"] = {"warmup_epochs": 0}
     run = SceneRun.open(options_from(document), dataset, folder / "run")
-    return method_module.Shared.train(run).with_auxiliaries()
+    return Shared.train(run).with_auxiliaries()
 
 
 @pytest.mark.parametrize("name", METHODS)

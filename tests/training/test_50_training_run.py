@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -360,3 +362,15 @@ def test_a_run_whose_options_lack_a_later_one_resumes_with_its_default(data, tmp
     del before["task"]
     record.write_text(json.dumps(before))
     assert train(options, resume=True).verify()
+
+
+@pytest.mark.parametrize(
+    ("statement", "unloaded"),
+    [
+        ("from esccs_edge.training.options_file import options_from; options_from({})", "torch"),
+        ("import esccs_edge.export.to_onnx", "lightning"),
+    ],
+)
+def test_options_load_no_torch_and_export_no_lightning(statement, unloaded):
+    code = f"import sys; {statement}; sys.exit({unloaded!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -23,7 +23,7 @@ from ..datasets import open_dataset
 from ..judging.judge import has_labels, held_out, judge
 from ..judging.predictors import bimodal, gates
 from ..methods import METHODS
-from ..methods.method import Shared
+from ..methods.shared import Shared
 from ..options import TrainOptions
 from ..samples.samples import CloudySamples
 from ..samples.train_test_dataset import TrainTestDataset

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..judging.judge import Predictor
-from .method import Method, Shared
+from .method import Method
+from .shared import Shared
 
 
 def cloud_aware(method: Method) -> Method:

@@ -22,7 +22,8 @@ from ..learning.networks import UnimodalNet
 from ..stages.stage import Batch, masked_mean
 from .fusion import scaled_gradient
 from .joint_samples import joint_samples
-from .method import Method, MethodStage, Shared, trained, unimodal_net
+from .method import Method, MethodStage, trained, unimodal_net
+from .shared import Shared
 
 CYCLE_WEIGHT, ADAPTATION_WEIGHT, MARGIN = 10.0, 0.1, 1.0
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from ..learning.networks import UnimodalNet
 from ..stages.scene_classification.run import SceneRun
-from .method import Method, Shared, gated
+from .method import Method, gated
+from .shared import Shared
 
 #: Clear shares below any real one: the teacher is believed everywhere.
 ALWAYS_BELIEVED = (-2.0, -1.0)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..judging.judge import Predictor
 from ..learning.networks import Encoder
 from ..stages.stage import Batch
-from .method import MethodStage, Shared, trained
+from .method import MethodStage, trained
+from .shared import Shared
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from ..judging.judge import Predictor
 from ..learning.losses import distillation_loss, soften
 from ..stages.stage import Batch, masked_mean
 from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor, scaled_gradient
-from .method import Method, Shared
+from .method import Method
 from .ogm_ge import kept_score
+from .shared import Shared
 
 
 class G2dStage(FusionStage[FusionNet]):

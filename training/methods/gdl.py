@@ -13,7 +13,8 @@ from torch.nn import functional
 from ..judging.judge import Predictor
 from ..stages.stage import Batch
 from .fusion import Fused, FusionNet, FusionStage, fusion_predictor
-from .method import Method, Shared, Taught
+from .method import Method, Taught
+from .shared import Shared
 
 BETA = 1.0
 NORMAL_WEIGHT = 1e-4

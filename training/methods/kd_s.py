@@ -13,7 +13,8 @@ from ..judging.predictors import unimodal
 from ..learning.losses import distillation_loss, soften
 from ..learning.networks import UnimodalNet
 from ..stages.stage import Batch, masked_mean
-from .method import Method, MethodStage, Shared, trained, unimodal_net
+from .method import Method, MethodStage, trained, unimodal_net
+from .shared import Shared
 
 
 class KdStage(MethodStage[UnimodalNet]):

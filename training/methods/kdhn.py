@@ -16,7 +16,8 @@ from ..judging.judge import Predictor
 from ..learning.losses import soften
 from ..stages.stage import Batch
 from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
-from .method import Method, Shared, Taught
+from .method import Method, Taught
+from .shared import Shared
 
 #: The network labels along once this share of the epochs is over.
 FIRST_ROUND = 1 / 3

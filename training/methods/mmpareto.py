@@ -12,7 +12,8 @@ from torch import Tensor
 from ..judging.judge import Predictor
 from ..stages.stage import Batch
 from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
-from .method import Method, Shared
+from .method import Method
+from .shared import Shared
 
 GAMMA = 1.5
 

@@ -14,7 +14,8 @@ from ..judging.judge import Predictor
 from ..learning.losses import label_loss
 from ..stages.stage import Batch, masked_mean
 from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
-from .method import Method, Shared, Taught
+from .method import Method, Taught
+from .shared import Shared
 
 
 class ValuationStage(FusionStage[FusionNet]):

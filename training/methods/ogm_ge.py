@@ -12,7 +12,8 @@ from torch import Tensor
 from ..judging.judge import Predictor
 from ..stages.stage import Batch
 from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor, scaled_gradient
-from .method import Method, Shared, Taught
+from .method import Method, Taught
+from .shared import Shared
 
 ALPHA = 0.3
 

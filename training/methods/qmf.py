@@ -15,7 +15,8 @@ from ..judging.judge import Predictor
 from ..learning.losses import label_loss
 from ..stages.stage import Batch
 from .fusion import Fused, FusionNet, FusionStage, fusion_net
-from .method import Method, Shared, trained
+from .method import Method, trained
+from .shared import Shared
 
 RANKING_WEIGHT = 0.1
 ENERGY_SCALE = 0.1

@@ -13,7 +13,8 @@ from torch import nn
 
 from ..judging.judge import Predictor
 from ..judging.predictors import unimodal
-from .method import Method, Shared, gated
+from .method import Method, gated
+from .shared import Shared
 
 
 def _source_only(shared: Shared) -> Predictor:

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from ..judging.judge import Predictor
 from ..stages.stage import Batch
-from .method import Method, MethodStage, Shared, trained
+from .method import Method, MethodStage, trained
+from .shared import Shared
 
 SSIM_WEIGHT = 0.2
 FIRST_SHARE = 0.4

@@ -14,7 +14,8 @@ from ..judging.judge import Predictor
 from ..learning.networks import UnimodalNet
 from ..stages.stage import Batch
 from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
-from .method import Method, MethodStage, Shared, trained, unimodal_net
+from .method import Method, MethodStage, trained, unimodal_net
+from .shared import Shared
 
 
 class EarlyStage(MethodStage[UnimodalNet]):

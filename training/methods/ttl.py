@@ -19,7 +19,8 @@ from ..learning.networks import UnimodalNet
 from ..learning.pseudo_labels import PseudoLabelFilter
 from ..samples.degraded import Degradation
 from ..stages.stage import Batch
-from .method import Method, MethodStage, Shared, trained, unimodal_net
+from .method import Method, MethodStage, trained, unimodal_net
+from .shared import Shared
 
 LOOKS = 3.0
 

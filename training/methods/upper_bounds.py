@@ -13,7 +13,8 @@ from ..judging.predictors import unimodal
 from ..learning.losses import label_loss
 from ..stages.stage import Batch, masked_mean
 from .fusion import FusionNet, FusionStage, fusion_net
-from .method import Method, Shared, trained
+from .method import Method, trained
+from .shared import Shared
 
 
 class SupervisedStage(FusionStage[FusionNet]):
