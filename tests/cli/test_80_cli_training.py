@@ -143,6 +143,27 @@ def test_train_settings_win_over_the_file(tmp_path):
     assert (found.student.schedule.epochs, found.student.schedule.batch_size) == (2, 4)
 
 
+def test_train_refuses_an_unknown_task_by_name(index, tmp_path):
+    words = ("train", "--data", index, "--out", tmp_path / "run", "--task", "none-such")
+    assert "'none-such', expected one of" in refused(run(*words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_learns_another_task_with_options_of_its_own(tmp_path):
+    pytest.importorskip("lightning")
+    from support.toy_learning import write_toy_data
+
+    config = tmp_path / "run.toml"
+    config.write_text('task = "toy-mapping"\nwidth = 3\n[schedule]\nepochs = 1\n')
+    data = write_toy_data(tmp_path / "toy.npz")
+    words = ("train", "--config", config, "--data", data, "--set", "width=2")
+    trained = run_json(*words, "--out", tmp_path / "run")
+    assert trained["provenance"]["options"]["width"] == 2
+    bundle = Path(trained["bundle"])
+    assert '"task": "toy-mapping"' in (bundle / "manifest.json").read_text()
+    assert "expected 'scene-classification'" in refused(run("evaluate", bundle, "index.csv"))
+
+
 @pytest.mark.slow
 def test_train_ends_with_a_bundle_and_resumes_to_the_same(index, tmp_path):
     config = tmp_path / "run.toml"
