@@ -58,7 +58,7 @@ class PseudoLabelFilter:
 
 
 def filter_report(kept: Tensor, probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """Say how many answers were kept and, where labels are known, how many of these are right.
+    """Count how many answers were kept and, where labels are known, how many of these are right.
 
     Args:
         kept: ``(N,)`` bool.

@@ -51,7 +51,7 @@ class ValuationStage(FusionStage[FusionNet]):
 
 
 def valuation(both: Tensor, optical: Tensor, sar: Tensor) -> Tensor:
-    """Shapley values ``(N, 2)`` from who was right: v(both) = 2, v(one) = 1, else 0.
+    """Shapley values ``(N, 2)`` from which answers were right: v(both) = 2, v(one) = 1, else 0.
 
     ``phi_o = (v(o) + v(both) - v(s)) / 2`` and the mirror of it.
     """

@@ -75,7 +75,7 @@ class Shared:
     def train_student(
         self, options: TrainOptions | None = None, name: str = "student"
     ) -> StudentNet:
-        """Train a student of ESCCS, with the run's options or with others from here on."""
+        """Train a student of ESCCS, with the run's options or with others."""
         auxiliaries = self.trained_auxiliaries
         run = self.run.with_options(options or self.run.options)
         return run.train_student(self.supervision, auxiliaries.sar, auxiliaries.optical, name)

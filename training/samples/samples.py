@@ -61,16 +61,16 @@ class CloudySamples(EpochSamples):
 
     def tensors(self, pair: DegradedPair) -> Sample:
         """Normalize one raw pair."""
-        clear, seen = self._normalized(pair.clear, self.optical_spec)
+        clear, optical_share = self._normalized(pair.clear, self.optical_spec)
         optical = clear
         if pair.optical is not pair.clear:
-            optical, seen = self._normalized(pair.optical, self.optical_spec)
-        sar, heard = self._normalized(pair.sar, self.sar_spec)
+            optical, optical_share = self._normalized(pair.optical, self.optical_spec)
+        sar, sar_share = self._normalized(pair.sar, self.sar_spec)
         return {
             "clear": clear,
             "optical": optical,
             "sar": sar,
-            "availability": torch.tensor([seen, heard], dtype=torch.float32),
+            "availability": torch.tensor([optical_share, sar_share], dtype=torch.float32),
             "label": torch.tensor(pair.label),
             "cover": torch.tensor(pair.cover, dtype=torch.float32),
             "reliability": torch.tensor(1.0 - pair.estimated_cover, dtype=torch.float32),

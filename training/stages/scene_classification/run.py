@@ -37,7 +37,7 @@ from .teacher_answers import AllViews, EachView, KnownAnswers, Supervision
 
 @dataclass(frozen=True)
 class Networks:
-    """What a run has trained."""
+    """What a run has trained; the teacher is that of the supervision."""
 
     supervision: Supervision
     sar_auxiliary: UnimodalNet

@@ -1,7 +1,7 @@
 """Sub-task F2: the student, taught by the teacher and both auxiliaries through IRM.
 
-No sample is filtered out: the student must see the clouded ones to learn whom to trust. The
-teacher's loss is weighted by its reliability, and its answers that pass the filter count as
+No sample is filtered out: the student must see the clouded ones to learn which modality to trust.
+The teacher's loss is weighted by its reliability, and its answers that pass the filter count as
 labels too; the auxiliaries' losses are weighted by IRM. The gate is supervised by the same
 contributions the other way round, times the share of each modality that can be used.
 """
