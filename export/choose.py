@@ -202,7 +202,7 @@ def _measured(
     inputs, expected = read_reference(bundle)
     found = run_backend(backend, inputs, manifest)
     tolerance = BACKEND_FP32_TOLERANCE if precision == "fp32" else REDUCED_TOLERANCE
-    row = compare_outputs(precision, found, inputs, expected, tolerance)
+    row = compare_outputs(precision, found, inputs, expected, tolerance, manifest)
     return MeasuredPrecision(
         precision,
         row.problem,

@@ -108,14 +108,17 @@ def check_parity(
         MissingDependencyError: ONNX Runtime is not installed and there is no backend to compare.
     """
     inputs, expected = read_reference(bundle)
+    manifest = bundle.manifest
     rows = []
     for name, run in _onnx_forms(bundle, optional=backend is not None).items():
-        rows.append(compare_outputs(name, run(inputs), inputs, expected, _file_tolerance(name)))
+        tolerance = _file_tolerance(name)
+        rows.append(compare_outputs(name, run(inputs), inputs, expected, tolerance, manifest))
     if backend is not None:
         reduced = not backend_is_exact or _is_reduced(bundle.manifest.model)
         tolerance = REDUCED_TOLERANCE if reduced else BACKEND_FP32_TOLERANCE
         found = run_backend(backend, inputs, bundle.manifest)
-        rows.append(compare_outputs(f"backend {backend.name}", found, inputs, expected, tolerance))
+        name = f"backend {backend.name}"
+        rows.append(compare_outputs(name, found, inputs, expected, tolerance, manifest))
     report = ParityReport(tuple(rows))
     if problems := [f"{row.name}: {row.problem}" for row in rows if row.problem]:
         raise ArtifactError(
@@ -200,19 +203,26 @@ def _raw(normalized: npt.NDArray[np.float32], spec: ModalitySpec) -> npt.NDArray
 
 
 def compare_outputs(
-    name: str, found: Mapping[str, Any], inputs: Arrays, expected: Arrays, tolerance: Tolerance
+    name: str,
+    found: Mapping[str, Any],
+    inputs: Arrays,
+    expected: Arrays,
+    tolerance: Tolerance,
+    manifest: Manifest,
 ) -> ParityRow:
     """Compare one form's outputs with the expected ones; the row says what is wrong, if any."""
-    allowed = tolerance.logits * max(1.0, float(np.abs(expected["logits"]).max()))
-    worst_logit = float(np.abs(found["logits"] - expected["logits"]).max())
-    worst_gate = float(np.abs(found["gate"] - expected["gate"]).max())
-    same = found["logits"].argmax(axis=1) == expected["logits"].argmax(axis=1)
+    logits, wanted = found[manifest.logits], expected[manifest.logits]
+    shares = [n for n, tensor in manifest.outputs.items() if tensor.role == "share"]
+    allowed = tolerance.logits * max(1.0, float(np.abs(wanted).max()))
+    worst_logit = float(np.abs(logits - wanted).max())
+    worst_gate = float(max((np.abs(found[n] - expected[n]).max() for n in shares), default=0.0))
+    same = logits.argmax(axis=1) == wanted.argmax(axis=1)
     problem = ""
     if not worst_logit <= allowed:  # also true for NaN
         problem = f"a logit is off by {worst_logit:.3g}, allowed {allowed:.3g}"
     elif not worst_gate <= tolerance.gate:
         problem = f"a gate weight is off by {worst_gate:.3g}, allowed {tolerance.gate:.3g}"
-    elif np.any(found["gate"][inputs["availability"] == 0] != 0):
+    elif any(np.any(found[n][inputs["availability"] == 0] != 0) for n in shares):
         problem = "an absent modality has a gate weight, expected exactly 0"
     return ParityRow(
         name, worst_logit, worst_gate, float(same.mean()), allowed, tolerance.gate, problem

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,21 +25,27 @@ from torch import nn
 
 from esccs_edge import __version__
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import (
+    CALIBRATION_PAIRS,
+    CALIBRATION_REPORT,
+    FP16_ONNX,
+    INT8_ONNX,
+    REFERENCE,
+    STUDENT_ONNX,
+    STUDENT_WEIGHTS,
+)
 from esccs_edge.contracts.manifest import Manifest
-from esccs_edge.errors import ArtifactError, InputError, ManifestError
-from esccs_edge.training.learning.networks import StudentNet
-from esccs_edge.training.options import Branch
+from esccs_edge.contracts.tasks import task_named
+from esccs_edge.errors import ArtifactError
+from esccs_edge.training.learning.tasks import learning_task
 
 from .graph_names import with_stable_names
 from .parity import FP32_TOLERANCE, compare_outputs
-from .reference import REFERENCE_NAME, Arrays, pack_reference, reference_inputs
+from .reference import Arrays, pack_reference, reference_inputs
 from .simplify import simplified
 
-STUDENT_WEIGHTS = "student.safetensors"
-STUDENT_ONNX = "student.onnx"
 #: Made from an earlier `student.onnx`; they no longer belong to a bundle that is exported again.
-DERIVED_FILES = ("student.int8.onnx", "student.fp16.onnx", "calibration.json",
-                 "calibration-pairs.csv")  # fmt: skip
+DERIVED_FILES = (INT8_ONNX, FP16_ONNX, CALIBRATION_REPORT, CALIBRATION_PAIRS)
 #: The oldest opset the exporter writes without conversion; TensorRT 10.3 reads up to 20.
 OPSET = 18
 #: The oldest IR that carries opset 18, so that older runtimes accept the file.
@@ -64,15 +71,13 @@ def export_student(bundle: Bundle) -> Bundle:
     manifest = bundle.manifest
     student = load_student(bundle)
     inputs = reference_inputs(manifest)
-    with torch.inference_mode():
-        outputs = student(*(torch.from_numpy(inputs[name]) for name in manifest.inputs))
-    answers = {name: t.numpy() for name, t in zip(manifest.outputs, outputs, strict=True)}
+    answers = _answers(student, inputs, manifest)
     _require_finite(answers)
     plain = _onnx_from_torch(student, inputs, manifest)
     chosen, simplifier = simplified(plain, inputs)
     weights_digest = manifest.files[STUDENT_WEIGHTS].sha256
     content = _finished(chosen, manifest, weights_digest, simplifier)
-    _require_agreement(content, inputs, answers)
+    _require_agreement(content, inputs, answers, manifest)
     made_with = {
         "opset": OPSET,
         "torch": torch.__version__,
@@ -81,7 +86,7 @@ def export_student(bundle: Bundle) -> Bundle:
         "weights_sha256": weights_digest,
     }
     exported = _without(bundle, DERIVED_FILES).add(
-        {STUDENT_ONNX: content, REFERENCE_NAME: pack_reference(inputs, answers)},
+        {STUDENT_ONNX: content, REFERENCE: pack_reference(inputs, answers)},
         model=STUDENT_ONNX,
         quantization=None,
         provenance={**manifest.provenance, "export": made_with},
@@ -91,51 +96,39 @@ def export_student(bundle: Bundle) -> Bundle:
     return exported
 
 
+def _answers(student: nn.Module, inputs: Arrays, manifest: Manifest) -> Arrays:
+    """Ask the trained network; one output may come without a tuple around it."""
+    with torch.inference_mode():
+        outputs = student(*(torch.from_numpy(inputs[name]) for name in manifest.inputs))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {name: t.numpy() for name, t in zip(manifest.outputs, outputs, strict=True)}
+
+
 def _without(bundle: Bundle, names: tuple[str, ...]) -> Bundle:
     files = {name: record for name, record in bundle.manifest.files.items() if name not in names}
     return Bundle(bundle.folder, bundle.manifest.evolve(files=files))
 
 
-def load_student(bundle: Bundle) -> StudentNet:
+def load_student(bundle: Bundle) -> nn.Module:
     """Rebuild the student of a bundle, in eval mode on the CPU.
 
     Raises:
         ArtifactError: The weights are missing, altered, or do not fit the architecture.
         ManifestError: The manifest does not state the architecture.
+        InputError: How the task is learned is not known here.
     """
     manifest = bundle.manifest
-    branches = _branches(manifest.architecture)
-    student = StudentNet(
-        len(manifest.modalities["optical"].channels),
-        len(manifest.modalities["sar"].channels),
-        len(manifest.classes),
-        optical=branches["optical"],
-        sar=branches["sar"],
-    )
+    student = learning_task(manifest.task).network(manifest)
     content = bundle.read(STUDENT_WEIGHTS)
     try:
         student.load_state_dict(load(content))
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(
-            f"{STUDENT_WEIGHTS} does not fit the architecture {branches}: {error}",
+            f"{STUDENT_WEIGHTS} does not fit the architecture {dict(manifest.architecture)}: "
+            f"{error}",
             hint="The weights and the manifest come from different trainings; train again",
         ) from error
     return student.eval()
-
-
-def _branches(architecture: Mapping[str, Any]) -> dict[str, Branch]:
-    try:
-        parts = {name: architecture[name] for name in ("optical", "sar")}
-        return {
-            name: Branch(**{**part, "blocks": tuple(part["blocks"])})
-            for name, part in parts.items()
-        }
-    except (KeyError, TypeError, InputError) as error:
-        raise ManifestError(
-            f"manifest architecture is {dict(architecture)!r}, expected "
-            "{'optical': {'width', 'blocks', 'stem_stride', 'block'}, 'sar': {...}}",
-            hint="Export a bundle that `esccs-edge train` wrote",
-        ) from error
 
 
 def _onnx_from_torch(
@@ -161,7 +154,7 @@ def _onnx_from_torch(
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Silence a logger; the exporter tells of optional packages that we do not use."""
+    """Silence a logger; the exporter warns about optional packages that we do not use."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -187,10 +180,10 @@ def _require_finite(answers: Arrays) -> None:
         )
 
 
-def _require_agreement(content: bytes, inputs: Arrays, answers: Arrays) -> None:
+def _require_agreement(content: bytes, inputs: Arrays, answers: Arrays, manifest: Manifest) -> None:
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     found = dict(zip(answers, session.run(list(answers), inputs), strict=True))
-    row = compare_outputs(STUDENT_ONNX, found, inputs, answers, FP32_TOLERANCE)
+    row = compare_outputs(STUDENT_ONNX, found, inputs, answers, FP32_TOLERANCE, manifest)
     if row.problem:
         raise ArtifactError(
             f"the exported graph does not answer like the trained network: {row.problem}",
@@ -204,22 +197,23 @@ def _describe(
     """Write into the file what a reader without the manifest must know."""
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "esccs-edge", __version__
-    model.doc_string = "ESCCS student: optical + SAR -> class logits and modality gate"
+    model.doc_string = (
+        f"{task_named(manifest.task).network}: {', '.join(manifest.inputs)} -> "
+        f"{', '.join(manifest.outputs)}"
+    )
     facts: dict[str, Any] = {
         "name": manifest.name,
         "task": manifest.task,
         "classes": manifest.classes,
-        "bands": manifest.modalities["optical"].channels,
-        "polarisations": manifest.modalities["sar"].channels,
-        "patch_size": manifest.sample.height,
-        "pixel_size_m": manifest.sample.pixel_size_m,
-        "gate_order": list(manifest.modalities),
+        "modalities": list(manifest.modalities),
+        "sample": asdict(manifest.sample),
         "temperature": manifest.temperature,
         "esccs_edge_version": __version__,
         "weights_sha256": weights_digest,
         "simplifier": simplifier,
     }
     for name, spec in manifest.modalities.items():
+        facts[f"channels.{name}"] = spec.channels
         facts[f"normalization.{name}"] = {
             "unit": spec.unit, "clip": spec.clip, "mean": spec.mean, "std": spec.std,
             "dn_scale": spec.dn_scale, "dn_offset": spec.dn_offset, "nodata": spec.nodata,

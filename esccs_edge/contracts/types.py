@@ -13,6 +13,8 @@ PathLike = str | os.PathLike[str]
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+#: Class numbers, -1 where the class is not known.
+Labels = npt.NDArray[np.int64]
 
 #: Called with steps done and steps in all.
 Progress = Callable[[int, int], None]

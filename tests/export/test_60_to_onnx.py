@@ -39,8 +39,8 @@ def run(content: bytes, inputs: dict) -> list[np.ndarray]:
 
 def random_inputs(bundle: Bundle, rows: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    shapes = bundle.manifest.inputs
-    inputs = {n: rng.normal(0, 1, (rows, *s[1:])).astype(np.float32) for n, s in shapes.items()}
+    tensors = bundle.manifest.inputs.values()
+    inputs = {t.name: rng.normal(0, 1, (rows, *t.row)).astype(np.float32) for t in tensors}
     inputs["availability"] = rng.choice([0, 0.5, 1], (rows, 2)).astype(np.float32)
     return inputs
 
@@ -68,8 +68,11 @@ def test_inputs_and_outputs_are_those_of_the_manifest(exported, graph):
             for v in values
         }
 
-    assert shapes(graph.input) == exported.manifest.inputs
-    assert shapes(graph.output) == exported.manifest.outputs
+    for found, wanted in (
+        (graph.input, exported.manifest.inputs),
+        (graph.output, exported.manifest.outputs),
+    ):
+        assert shapes(found) == {tensor.name: tensor.shape for tensor in wanted.values()}
 
 
 def test_every_node_has_a_stable_name_and_batch_norms_are_folded(graph):
@@ -93,10 +96,10 @@ def test_metadata_describes_the_model(exported):
     found = {p.key: p.value for p in model.metadata_props}
     manifest = exported.manifest
     assert json.loads(found["classes"]) == list(manifest.classes)
-    assert json.loads(found["bands"]) == list(manifest.modalities["optical"].channels)
-    assert json.loads(found["polarisations"]) == ["VV", "VH"]  # codespell:ignore polarisations
-    assert json.loads(found["patch_size"]) == manifest.sample.height
-    assert json.loads(found["gate_order"]) == ["optical", "sar"]
+    assert json.loads(found["modalities"]) == ["optical", "sar"]
+    assert json.loads(found["channels.optical"]) == list(manifest.modalities["optical"].channels)
+    assert json.loads(found["channels.sar"]) == ["VV", "VH"]
+    assert json.loads(found["sample"])["height"] == manifest.sample.height
     assert json.loads(found["normalization.sar"])["std"] == list(manifest.modalities["sar"].std)
     assert found["weights_sha256"] == manifest.files["student.safetensors"].sha256
 
