@@ -19,10 +19,10 @@ def main(folder: Path, bundle: str) -> None:
     """Print the table for the first place in the folder."""
     name = min(path.name for path in (folder / "s1").glob("*.tif"))
     with Classifier(bundle) as classifier:
-        spec, size = classifier.manifest, classifier.manifest.sample.height
-        clear = tiles(read_patch(folder / "s2_cloudfree" / name, spec.optical), size)
-        cloudy = tiles(read_patch(folder / "s2_cloudy" / name, spec.optical), size)
-        sar = tiles(read_patch(folder / "s1" / name, spec.sar), size)
+        spec, size = classifier.manifest.modalities, classifier.manifest.sample.height
+        clear = tiles(read_patch(folder / "s2_cloudfree" / name, spec["optical"]), size)
+        cloudy = tiles(read_patch(folder / "s2_cloudy" / name, spec["optical"]), size)
+        sar = tiles(read_patch(folder / "s1" / name, spec["sar"]), size)
         wanted = labels(classifier, clear, None)
         found = {
             "cloudy optical alone": labels(classifier, cloudy, None),

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from esccs_edge import Bundle, Classifier
-from esccs_edge.training.datasets import open_source
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
+from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.judging.evaluate import evaluate
-from esccs_edge.training.judging.metrics import CLOUD_BINS
 
 FOLDER = Path(__file__).parent
 #: Accuracy is that under the first; calibration errors need more pairs to mean something.
@@ -35,14 +35,14 @@ esccs-edge calibrate runs/eurosat/bundle runs/eurosat/heldout/index.csv"""
 def main(data: str, name: str) -> None:
     """Judge the bundle and write `model-card.md` and its picture."""
     bundle = Bundle.open(name)
-    source = open_source(data, manifest=bundle.manifest)
+    dataset = open_dataset(data, manifest=bundle.manifest)
     with Classifier(bundle, backend="cpu") as classifier:
-        clear = {i: evaluate(classifier, source, only=only) for i, only in INPUTS.items()}
+        clear = {i: evaluate(classifier, dataset, only=only) for i, only in INPUTS.items()}
         cloudy = {
-            i: evaluate(classifier, source, only=only, clouds_seeds=CLOUDS_SEEDS[:1])
+            i: evaluate(classifier, dataset, only=only, clouds_seeds=CLOUDS_SEEDS[:1])
             for i, only in INPUTS.items()
         }
-        often = evaluate(classifier, source, clouds_seeds=CLOUDS_SEEDS)
+        often = evaluate(classifier, dataset, clouds_seeds=CLOUDS_SEEDS)
     matrix = np.array(cloudy["optical + SAR"]["confusion"])
     draw_confusion(matrix, bundle.manifest.classes, FOLDER / "images" / "confusion.png")
     text = card(bundle, clear, cloudy, often)

@@ -26,7 +26,7 @@ from esccs_edge.calibration.quantize import quantize_student
 from esccs_edge.cli.training_options import training_options
 from esccs_edge.export.to_onnx import export_student
 from esccs_edge.pixels.synthetic import random_samples
-from esccs_edge.training.datasets import open_source
+from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.judging.evaluate import evaluate
 from esccs_edge.training.options import Branch, TrainOptions
 from esccs_edge.training.run import train
@@ -59,8 +59,8 @@ def main(config: str, data: str, out: Path, assignments: list[str]) -> None:
     """Train what is missing, judge, time, draw."""
     options = training_options(Path(config), {"data": data}, tuple(assignments))
     bundles = {name: trained(name, options, out) for name in SIZES}
-    source = open_source(data, options.seed)
-    rows = [judged(name, bundle, source) for name, bundle in bundles.items()]
+    dataset = open_dataset(data, options.seed)
+    rows = [judged(name, bundle, dataset) for name, bundle in bundles.items()]
     for row, times in zip(rows, timed(list(bundles.values())), strict=True):
         row |= times
     (out / "pareto.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
@@ -91,11 +91,11 @@ def trained(name: str, options: TrainOptions, out: Path) -> Bundle:
     return Bundle.open(finished)
 
 
-def judged(name: str, bundle: Bundle, source: Any) -> dict[str, Any]:
+def judged(name: str, bundle: Bundle, dataset: Any) -> dict[str, Any]:
     """Accuracy of the INT8 graph on the validation pairs, clear and by cloud; sizes in bytes."""
     with Classifier(bundle, backend="cpu") as classifier:
-        cloudy = evaluate(classifier, source, split="val", clouds_seeds=[CLOUDS_SEED])
-        clear = evaluate(classifier, source, split="val")
+        cloudy = evaluate(classifier, dataset, split="val", clouds_seeds=[CLOUDS_SEED])
+        clear = evaluate(classifier, dataset, split="val")
     quantized = bundle.manifest.quantization or {}
     sizes = {n: len(bundle.read(n)) for n in ("student.onnx", "student.int8.onnx")}
     return {

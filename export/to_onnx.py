@@ -15,7 +15,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import torch
@@ -36,9 +35,9 @@ from esccs_edge.contracts.bundle_files import (
 )
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.tasks import task_named
-from esccs_edge.errors import ArtifactError, InputError, ManifestError
-from esccs_edge.training.learning.networks import StudentNet
-from esccs_edge.training.options import Branch
+from esccs_edge.contracts.types import Floats
+from esccs_edge.errors import ArtifactError
+from esccs_edge.training.learning.tasks import learning_task
 
 from .graph_names import with_stable_names
 from .parity import FP32_TOLERANCE, compare_outputs
@@ -72,9 +71,7 @@ def export_student(bundle: Bundle) -> Bundle:
     manifest = bundle.manifest
     student = load_student(bundle)
     inputs = reference_inputs(manifest)
-    with torch.inference_mode():
-        outputs = student(*(torch.from_numpy(inputs[name]) for name in manifest.inputs))
-    answers = {name: t.numpy() for name, t in zip(manifest.outputs, outputs, strict=True)}
+    answers = _answers(student, inputs, manifest)
     _require_finite(answers)
     plain = _onnx_from_torch(student, inputs, manifest)
     chosen, simplifier = simplified(plain, inputs)
@@ -99,56 +96,42 @@ def export_student(bundle: Bundle) -> Bundle:
     return exported
 
 
+def _answers(student: nn.Module, inputs: Arrays, manifest: Manifest) -> Arrays:
+    """Ask the trained network; one output may come without a tuple around it."""
+    with torch.inference_mode():
+        outputs = student(*(torch.from_numpy(inputs[name]) for name in manifest.inputs))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {name: t.numpy() for name, t in zip(manifest.outputs, outputs, strict=True)}
+
+
 def _without(bundle: Bundle, names: tuple[str, ...]) -> Bundle:
     files = {name: record for name, record in bundle.manifest.files.items() if name not in names}
     return Bundle(bundle.folder, bundle.manifest.evolve(files=files))
 
 
-def load_student(bundle: Bundle) -> StudentNet:
+def load_student(bundle: Bundle) -> nn.Module:
     """Rebuild the student of a bundle, in eval mode on the CPU.
 
     Raises:
         ArtifactError: The weights are missing, altered, or do not fit the architecture.
         ManifestError: The manifest does not state the architecture.
+        InputError: How the task is learned is not known here.
     """
     manifest = bundle.manifest
-    branches = _branches(manifest.architecture)
-    student = StudentNet(
-        len(manifest.modalities["optical"].channels),
-        len(manifest.modalities["sar"].channels),
-        len(manifest.classes),
-        optical=branches["optical"],
-        sar=branches["sar"],
-    )
+    student = learning_task(manifest.task).network(manifest)
     content = bundle.read(STUDENT_WEIGHTS)
     try:
         student.load_state_dict(load(content))
     except (SafetensorError, RuntimeError) as error:
         raise ArtifactError(
-            f"{STUDENT_WEIGHTS} does not fit the architecture {branches}: {error}",
+            f"{STUDENT_WEIGHTS} does not fit the architecture {dict(manifest.architecture)}: "
+            f"{error}",
             hint="The weights and the manifest come from different trainings; train again",
         ) from error
     return student.eval()
 
 
-def _branches(architecture: Mapping[str, Any]) -> dict[str, Branch]:
-    try:
-        parts = {name: architecture[name] for name in ("optical", "sar")}
-        return {
-            name: Branch(**{**part, "blocks": tuple(part["blocks"])})
-            for name, part in parts.items()
-        }
-    except (KeyError, TypeError, InputError) as error:
-        raise ManifestError(
-            f"manifest architecture is {dict(architecture)!r}, expected "
-            "{'optical': {'width', 'blocks', 'stem_stride', 'block'}, 'sar': {...}}",
-            hint="Export a bundle that `esccs-edge train` wrote",
-        ) from error
-
-
-def _onnx_from_torch(
-    student: nn.Module, inputs: Mapping[str, npt.NDArray[np.float32]], manifest: Manifest
-) -> bytes:
+def _onnx_from_torch(student: nn.Module, inputs: Mapping[str, Floats], manifest: Manifest) -> bytes:
     """Run the exporter; its batch norms are folded into the convolutions."""
     batch = torch.export.Dim.DYNAMIC
     with warnings.catch_warnings(), _quiet("torch.onnx"):

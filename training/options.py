@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from esccs_edge.errors import InputError
+
+AnyOptions = TypeVar("AnyOptions", bound="RunOptions")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast a step learns (AdamW, warm-up, then a cosine to zero).
+    """How long and how fast a stage learns (AdamW, warm-up, then a cosine to zero).
 
     Attributes:
         epochs: Passes over the training split.
-        batch_size: Pairs per step of the optimizer.
+        batch_size: Samples per step of the optimizer.
         learning_rate: Highest learning rate.
         weight_decay: Of AdamW, on weights and not on biases or norms.
         warmup_share: Share of all steps in which the rate rises from zero.
-        averaging: Decay of the running mean of the weights, which is what a step hands on.
+        averaging: Decay of the running mean of the weights, which is what a stage returns.
     """
 
     epochs: int = 60
@@ -45,8 +48,8 @@ class Branch:
     """Size of one encoder.
 
     Attributes:
-        width: Channels of the first stage; each later stage doubles them.
-        blocks: Residual blocks per stage; every stage but the first halves the resolution.
+        width: Channels at the first resolution; each further one doubles them.
+        blocks: Residual blocks per resolution; every resolution but the first is half the last.
         stem_stride: By how much the first convolution lowers the resolution.
         block: ``"residual"`` (two convolutions and a shortcut) or ``"reparameterized"`` (one
             convolution, taught as three); see `networks`.
@@ -65,7 +68,7 @@ class Branch:
     def __post_init__(self) -> None:
         require(self.width >= 1, "width", self.width, "1 or more")
         require(self.stem_stride in (1, 2, 4), "stem_stride", self.stem_stride, "1, 2 or 4")
-        require(min(self.blocks) >= 1, "blocks", self.blocks, "1 or more in each stage")
+        require(min(self.blocks) >= 1, "blocks", self.blocks, "1 or more at each resolution")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class CloudOptions:
 
     Attributes:
         simulate: False takes the optical images as they are, such as truly cloudy ones; the
-            source model then learns on those that look nearly clear.
+            teacher then learns on those that look nearly clear.
         clear_share: Share of training pairs without any cloud; the rest is uniform in [0, 1].
         textures: Folder with real cloudy Sentinel-2 images (``s2_cloudy/*.tif``), or empty.
         draws: Different skies, turns and gains that a pair is seen under, kept in memory and seen
@@ -112,7 +115,7 @@ class CloudOptions:
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """The source model, taught by labels on cloud-free optical images."""
+    """The teacher, taught by labels on cloud-free optical images."""
 
     network: Branch = field(default_factory=Branch)
     dropout: float = 0.2
@@ -122,13 +125,13 @@ class TeacherOptions:
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """Which answers of the source model may teach the auxiliaries.
+    """Which answers of the teacher may be taken for labels.
 
     Attributes:
         confidence: Least probability of the answer.
         top_share: Share of the reliable answers of a class to keep, most confident first.
         class_floor: Answers of a class to keep in any case, if there are so many.
-        reliability: Least reliability of the source model on the sample.
+        reliability: Least reliability of the teacher on the sample.
     """
 
     confidence: float = 0.7
@@ -142,7 +145,7 @@ class FilterOptions:
 
 @dataclass(frozen=True)
 class AuxiliaryOptions:
-    """Sub-task F1: one auxiliary per modality, taught by the source model."""
+    """Sub-task F1: one auxiliary per modality, taught by the teacher."""
 
     optical: Branch = field(default_factory=Branch)
     sar: Branch = field(default_factory=lambda: Branch(width=16))
@@ -180,13 +183,13 @@ class IrmOptions:
 
 @dataclass(frozen=True)
 class StudentOptions:
-    """Sub-task F2: the deliverable, taught by the source model and both auxiliaries.
+    """Sub-task F2: the deliverable, taught by the teacher and both auxiliaries.
 
     Attributes:
         optical: Size of the optical branch.
         sar: Size of the SAR branch.
         dropout: Before the head.
-        source_weight: Weight of the source model's loss, before its reliability.
+        source_weight: Weight of the teacher's loss, before its reliability.
         auxiliary_weight: Weight of both auxiliaries' losses, before IRM.
         gate_weight: Weight of the gate's supervision; 0 leaves the gate to the other losses.
         gate_sharpness: How closely the wanted gate follows the better modality.
@@ -212,17 +215,17 @@ class StudentOptions:
 
 @dataclass(frozen=True)
 class DistillationOptions:
-    """What all taught steps share.
+    """What the auxiliaries and the student share.
 
     Attributes:
         temperature: Softens both sides of every distillation loss.
         label_weight: Weight of the true labels in the auxiliaries' and the student's loss; 0 is
             the protocol of the paper, where the cloudy images have no labels.
-        teacher_view: What the source model looks at: the ``"clear"`` image of the pair, where
+        teacher_view: What the teacher looks at: the ``"clear"`` image of the pair, where
             one exists, or the ``"cloudy"`` one, the protocol of the paper.
-        views: Whether the source model's answer on a pair comes from ``"each"`` view on its own, or
+        views: Whether the teacher's answer on a pair comes from ``"each"`` view on its own, or
             from ``"all"`` views of the pair, the clear ones before the cloudy ones.
-        reliable_clear_share: Estimated clear share at which the source model starts to be
+        reliable_clear_share: Estimated clear share at which the teacher starts to be
             believed, and at which it is fully believed (``"cloudy"`` view only).
     """
 
@@ -239,28 +242,52 @@ class DistillationOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """A whole run.
+class RunOptions:
+    """Options that a run of any task has; a task adds fields of its own in a subclass.
 
     Attributes:
-        data: Data set: an ``index.csv`` or ``kind:FOLDER``; see `datasets.open_source`.
+        task: What is learned: a name in `training.learning.tasks`.
+        data: Data set: an ``index.csv`` or ``kind:FOLDER``; see `datasets.open_dataset`.
         out: Run folder, created by the run.
         name: Model name for the manifest.
         seed: Seed of everything drawn.
         pixel_size_m: Ground size of a pixel.
         threads: Threads of torch; 0 leaves its default.
-        target_share: Share of the training groups that act as the target: cloudy, without labels,
-            never seen by the source model. 0: source model and student learn on the same pairs.
-        warm_start: Start optical networks at the source model's weights, and the student at those
-            of both auxiliaries; their sizes must agree then.
     """
 
+    task: str = ""
     data: str = ""
     out: str = ""
     name: str = "student"
     seed: int = 0
     pixel_size_m: float = 10.0
     threads: int = 0
+
+    def evolve(self: AnyOptions, **changes: Any) -> AnyOptions:
+        """Return a copy with top-level fields replaced."""
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain nested values, as JSON takes them."""
+        return dataclasses.asdict(self)
+
+    def without_paths(self) -> dict[str, Any]:
+        """Return the plain values but for paths, which mean nothing on another machine."""
+        return {key: value for key, value in self.as_dict().items() if key not in ("data", "out")}
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    """A whole run of scene classification.
+
+    Attributes:
+        target_share: Share of the training groups that act as the target: cloudy, without labels,
+            never seen by the teacher. 0: teacher and student learn on the same pairs.
+        warm_start: Start optical networks at the teacher's weights, and the student at those of
+            both auxiliaries; their sizes must agree then.
+    """
+
+    task: str = "scene-classification"
     target_share: float = 0.0
     warm_start: bool = False
     clouds: CloudOptions = field(default_factory=CloudOptions)
@@ -284,13 +311,10 @@ class TrainOptions:
         expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
         require(is_there, "distillation.teacher_view", view, expected)
 
-    def evolve(self, **changes: Any) -> TrainOptions:
-        """Return a copy with top-level fields replaced."""
-        return dataclasses.replace(self, **changes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain nested values, as JSON takes them."""
-        return dataclasses.asdict(self)
+    def without_paths(self) -> dict[str, Any]:
+        """Return the plain values; of the folder of textures only its name."""
+        found = super().without_paths()
+        return {**found, "clouds": {**found["clouds"], "textures": Path(self.clouds.textures).name}}
 
 
 def require(condition: bool, where: str, found: Any, expected: str) -> None:

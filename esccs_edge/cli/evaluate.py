@@ -12,7 +12,7 @@ from .progress import Progress
 from .shell import CommandResult, command
 
 if TYPE_CHECKING:
-    from esccs_edge.training.datasets import PairSource
+    from esccs_edge.training.datasets import PairDataset
 
 COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 
@@ -51,39 +51,44 @@ def run(
     in total and per 20 % of cloud cover. What is simulated is named below the table: clouds on
     request; SAR where the data set has none and the model was trained on simulated SAR.
     """
-    from esccs_edge.training.datasets import open_source
+    from esccs_edge.contracts.cloud_bins import CLOUD_BINS
+    from esccs_edge.training.datasets import open_dataset
     from esccs_edge.training.judging.evaluate import evaluate
-    from esccs_edge.training.judging.metrics import CLOUD_BINS
 
     from ..classifier import Classifier
     from ..contracts.bundle import Bundle
+    from ..errors import InputError
 
     opened = Bundle.open(bundle)
-    source = open_source(index, manifest=opened.manifest)
+    if opened.manifest.task != "scene-classification":
+        raise InputError(
+            f"the task of {bundle} is {opened.manifest.task!r}, expected 'scene-classification'"
+        )
+    dataset = open_dataset(index, manifest=opened.manifest)
     rounds = len(clouds) * len(CLOUD_BINS) or 1
     with Classifier(opened, backend=backend) as classifier, Progress("evaluate") as progress:
-        watched = _Watched(source, list(source.splits).count(split) * rounds, progress)
+        watched = _Watched(dataset, list(dataset.splits).count(split) * rounds, progress)
         report = evaluate(classifier, watched, clouds_seeds=clouds, split=split, only=only)
     return CommandResult(report, _table(report))
 
 
 class _Watched:
-    """A data set that tells how many of its pairs were read."""
+    """A data set that reports how many of its pairs were read."""
 
-    def __init__(self, source: PairSource, total: int, progress: Progress) -> None:
-        self._source, self._total, self._progress = source, total, progress
+    def __init__(self, dataset: PairDataset, total: int, progress: Progress) -> None:
+        self._dataset, self._total, self._progress = dataset, total, progress
         self._read = 0
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._dataset)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
+        return getattr(self._dataset, name)
 
     def pair(self, index: int) -> Any:
         self._read += 1
         self._progress(self._read, self._total)
-        return self._source.pair(index)
+        return self._dataset.pair(index)
 
 
 def _table(report: Mapping[str, Any]) -> str:

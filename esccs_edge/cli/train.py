@@ -1,4 +1,4 @@
-"""``esccs-edge train``: teacher, auxiliaries, student; ends with a bundle."""
+"""``esccs-edge train``: all stages of a task; ends with a bundle."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from .training_options import config_option, settings_option, training_options
 @click.option("--data", metavar="INDEX", help="An index.csv, or eurosat:FOLDER and the like.")
 @click.option("--out", metavar="FOLDER", help="Run folder.")
 @click.option("--name", help="Model name for the manifest.")
+@click.option("--task", help="What is learned [scene-classification].")
 @click.option("--seed", type=int, help="Seed of everything drawn [0].")
 @settings_option
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch.")
@@ -31,17 +32,19 @@ def run(
     data: str | None,
     out: str | None,
     name: str | None,
+    task: str | None,
     seed: int | None,
     settings: tuple[str, ...],
     resume: bool,
 ) -> CommandResult:
     """Train a student; the run ends with a bundle.
 
-    Teacher, then auxiliaries, then student. The run folder holds bundle/, heldout/index.csv
-    (cloudy pairs to calibrate and evaluate with), checkpoints/ and logs/. The same options and
+    Scene classification trains a teacher, then auxiliaries, then the student. The run folder
+    holds bundle/, heldout/index.csv (cloudy pairs to calibrate and evaluate with), checkpoints/
+    and logs/. The same options and
     seed give the same numbers, with or without a stop in between.
     """
-    given = {"data": data, "out": out, "name": name, "seed": seed}
+    given = {"data": data, "out": out, "name": name, "task": task, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
     options = training_options(config, changes, settings)
     for key, flag in (("data", "--data"), ("out", "--out")):

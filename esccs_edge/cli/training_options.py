@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from esccs_edge.training.options import TrainOptions
+    from esccs_edge.training.options import RunOptions
 
 config_option = click.option(
     "--config",
@@ -30,16 +30,19 @@ settings_option = click.option(
 
 def training_options(
     config: Path | None, changes: Mapping[str, Any], settings: tuple[str, ...]
-) -> TrainOptions:
+) -> RunOptions:
     """Build the options of a run; of one option the last given wins: file, settings, changes."""
-    from esccs_edge.training.options import TrainOptions
     from esccs_edge.training.options_file import options_from, read_options
 
-    options = TrainOptions() if config is None else read_options(config)
-    document = options.as_dict()
+    given: dict[str, Any] = {}
     for setting in settings:
-        _merge(document, _setting(setting))
-    return options_from({**document, **changes})
+        _merge(given, _setting(setting))
+    _merge(given, changes)
+    task = {key: given[key] for key in ("task",) if key in given}
+    options = options_from(task) if config is None else read_options(config, **task)
+    document = options.as_dict()
+    _merge(document, given)
+    return options_from(document)
 
 
 def _setting(text: str) -> dict[str, Any]:

@@ -54,6 +54,9 @@ class Decoder:
             return cls(**values)
         except TypeError as error:
             raise self.error(f"{where or 'document'} is incomplete: {error}") from error
+        except self.error as error:  # raised by the dataclass itself, which knows no path
+            message = f"{where}: {error.message}" if where else error.message
+            raise self.error(message, hint=error.hint) from error
 
     def value(self, hint: Any, raw: Any, where: str) -> Any:
         """Return a value in the type that an annotation asks for."""

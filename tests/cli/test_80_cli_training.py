@@ -83,7 +83,7 @@ def test_evaluate_reads_undescribed_files_in_the_order_of_the_model(bundle, inde
 
     expected = run_json("evaluate", bundle.folder, index)
     sar = replace(bundle.manifest.modalities["sar"], channels=("first", "second"))
-    renamed = bundle.add({}, sar=sar)
+    renamed = bundle.add({}, modalities={**bundle.manifest.modalities, "sar": sar})
     assert run_json("evaluate", renamed.folder, index) == expected
 
 
@@ -145,6 +145,27 @@ def test_train_settings_win_over_the_file(tmp_path):
     found = training_options(config, {"seed": 5}, ("student.schedule.epochs=2", "out=runs/x"))
     assert (found.data, found.seed, found.out) == ("a.csv", 5, "runs/x")
     assert (found.student.schedule.epochs, found.student.schedule.batch_size) == (2, 4)
+
+
+def test_train_refuses_an_unknown_task_by_name(index, tmp_path):
+    words = ("train", "--data", index, "--out", tmp_path / "run", "--task", "none-such")
+    assert "'none-such', expected one of" in refused(run(*words))
+    assert not (tmp_path / "run").exists()
+
+
+@needs_torch
+def test_train_learns_another_task_with_options_of_its_own(tmp_path):
+    from support.toy_learning import write_toy_data
+
+    config = tmp_path / "run.toml"
+    config.write_text('task = "toy-mapping"\nwidth = 3\n[schedule]\nepochs = 1\n')
+    data = write_toy_data(tmp_path / "toy.npz")
+    words = ("train", "--config", config, "--data", data, "--set", "width=2")
+    trained = run_json(*words, "--out", tmp_path / "run")
+    assert trained["provenance"]["options"]["width"] == 2
+    bundle = Path(trained["bundle"])
+    assert '"task": "toy-mapping"' in (bundle / "manifest.json").read_text()
+    assert "expected 'scene-classification'" in refused(run("evaluate", bundle, "index.csv"))
 
 
 @needs_torch

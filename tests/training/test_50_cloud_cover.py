@@ -8,7 +8,7 @@ import pytest
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS as BANDS
 from esccs_edge.contracts.sensors import SENTINEL2_L2A_BANDS
 from esccs_edge.errors import InputError
-from esccs_edge.training.datasets import open_source
+from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.samples.cloud_cover import cloud_likelihood, estimate_cloud_cover
 from esccs_edge.training.simulate.clouds import simulate_clouds
 
@@ -76,11 +76,11 @@ def test_shape_must_fit_the_bands():
 
 @pytest.mark.data
 def test_estimate_follows_the_simulated_cover_on_real_ground(sample_data):
-    source = open_source(f"eurosat:{sample_data / 'eurosat-ms'}")
+    dataset = open_dataset(f"eurosat:{sample_data / 'eurosat-ms'}")
     true, estimated, clear = [], [], []
-    for index in range(0, len(source), 3):
+    for index in range(0, len(dataset), 3):
         rng = np.random.default_rng(index)
-        optical = source.pair(index)[0]
+        optical = dataset.pair(index)[0]
         cloudy, cover, _ = simulate_clouds(optical, BANDS, float(rng.uniform()), rng)
         true.append(cover)
         estimated.append(estimate_cloud_cover(cloudy * SCALE, BANDS))

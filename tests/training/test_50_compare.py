@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.tiny_data import tiny_document, tiny_index
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.errors import InputError
 from esccs_edge.training.comparison import runs as comparison_runs
 from esccs_edge.training.comparison.figures import (
@@ -22,11 +23,10 @@ from esccs_edge.training.comparison.figures import (
 from esccs_edge.training.comparison.recorded_answers import RecordedAnswers
 from esccs_edge.training.comparison.run import compare
 from esccs_edge.training.comparison.significance import Verdict, difference_interval
-from esccs_edge.training.datasets import open_source
-from esccs_edge.training.judging.metrics import CLOUD_BINS
+from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.methods import METHODS
 from esccs_edge.training.options_file import options_from, read_options
-from esccs_edge.training.samples.train_test_source import TrainTestSource
+from esccs_edge.training.samples.train_test_dataset import TrainTestDataset
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,9 @@ def test_recorded_answers_give_back_the_scores_of_the_run(indexes, tmp_path):
     for name in ("source-only", "esccs"):
         stored = RecordedAnswers.read(tmp_path / "out" / "runs" / f"{name}-0.npz")
         run = json.loads((tmp_path / "out" / "runs" / f"{name}-0.json").read_text())
-        accuracy = (stored.answers.probabilities.argmax(axis=1) == stored.answers.labels).mean()
+        accuracy = (stored.judged.probabilities.argmax(axis=1) == stored.judged.labels).mean()
         assert accuracy == pytest.approx(run["metrics"]["overall"]["oa"])
-        assert len(stored.places) == len(stored.answers.labels)
+        assert len(stored.places) == len(stored.judged.labels)
         assert (stored.optical_share is None) == (name == "source-only")
 
 
@@ -133,7 +133,7 @@ def test_equal_methods_have_an_interval_of_zero_and_opposite_ones_mirrored_inter
 def test_a_finished_row_is_never_computed_again(indexes, tmp_path, monkeypatch):
     compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
     before = (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes()
-    monkeypatch.setattr(comparison_runs, "Chain", None)  # any new work would fail
+    monkeypatch.setattr(comparison_runs, "SceneRun", None)  # any new work would fail
     again = compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS,
                     resume=True)  # fmt: skip
     assert (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes() == before
@@ -176,9 +176,9 @@ def test_unlabeled_judged_pairs_are_refused(indexes, tmp_path):
         compare(indexes[0], str(index), tmp_path / "out", methods=["source-only"], options=OPTIONS)
 
 
-def test_the_joined_source_keeps_the_sides_apart(indexes):
-    train, test = (open_source(path) for path in indexes)
-    joined = TrainTestSource(train, test)
+def test_the_joined_dataset_keeps_the_sides_apart(indexes):
+    train, test = (open_dataset(path) for path in indexes)
+    joined = TrainTestDataset(train, test)
     assert set(joined.splits) == {"train", "val", "test"}
     judged = [i for i, split in enumerate(joined.splits) if split == "test"]
     names = [joined.classes[joined.labels[i]] for i in judged]
@@ -190,11 +190,11 @@ def test_the_joined_source_keeps_the_sides_apart(indexes):
 
 
 def test_a_place_on_both_sides_is_refused(indexes, tmp_path):
-    train = open_source(indexes[0])
+    train = open_dataset(indexes[0])
     text = tiny_index(tmp_path / "c", 24, seed=0)
     text.write_text(text.read_text().replace(",train", ",test").replace(",val", ",test"))
     with pytest.raises(InputError, match="place-0"):
-        TrainTestSource(train, open_source(str(text)))
+        TrainTestDataset(train, open_dataset(str(text)))
 
 
 @pytest.mark.parametrize("name", ["b1-ombria", "b2-eurosat", "b3-sen12ms"])

@@ -5,38 +5,44 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from esccs_edge.training.comparison.figures import GREY, _styles
-from esccs_edge.training.comparison.queue import Queue, Task, work_off
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
+from esccs_edge.training.comparison.figures import GRAY, _styles
+from esccs_edge.training.comparison.queue import Queue, WorkItem, work_off
 from esccs_edge.training.comparison.recorded_answers import by_bin, rank_correlation
 from esccs_edge.training.comparison.summary import summarize, summary_lines
-from esccs_edge.training.judging.judge import Answers
-from esccs_edge.training.judging.metrics import CLOUD_BINS
+from esccs_edge.training.judging.judge import Judged
 from esccs_edge.training.methods import FAMILIES, METHODS
 
 
 def test_a_process_stays_on_its_seed_and_helps_when_no_seed_is_left():
     queue = Queue({0: ["a", "b"], 1: [], 2: ["a", "b", "c"]})
     first, second = queue.take(), queue.take()
-    assert (first, second) == (Task(0, None), Task(2, None))
+    assert (first, second) == (WorkItem(0, None), WorkItem(2, None))
     assert queue.take() is None  # no method may run before the shared networks of its seed
     queue.finish(second)
-    assert queue.take(0) == Task(2, "a")
+    assert queue.take(0) == WorkItem(2, "a")
     queue.finish(first)
-    assert queue.take(0) == Task(0, "a")
-    assert queue.take(2) == Task(2, "b")
-    assert queue.take(0) == Task(0, "b")
-    assert queue.take(0) == Task(2, "c")
+    assert queue.take(0) == WorkItem(0, "a")
+    assert queue.take(2) == WorkItem(2, "b")
+    assert queue.take(0) == WorkItem(0, "b")
+    assert queue.take(0) == WorkItem(2, "c")
     assert queue.take(0) is None
 
 
 def test_all_tasks_are_done_once_and_shared_networks_first():
     done = []
     work_off({3: ["a", "b"], 4: ["a"]}, done.append, jobs=1)
-    assert done == [Task(3, None), Task(3, "a"), Task(3, "b"), Task(4, None), Task(4, "a")]
+    assert done == [
+        WorkItem(3, None),
+        WorkItem(3, "a"),
+        WorkItem(3, "b"),
+        WorkItem(4, None),
+        WorkItem(4, "a"),
+    ]
 
 
 def test_an_error_in_a_process_ends_the_comparison():
-    with pytest.raises(TypeError, match="'Task'"):
+    with pytest.raises(TypeError, match="'WorkItem'"):
         work_off({0: ["a", "b"], 1: ["a"]}, int, jobs=2)  # a task is no number
 
 
@@ -72,7 +78,7 @@ def test_the_summary_by_hand():
         row("supervised-fusion", 0.9, deployable=False),
         row("clear-teacher", 0.95, deployable=False),
     ]
-    answers = Answers(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0.1, 0.9]))
+    answers = Judged(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0.1, 0.9]))
     found = summarize(rows, {"esccs": [run(1.0), run(2.0)]}, [answers, answers])
     assert found["lead"] == pytest.approx({"kd-s": 0.2, "gdl": 0.1})
     assert found["lead_mean"] == pytest.approx(0.15)
@@ -112,14 +118,14 @@ def test_means_by_bin_and_their_rank_correlation_by_hand():
     assert rank_correlation([0.1, None, 0.2, None, None]) is None
 
 
-def test_pictures_name_the_best_of_each_family_and_leave_the_rest_grey():
+def test_pictures_name_the_best_of_each_family_and_leave_the_rest_gray():
     rng = np.random.default_rng(0)
     accuracy = {name: rng.uniform(0.2, 0.6, (2, 5)) for name in METHODS}
     best = {"gdl", "g2d", "qmf-cloud-aware", "esccs-ogm"}
     for name in best:
         accuracy[name] = accuracy[name] + 0.4
     styles = _styles(accuracy)
-    named = {name for name, style in styles.items() if style["color"] != GREY["color"]}
+    named = {name for name, style in styles.items() if style["color"] != GRAY["color"]}
     assert named == best | {"esccs", "source-only", "supervised-fusion"}
     assert sum(style["label"] == "others" for style in styles.values()) == 1
     assert len({style["color"] for style in styles.values()}) == len(named) + 1

@@ -15,20 +15,20 @@ from support.sen12ms_layout import SCENES, write_sen12ms
 
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError, RasterError
-from esccs_edge.training.datasets import SPLITS, indices_of, open_source
+from esccs_edge.training.datasets import SPLITS, indices_of, open_dataset
 from esccs_edge.training.datasets.sen12ms import sar_partner
 from esccs_edge.training.datasets.sen12ms_labels import read_labels, simple_class
 from esccs_edge.training.datasets.splits import split_by_group
 
 
-def assert_split_by_place(source, *, every_class: bool = True) -> None:
-    groups, splits = np.asarray(source.groups), np.asarray(source.splits)
+def assert_split_by_place(dataset, *, every_class: bool = True) -> None:
+    groups, splits = np.asarray(dataset.groups), np.asarray(dataset.splits)
     sides = [set(groups[splits == split]) for split in SPLITS]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     if every_class:
         for split in SPLITS:
-            found = set(np.asarray(source.labels)[splits == split].tolist())
-            assert found == set(range(len(source.classes)))
+            found = set(np.asarray(dataset.labels)[splits == split].tolist())
+            assert found == set(range(len(dataset.classes)))
 
 
 # --- splitting by place -------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_split_refuses_a_class_with_too_few_places():
 
 @pytest.fixture(scope="module")
 def eurosat(sample_data: Path):
-    return open_source(f"eurosat:{sample_data / 'eurosat-ms'}")
+    return open_dataset(f"eurosat:{sample_data / 'eurosat-ms'}")
 
 
 @pytest.mark.data
@@ -96,27 +96,27 @@ def test_eurosat_bands_are_in_sensor_order(eurosat):
 
 @pytest.mark.data
 def test_ombria_chips_are_real_pairs_split_by_picture_range(sample_data):
-    source: Any = open_source(f"ombria:{sample_data / 'ombria'}")
-    assert_split_by_place(source)
-    optical, sar = source.pair(3)
+    dataset: Any = open_dataset(f"ombria:{sample_data / 'ombria'}")
+    assert_split_by_place(dataset)
+    optical, sar = dataset.pair(3)
     assert optical.shape == (3, 64, 64) and sar.shape == (1, 64, 64)
     assert optical.dtype == sar.dtype == np.uint8
-    assert np.bincount(source.labels).min() > 500
+    assert np.bincount(dataset.labels).min() > 500
     # Open water is dark in SAR: the label belongs to the pixels it is paired with.
-    darkness = source.sars.mean(axis=(1, 2, 3))
-    assert darkness[source.labels == 1].mean() < darkness[source.labels == 0].mean() - 20
+    darkness = dataset.sars.mean(axis=(1, 2, 3))
+    assert darkness[dataset.labels == 1].mean() < darkness[dataset.labels == 0].mean() - 20
 
 
 def test_eurosat_names_a_missing_patch(tmp_path):
     (tmp_path / "index.csv").write_text("file,class,lon,lat,cell\nA/a.tif,A,0,0,0_0\n")
     with pytest.raises((RasterError, InputError), match="A/a.tif|too few groups"):
-        open_source(f"eurosat:{tmp_path}")
+        open_dataset(f"eurosat:{tmp_path}")
 
 
 @pytest.mark.parametrize("where", ["nowhere.csv", "eurosat:", "landsat:/x", ""])
 def test_unknown_data_set_is_refused_with_the_known_forms(where):
     with pytest.raises(InputError, match="eurosat:FOLDER"):
-        open_source(where)
+        open_dataset(where)
 
 
 # --- SEN12MS layout -----------------------------------------------------------------------------
@@ -129,41 +129,41 @@ def sen12ms(tmp_path: Path) -> Path:
 
 
 def test_sen12ms_pairs_partners_and_drops_the_broken_patch(sen12ms):
-    source: Any = open_source(f"sen12ms:{sen12ms}")
-    assert len(source) == 2 * len(SCENES) - 1
-    assert not any("146_p202" in path.name for path in source.paths)
-    optical, sar = source.pair(0)
+    dataset: Any = open_dataset(f"sen12ms:{sen12ms}")
+    assert len(dataset) == 2 * len(SCENES) - 1
+    assert not any("146_p202" in path.name for path in dataset.paths)
+    optical, sar = dataset.pair(0)
     assert optical.dtype == np.uint16 and optical.shape == (13, 8, 8)
     assert sar.dtype == np.float32 and sar.shape == (2, 8, 8)
-    with rasterio.open(sar_partner(source.paths[0])) as raster:
+    with rasterio.open(sar_partner(dataset.paths[0])) as raster:
         # Read as float: an integer cast would truncate decibels.
         np.testing.assert_array_equal(sar, raster.read())
 
 
 def test_sen12ms_labels_follow_the_text_file(sen12ms):
-    source: Any = open_source(f"sen12ms:{sen12ms}")
-    for path, label in zip(source.paths, source.labels, strict=True):
+    dataset: Any = open_dataset(f"sen12ms:{sen12ms}")
+    for path, label in zip(dataset.paths, dataset.labels, strict=True):
         scene = int(path.name.split("_")[3])
         assert label == scene % 10
-    assert source.classes[source.labels[0]] == "Shrubland"
+    assert dataset.classes[dataset.labels[0]] == "Shrubland"
 
 
 def test_sen12ms_uses_held_out_and_validation_scenes(sen12ms):
     (sen12ms / "splits").mkdir()
     (sen12ms / "splits" / "SEN12MS_holdOutScenes.txt").write_text("ROIs1158_spring/s1_2\n")
     (sen12ms / "splits" / "ValidationScenes.txt").write_text("ROIs1158_spring/s2_4\n")
-    source = open_source(f"sen12ms:{sen12ms}")
-    split_of = dict(zip(source.groups, source.splits, strict=True))
+    dataset = open_dataset(f"sen12ms:{sen12ms}")
+    split_of = dict(zip(dataset.groups, dataset.splits, strict=True))
     assert split_of["ROIs1158_spring/2"] == "test"
     assert split_of["ROIs1158_spring/4"] == "val"
     assert split_of["ROIs1158_spring/1"] == split_of["ROIs1868_summer/146"] == "train"
-    assert_split_by_place(source, every_class=False)
+    assert_split_by_place(dataset, every_class=False)
 
 
 def test_sen12ms_without_lists_splits_by_scene(sen12ms):
-    source = open_source(f"sen12ms:{sen12ms}", seed=5)
-    assert_split_by_place(source, every_class=False)
-    assert set(source.splits) >= {"train", "test"}
+    dataset = open_dataset(f"sen12ms:{sen12ms}", seed=5)
+    assert_split_by_place(dataset, every_class=False)
+    assert set(dataset.splits) >= {"train", "test"}
 
 
 def test_igbp_fractions_join_into_ten_classes():
@@ -214,23 +214,23 @@ def write_index(folder: Path, header: str, lines: list[str]) -> Path:
 HEADER = "optical,sar,label,group,split"
 
 
-def test_index_source_reads_npy_pairs_with_sensor_names(tmp_path):
+def test_index_dataset_reads_npy_pairs_with_sensor_names(tmp_path):
     optical = np.arange(13 * 16, dtype=np.uint16).reshape(13, 4, 4) + 1
     sar = np.full((2, 4, 4), -12.5, np.float32)
     np.save(tmp_path / "o.npy", optical)
     np.save(tmp_path / "s.npy", sar)
     path = write_index(tmp_path, HEADER, [
         "o.npy,s.npy,Forest,a,train", "o.npy,,River,b,val", ",s.npy,,c,test"])  # fmt: skip
-    source = open_source(path)
-    assert source.classes == ("Forest", "River") and source.labels.tolist() == [0, 1, -1]
-    assert source.optical_channels == SENTINEL2_L1C_BANDS
-    assert source.sar_channels == ("VV", "VH")
-    np.testing.assert_array_equal(source.pair(0)[0], optical)
-    np.testing.assert_array_equal(source.pair(0)[1], sar)
-    assert source.pair(1)[1] is None and source.pair(2)[0] is None
+    dataset = open_dataset(path)
+    assert dataset.classes == ("Forest", "River") and dataset.labels.tolist() == [0, 1, -1]
+    assert dataset.optical_channels == SENTINEL2_L1C_BANDS
+    assert dataset.sar_channels == ("VV", "VH")
+    np.testing.assert_array_equal(dataset.pair(0)[0], optical)
+    np.testing.assert_array_equal(dataset.pair(0)[1], sar)
+    assert dataset.pair(1)[1] is None and dataset.pair(2)[0] is None
 
 
-def test_index_source_takes_channels_from_band_descriptions(tmp_path):
+def test_index_dataset_takes_channels_from_band_descriptions(tmp_path):
     pixels = np.arange(3, dtype=np.uint16)[:, None, None] * np.ones((1, 4, 4), np.uint16) + 1
     profile = dict(driver="GTiff", width=4, height=4, count=3, dtype="uint16", crs="EPSG:32631",
                    transform=rasterio.Affine(10, 0, 0, 0, -10, 0))  # fmt: skip
@@ -238,20 +238,20 @@ def test_index_source_takes_channels_from_band_descriptions(tmp_path):
         raster.write(pixels)
         raster.descriptions = ("B8", "B04", "B03")
     path = write_index(tmp_path, HEADER, ["o.tif,,A,a,train", "o.tif,,B,b,test"])
-    source = open_source(path)
-    assert source.optical_channels == ("B03", "B04", "B08") and source.sar_channels == ()
-    assert source.pair(0)[0][:, 0, 0].tolist() == [3, 2, 1]
+    dataset = open_dataset(path)
+    assert dataset.optical_channels == ("B03", "B04", "B08") and dataset.sar_channels == ()
+    assert dataset.pair(0)[0][:, 0, 0].tolist() == [3, 2, 1]
 
 
-def test_index_source_refuses_a_group_in_two_splits(tmp_path):
+def test_index_dataset_refuses_a_group_in_two_splits(tmp_path):
     np.save(tmp_path / "s.npy", np.zeros((2, 4, 4), np.float32))
     path = write_index(tmp_path, HEADER, [",s.npy,A,place,train", ",s.npy,B,place,test"])
     with pytest.raises(InputError, match="group 'place' is in splits 'train' and 'test'"):
-        open_source(path)
+        open_dataset(path)
 
 
 def test_asking_for_an_empty_split_says_which_exist(tmp_path):
     np.save(tmp_path / "s.npy", np.zeros((2, 4, 4), np.float32))
     path = write_index(tmp_path, HEADER, [",s.npy,A,a,train", ",s.npy,B,b,train"])
     with pytest.raises(InputError, match="no pair in split 'val'.*choose one of train"):
-        indices_of(open_source(path), "val")
+        indices_of(open_dataset(path), "val")

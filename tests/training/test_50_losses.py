@@ -14,7 +14,7 @@ from esccs_edge.training.learning.losses import (
 )
 from esccs_edge.training.learning.reliability import (
     known_or,
-    source_reliability,
+    teacher_reliability,
     trusted_decision,
 )
 
@@ -85,15 +85,15 @@ def test_gate_loss_is_zero_at_its_target_and_where_nothing_is_wanted():
 
 
 def test_reliability_rises_from_0_to_1_between_its_bounds():
-    found = source_reliability(torch.tensor([0.0, 0.4, 0.65, 0.9, 1.0]), 0.4, 0.9)
+    found = teacher_reliability(torch.tensor([0.0, 0.4, 0.65, 0.9, 1.0]), 0.4, 0.9)
     torch.testing.assert_close(found, torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
 
 
-def test_the_trusted_decision_follows_the_source_when_reliable_and_sar_when_not():
-    source, sar = logits(0), logits(1)
+def test_the_trusted_decision_follows_the_teacher_when_reliable_and_sar_when_not():
+    teacher, sar = logits(0), logits(1)
     belief = torch.tensor([1.0, 0.0, 0.5, 1.0, 0.0, 0.25])
-    decision = trusted_decision(source, sar, belief)
-    torch.testing.assert_close(decision[0], soften(source)[0])
+    decision = trusted_decision(teacher, sar, belief)
+    torch.testing.assert_close(decision[0], soften(teacher)[0])
     torch.testing.assert_close(decision[1], soften(sar)[1])
     torch.testing.assert_close(decision.sum(dim=1), torch.ones(6))
 

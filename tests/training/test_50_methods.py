@@ -9,12 +9,13 @@ import pytest
 import torch
 from support.tiny_data import tiny_document, tiny_index
 
-from esccs_edge.training.datasets import open_source
-from esccs_edge.training.judging.judge import batches, gates, held_out, judge
+from esccs_edge.training.datasets import open_dataset
+from esccs_edge.training.judging.judge import batches, held_out, judge
+from esccs_edge.training.judging.predictors import gates
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
 from esccs_edge.training.methods import FAMILIES, METHODS, kdhn
 from esccs_edge.training.methods import method as method_module
-from esccs_edge.training.methods.cloud_estimate import CloudAwareChain
+from esccs_edge.training.methods.cloud_aware import with_cloud_estimate
 from esccs_edge.training.methods.cycit import triplet_loss
 from esccs_edge.training.methods.fusion import FusionNet, scaled_gradient
 from esccs_edge.training.methods.g2d import switches
@@ -24,75 +25,77 @@ from esccs_edge.training.methods.mmpareto import combined, min_norm_share
 from esccs_edge.training.methods.modality_valuation import copies, valuation
 from esccs_edge.training.methods.ogm_ge import coefficients
 from esccs_edge.training.methods.qmf import energy_weight, ranking_loss
+from esccs_edge.training.methods.shared import Shared
 from esccs_edge.training.methods.spl import structural_similarity
 from esccs_edge.training.methods.ttl import seen
 from esccs_edge.training.options_file import options_from
-from esccs_edge.training.samples.samples import Degradation
-from esccs_edge.training.stages.chain import Chain
+from esccs_edge.training.samples.degraded import Degradation
+from esccs_edge.training.stages.scene_classification.run import SceneRun
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory):
+def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("methods")
-    source = open_source(str(tiny_index(folder / "a", 48)))
+    dataset = open_dataset(str(tiny_index(folder / "a", 48)))
     document = tiny_document("", "", epochs=1, target_share=0.5)
     document["student"]["irm"] = {"warmup_epochs": 0}
-    return Chain(options_from(document), source, folder / "run")
+    run = SceneRun.open(options_from(document), dataset, folder / "run")
+    return Shared.train(run).with_auxiliaries()
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_method_learns_one_epoch_and_answers_with_probabilities(chain, name):
-    found = judge(METHODS[name].predictor(chain), held_out(chain, "test")[:2])
+def test_method_learns_one_epoch_and_answers_with_probabilities(shared, name):
+    found = judge(METHODS[name].predictor(shared), held_out(shared.run, "test")[:2])
     assert found.probabilities.shape == (2 * 12, 3)
     assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
     assert (found.probabilities >= 0).all()
     assert METHODS[name].adds
     if METHODS[name].student is not None:
-        gate = judge(gates(METHODS[name].student(chain)), held_out(chain, "test")[:1]).probabilities
+        student = METHODS[name].student(shared)
+        gate = judge(gates(student), held_out(shared.run, "test")[:1]).probabilities
         assert gate.shape == (12, 2)
         assert np.allclose(gate.sum(axis=1), 1, atol=1e-5)
 
 
-def learned_steps(name, chain, monkeypatch):
-    """The steps that a method would train; none is."""
-    steps = []
+def learned_stages(name, shared, monkeypatch):
+    """The stages that a method would train; none is."""
+    stages = []
 
-    def record(step, *_):
-        steps.append(step)
-        return step.average.eval()
+    def record(stage, *_):
+        stages.append(stage)
+        return stage.average.eval()
 
     monkeypatch.setattr(method_module, "fit", record)
-    METHODS[name].predictor(chain)
-    return steps
+    METHODS[name].predictor(shared)
+    return stages
 
 
 @pytest.mark.parametrize("name", FAMILIES["with the cloud estimate"])
-def test_with_the_cloud_estimate_nothing_is_learned_from_a_clouded_image(name, chain, monkeypatch):
+def test_with_the_cloud_estimate_nothing_is_learned_from_a_clouded_image(name, shared, monkeypatch):
     monkeypatch.setattr(kdhn, "FIRST_ROUND", 0)  # the network labels along at once
-    batch = next(batches(chain.samples(Degradation(cover=0.5), "test")))
+    batch = next(batches(shared.run.samples(Degradation(cover=0.5), "test")))
     losses = {}
     for row in (name, name.removesuffix("-cloud-aware")):
-        step = learned_steps(row, chain, monkeypatch)[-1]
-        every_answer = torch.zeros(len(chain.source.classes))
-        step.filter = PseudoLabelFilter(every_answer, chain.options.auxiliary.filter.reliability)
+        stage = learned_stages(row, shared, monkeypatch)[-1]
+        every_answer = torch.zeros(len(shared.run.dataset.classes))
+        least = shared.run.options.auxiliary.filter.reliability
+        stage.filter = PseudoLabelFilter(every_answer, least)
         for estimate in (0.0, 1.0):
             seen = {**batch, "reliability": torch.full_like(batch["reliability"], estimate)}
-            losses[row, estimate] = float(step.method_loss(seen).detach())
+            losses[row, estimate] = float(stage.method_loss(seen).detach())
     assert losses[name, 0.0] == 0
     assert losses[name, 1.0] > 0
     assert losses[name.removesuffix("-cloud-aware"), 0.0] > 0
 
 
-def test_the_cloud_estimate_brings_the_filter_of_esccs_and_shares_the_source_model(
-    chain, monkeypatch
-):
-    aware = CloudAwareChain(chain)
-    assert aware.teacher is chain.teacher
-    assert aware.folder != chain.folder
-    (step,) = learned_steps("tlf-middle-cloud-aware", chain, monkeypatch)
-    assert step.filter is chain.pseudo_labels[0]
-    (blind,) = learned_steps("tlf-middle", chain, monkeypatch)
-    assert blind.filter is not chain.pseudo_labels[0]
+def test_the_cloud_estimate_brings_the_filter_of_esccs_and_shares_the_teacher(shared, monkeypatch):
+    aware = with_cloud_estimate(shared)
+    assert aware.teacher is shared.teacher
+    assert aware.run.folder != shared.run.folder
+    (stage,) = learned_stages("tlf-middle-cloud-aware", shared, monkeypatch)
+    assert stage.filter is shared.supervision.pseudo_labels
+    (blind,) = learned_stages("tlf-middle", shared, monkeypatch)
+    assert blind.filter is shared.confident
 
 
 def test_every_method_belongs_to_at_most_one_family():
@@ -111,8 +114,8 @@ def test_ogm_slows_the_leader_only():
     assert float(free) == 1.0
 
 
-def test_halves_of_the_joint_logits_sum_to_the_whole(chain):
-    net = FusionNet(chain).eval()
+def test_halves_of_the_joint_logits_sum_to_the_whole(shared):
+    net = FusionNet(shared).eval()
     optical = torch.randn(5, net.optical_head.in_features)
     sar = torch.randn(5, net.sar_head.in_features)
     first, second = net.halves(optical, sar)
@@ -168,7 +171,7 @@ def test_ranking_asks_the_sample_with_the_higher_loss_for_the_lower_weight():
     assert float(good) == 0.0 and float(bad) == pytest.approx(2.5)
 
 
-def test_gdl_regulariser_is_the_divergence_from_the_standard_normal():
+def test_gdl_regularizer_is_the_divergence_from_the_standard_normal():
     mean, log_variance = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, math.log(2.0)]])
     assert float(normal_divergence(mean, log_variance)) == pytest.approx(
         0.5 * (2 + 1 - math.log(2) - 1)
@@ -191,12 +194,12 @@ def test_structural_similarity_is_one_for_equal_images_and_less_for_others():
     assert (structural_similarity(a, a.flip(3)) < 0.9).all()
 
 
-def test_grey_view_loses_color_and_half_the_resolution():
+def test_gray_image_loses_color_and_half_the_resolution():
     image = torch.randn(2, 5, 8, 8)
-    grey = seen(image, speckled=False)
-    assert grey.shape == (2, 1, 8, 8)
-    assert torch.equal(grey[..., ::2, ::2], grey[..., 1::2, 1::2])
-    assert not torch.equal(grey, seen(image, speckled=True))
+    gray = seen(image, speckled=False)
+    assert gray.shape == (2, 1, 8, 8)
+    assert torch.equal(gray[..., ::2, ::2], gray[..., 1::2, 1::2])
+    assert not torch.equal(gray, seen(image, speckled=True))
 
 
 def test_triplets_by_hand():

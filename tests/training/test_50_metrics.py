@@ -9,15 +9,13 @@ from hypothesis import strategies as st
 from support.tiny import CLASSES, raw_pair, tiny_bundle
 
 from esccs_edge.classifier import Classifier
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.errors import InputError
-from esccs_edge.training.datasets import MemorySource
+from esccs_edge.training.datasets import MemoryDataset
 from esccs_edge.training.judging.evaluate import evaluate
 from esccs_edge.training.judging.metrics import (
-    CLOUD_BINS,
     FAILED,
-    bin_range,
     calibration_error_by_chance,
-    cloud_bin,
     expected_calibration_error,
     scores,
     scores_by_cloud,
@@ -81,13 +79,6 @@ def test_a_perfectly_calibrated_model_shows_the_error_by_chance():
     assert calibration_error_by_chance(np.ones(9)) == 0  # sure of everything: no chance in it
 
 
-def test_cloud_bins_hold_their_lower_edge_and_the_last_one_everything_clouded():
-    assert [cloud_bin(c) for c in (0.0, 0.19, 0.2, 0.4, 0.6, 0.79, 0.8, 1.0)] == [
-        0, 0, 1, 2, 3, 3, 4, 4,
-    ]  # fmt: skip
-    assert bin_range(2) == (0.4, 0.6)
-
-
 def test_pairs_of_unknown_cover_count_overall_only():
     found = scores_by_cloud(
         np.array([0, 1, 1]), np.array([0, 1, 0]), np.ones(3), np.array([0.1, np.nan, 0.9]), 2
@@ -113,7 +104,7 @@ def classifier(tmp_path):
         yield ready
 
 
-def source_of(manifest, count=12, **changes) -> MemorySource:
+def dataset_of(manifest, count=12, **changes) -> MemoryDataset:
     pairs = [raw_pair(manifest, seed) for seed in range(count)]
     values = {
         "name": "made", "classes": CLASSES, "labels": np.arange(count) % len(CLASSES),
@@ -122,52 +113,52 @@ def source_of(manifest, count=12, **changes) -> MemorySource:
         "sar_channels": manifest.modalities["sar"].channels,
         "opticals": np.stack([p[0] for p in pairs]), "sars": np.stack([p[1] for p in pairs]),
     }  # fmt: skip
-    return MemorySource(**{**values, **changes})
+    return MemoryDataset(**{**values, **changes})
 
 
 def test_evaluate_agrees_with_asking_the_classifier_oneself(classifier):
-    source = source_of(classifier.manifest)
-    report = evaluate(classifier, source)
-    answers = [classifier.classify(*source.pair(i)).label for i in range(len(source))]
-    right = [a == CLASSES[k] for a, k in zip(answers, source.labels, strict=True)]
+    dataset = dataset_of(classifier.manifest)
+    report = evaluate(classifier, dataset)
+    answers = [classifier.classify(*dataset.pair(i)).label for i in range(len(dataset))]
+    right = [a == CLASSES[k] for a, k in zip(answers, dataset.labels, strict=True)]
     assert report["overall"]["oa"] == pytest.approx(np.mean(right))
     assert report["overall"]["n"] == 12
     assert all(part["n"] == 0 for part in report["by_cloud"].values())
 
 
 def test_evaluate_with_clouds_puts_every_image_into_every_bin_and_repeats(classifier):
-    source = source_of(classifier.manifest)
-    report = evaluate(classifier, source, clouds_seeds=[5])
+    dataset = dataset_of(classifier.manifest)
+    report = evaluate(classifier, dataset, clouds_seeds=[5])
     assert [report["by_cloud"][name]["n"] for name in CLOUD_BINS] == [12] * 5
-    assert report == evaluate(classifier, source, clouds_seeds=[5])
+    assert report == evaluate(classifier, dataset, clouds_seeds=[5])
 
 
 def test_evaluate_picks_the_models_bands_from_a_richer_or_reordered_set(classifier):
-    source = source_of(classifier.manifest)
+    dataset = dataset_of(classifier.manifest)
     order = np.arange(13)[::-1]
-    reordered = source_of(
+    reordered = dataset_of(
         classifier.manifest,
-        optical_channels=tuple(source.optical_channels[i] for i in order),
-        opticals=source.opticals[:, order],
+        optical_channels=tuple(dataset.optical_channels[i] for i in order),
+        opticals=dataset.opticals[:, order],
     )
-    assert evaluate(classifier, reordered) == evaluate(classifier, source)
+    assert evaluate(classifier, reordered) == evaluate(classifier, dataset)
 
 
 def test_evaluate_counts_a_pair_without_usable_pixels_as_failed(classifier):
-    source = source_of(classifier.manifest)
-    opticals, sars = source.opticals.copy(), source.sars.copy()
+    dataset = dataset_of(classifier.manifest)
+    opticals, sars = dataset.opticals.copy(), dataset.sars.copy()
     opticals[3], sars[3] = 0, np.nan
-    report = evaluate(classifier, source_of(classifier.manifest, opticals=opticals, sars=sars))
+    report = evaluate(classifier, dataset_of(classifier.manifest, opticals=opticals, sars=sars))
     assert report["overall"]["failed"] == 1
 
 
 def test_evaluate_refuses_unknown_classes_missing_bands_and_unlabeled_data(classifier):
     manifest = classifier.manifest
     with pytest.raises(InputError, match="Glacier"):
-        evaluate(classifier, source_of(manifest, classes=("Glacier", *CLASSES[1:])))
-    source = source_of(manifest)
+        evaluate(classifier, dataset_of(manifest, classes=("Glacier", *CLASSES[1:])))
+    dataset = dataset_of(manifest)
     with pytest.raises(InputError, match="B12"):
-        evaluate(classifier, source_of(manifest, optical_channels=source.optical_channels[:-1],
-                                       opticals=source.opticals[:, :-1]))  # fmt: skip
+        evaluate(classifier, dataset_of(manifest, optical_channels=dataset.optical_channels[:-1],
+                                       opticals=dataset.opticals[:, :-1]))  # fmt: skip
     with pytest.raises(InputError, match="no labeled pair"):
-        evaluate(classifier, source_of(manifest, labels=np.full(12, -1)))
+        evaluate(classifier, dataset_of(manifest, labels=np.full(12, -1)))

@@ -1,4 +1,4 @@
-"""Which answers of the source model may teach."""
+"""Which answers of the teacher may teach."""
 
 from __future__ import annotations
 

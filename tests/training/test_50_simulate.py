@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS as BANDS
 from esccs_edge.errors import InputError
-from esccs_edge.training.datasets import open_source
+from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.simulate.clouds import (
     CLOUDY_OPACITY,
     MAX_SHADOW_SHIFT,
@@ -198,11 +198,11 @@ def test_speckle_has_mean_one_and_the_asked_looks(looks):
     assert noise.mean() ** 2 / noise.var() == pytest.approx(looks, rel=0.04)
 
 
-def test_speckle_is_lightly_correlated_between_neighbours():
+def test_speckle_is_lightly_correlated_between_neighbors():
     noise = speckle((400, 400), np.random.default_rng(0)) - 1
-    neighbour = np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]
+    neighbor = np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]
     distant = np.corrcoef(noise[:, :-4].ravel(), noise[:, 4:].ravel())[0, 1]
-    assert 0.15 < neighbour < 0.45 and abs(distant) < 0.02
+    assert 0.15 < neighbor < 0.45 and abs(distant) < 0.02
 
 
 # --- SAR ----------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_scene_sar_is_the_patch_simulator_with_classes_by_pixel():
 
 @pytest.mark.data
 def test_sar_of_real_patches_has_the_statistics_of_real_sar(sample_data):
-    source = open_source(f"eurosat:{sample_data / 'eurosat-ms'}")
+    source = open_dataset(f"eurosat:{sample_data / 'eurosat-ms'}")
     means = {}
     every = []
     for index in range(0, len(source), 3):
@@ -268,7 +268,7 @@ def test_sar_of_real_patches_has_the_statistics_of_real_sar(sample_data):
     assert mean["Industrial"][0] == max(m[0] for m in mean.values())
     assert mean["Forest"][1] > mean["Pasture"][1] > mean["SeaLake"][1]
     assert mean["Forest"][0] - mean["Forest"][1] < mean["AnnualCrop"][0] - mean["AnnualCrop"][1]
-    # Patches of one class differ, so that neighbouring classes overlap as in nature.
+    # Patches of one class differ, so that neighboring classes overlap as in nature.
     assert min(s[0] for s in spread.values()) > 1.0
     assert abs(mean["AnnualCrop"][0] - mean["PermanentCrop"][0]) < spread["AnnualCrop"][0]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,21 +13,25 @@ from safetensors.torch import load
 from support.tiny_data import CLASSES, tiny_document, tiny_index
 
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin
 from esccs_edge.errors import InputError
 from esccs_edge.rasters.pair_index import read_index
-from esccs_edge.training.datasets import open_source
-from esccs_edge.training.judging.metrics import CLOUD_BINS, cloud_bin
+from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.learning.networks import StudentNet, UnimodalNet
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
 from esccs_edge.training.options import Branch, TrainOptions
 from esccs_edge.training.options_file import options_from, read_options
 from esccs_edge.training.run import train
-from esccs_edge.training.stages.chain import Chain
-from esccs_edge.training.stages.student import StudentStep
-from esccs_edge.training.stages.teacher import TeacherStep
-from esccs_edge.training.stages.teacher_answers import AllViews, EachView
+from esccs_edge.training.stages.scene_classification.run import SceneRun
+from esccs_edge.training.stages.scene_classification.student import StudentStage
+from esccs_edge.training.stages.scene_classification.teacher import TeacherStage
+from esccs_edge.training.stages.scene_classification.teacher_answers import (
+    AllViews,
+    EachView,
+    Supervision,
+)
 
-STEPS = ("teacher", "sar-auxiliary", "optical-auxiliary", "student")
+STAGES = ("teacher", "sar-auxiliary", "optical-auxiliary", "student")
 
 
 class KilledError(Exception):
@@ -39,7 +45,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """An unbroken run of three epochs a step."""
+    """An unbroken run of three epochs a stage."""
     folder = tmp_path_factory.mktemp("run") / "straight"
     return train(options_from(tiny_document(data, folder, epochs=3))), folder
 
@@ -48,9 +54,9 @@ def weights(bundle: Bundle):
     return load(bundle.read("student.safetensors"))
 
 
-def killed_at(monkeypatch, step_class, epoch: int) -> None:
-    """Let the step die inside an epoch, after it has drawn random numbers there."""
-    original = step_class.loss
+def killed_at(monkeypatch, stage_class, epoch: int) -> None:
+    """Let the stage die inside an epoch, after it has drawn random numbers there."""
+    original = stage_class.loss
 
     def loss(self, batch):
         result = original(self, batch)
@@ -58,7 +64,7 @@ def killed_at(monkeypatch, step_class, epoch: int) -> None:
             raise KilledError
         return result
 
-    monkeypatch.setattr(step_class, "loss", loss)
+    monkeypatch.setattr(stage_class, "loss", loss)
 
 
 def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
@@ -71,7 +77,7 @@ def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
     assert 0.2 <= manifest.temperature <= 10
     sizes = {
         name: Branch(**{**part, "blocks": tuple(part["blocks"])})
-        for name, part in manifest.provenance["architecture"].items()
+        for name, part in manifest.architecture.items()
     }
     StudentNet(13, 2, 3, **sizes).load_state_dict(weights(bundle))
 
@@ -104,19 +110,19 @@ def test_held_out_pairs_cover_all_bins_and_classes_and_never_the_training_places
 
 
 def test_logs_have_one_row_per_epoch(finished):
-    for step in STEPS:
-        rows = (finished[1] / "logs" / f"{step}.csv").read_text().splitlines()
+    for stage in STAGES:
+        rows = (finished[1] / "logs" / f"{stage}.csv").read_text().splitlines()
         assert len(rows) == 4
     assert any((finished[1] / "logs" / "tensorboard").rglob("events*"))
 
 
-@pytest.mark.parametrize(("step_class", "epoch"), [(StudentStep, 1), (TeacherStep, 2)])
+@pytest.mark.parametrize(("stage_class", "epoch"), [(StudentStage, 1), (TeacherStage, 2)])
 def test_a_killed_run_resumes_to_the_same_numbers(
-    finished, data, tmp_path, monkeypatch, step_class, epoch
+    finished, data, tmp_path, monkeypatch, stage_class, epoch
 ):
     options = options_from(tiny_document(data, tmp_path / "run", epochs=3))
     with monkeypatch.context() as patched:
-        killed_at(patched, step_class, epoch)
+        killed_at(patched, stage_class, epoch)
         with pytest.raises(KilledError):
             train(options)
     assert not (tmp_path / "run" / "bundle").exists()
@@ -125,18 +131,18 @@ def test_a_killed_run_resumes_to_the_same_numbers(
     for name, value in weights(resumed).items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
     assert resumed.manifest.temperature == finished[0].manifest.temperature
-    for step in STEPS:
-        log = f"{step}.csv"
+    for stage in STAGES:
+        log = f"{stage}.csv"
         assert (tmp_path / "run/logs" / log).read_text() == (finished[1] / "logs" / log).read_text()
 
 
-def test_finished_steps_are_not_run_again(finished, data, tmp_path, monkeypatch):
+def test_finished_stages_are_not_run_again(finished, data, tmp_path, monkeypatch):
     options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
     with monkeypatch.context() as patched:
-        killed_at(patched, StudentStep, 0)
+        killed_at(patched, StudentStage, 0)
         with pytest.raises(KilledError):
             train(options)
-    killed_at(monkeypatch, TeacherStep, 0)
+    killed_at(monkeypatch, TeacherStage, 0)
     assert train(options, resume=True).verify()
 
 
@@ -174,10 +180,13 @@ def test_a_run_without_data_or_folder_is_refused():
 def test_the_frozen_networks_stay_as_they_are_while_the_student_learns(data, tmp_path):
     options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
     torch.set_num_threads(1)
-    chain = Chain(options, open_source(options.data), tmp_path / "run")
-    taught_by = (chain.teacher, chain.optical_auxiliary, chain.sar_auxiliary)
+    run = SceneRun.open(options, open_dataset(options.data), tmp_path / "run")
+    supervision = run.supervise(run.train_teacher())
+    sar = run.train_sar_auxiliary(supervision)
+    optical = run.train_optical_auxiliary(supervision, sar)
+    taught_by = (supervision.teacher, optical, sar)
     before = [{k: v.clone() for k, v in net.state_dict().items()} for net in taught_by]
-    assert chain.student is not None
+    run.train_student(supervision, sar, optical)
     for net, state in zip(taught_by, before, strict=True):
         for name, value in net.state_dict().items():
             assert torch.equal(value, state[name]), name
@@ -197,11 +206,11 @@ def test_all_views_answer_with_the_reliable_ones_whatever_the_batch_shows():
 
     sure, other = [0.0, 20.0], [20.0, 0.0]
     views = [view(0, sure, 0.9), view(0, other, 0.1), view(2, sure, 0.9, present=0.0)]
-    source = AllViews(each, views, count=3)
-    answer = source(view(0, other, 0.0))
+    joined = AllViews(each, views, count=3)
+    answer = joined(view(0, other, 0.0))
     assert torch.softmax(answer.logits, 1)[0].tolist() == pytest.approx([0.1, 0.9], abs=1e-4)
     assert answer.reliability.item() == pytest.approx(0.9)
-    nothing = source(view(2, sure, 0.9))
+    nothing = joined(view(2, sure, 0.9))
     assert nothing.reliability.item() == 0
     assert torch.softmax(nothing.logits, 1)[0].tolist() == pytest.approx([0.5, 0.5])
 
@@ -220,17 +229,17 @@ def test_a_warm_started_student_begins_as_the_mean_of_its_auxiliaries():
 
 
 @pytest.mark.parametrize("draws", [0, 2])
-def test_samples_are_kept_for_all_steps_and_siblings_only_if_they_repeat(data, tmp_path, draws):
+def test_samples_are_shared_by_stages_and_changed_runs_only_if_they_repeat(data, tmp_path, draws):
     document = tiny_document(data, tmp_path / "run", epochs=1)
     document["clouds"] = {"draws": draws}
     options = options_from(document)
-    source = open_source(options.data)
-    source.__class__ = type("Unhashable", (type(source),), {"__hash__": None})
-    chain = Chain(options, source, tmp_path / "run")
-    chain.teacher = torch.nn.Identity()
-    assert (chain.cloudy_samples() is chain.cloudy_samples()) == bool(draws)
-    other = chain.sibling(options, "other")
-    assert (other.cloudy_samples() is chain.cloudy_samples()) == bool(draws)
+    dataset = open_dataset(options.data)
+    dataset.__class__ = type("Unhashable", (type(dataset),), {"__hash__": None})
+    run = SceneRun.open(options, dataset, tmp_path / "run")
+    assert (run.cloudy_samples() is run.cloudy_samples()) == bool(draws)
+    other = run.with_options(options, tmp_path / "other")
+    assert (other.cloudy_samples() is run.cloudy_samples()) == bool(draws)
+    assert other.modalities is run.modalities  # measured once
 
 
 def test_a_warm_start_needs_networks_of_one_size():
@@ -247,22 +256,20 @@ def test_every_protocol_gives_finite_losses_and_gradients(data, tmp_path, view, 
     apply_to = "logits" if variant == "power" else "loss"
     document["student"]["irm"] = {"variant": variant, "warmup_epochs": 0, "apply_to": apply_to}
     options = options_from(document)
-    chain = Chain(options, open_source(options.data), tmp_path / "run")
+    run = SceneRun.open(options, open_dataset(options.data), tmp_path / "run")
     nets = [torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
                                 torch.nn.Linear(c, 3)) for c in (13, 13, 2)]  # fmt: skip
-    source, keep_all = (
-        EachView(nets[0], options.distillation),
-        PseudoLabelFilter(torch.zeros(3), 0.0),
-    )
-    step = StudentStep((13, 2), torch.ones(3), options, source, keep_all, *nets[1:])
-    samples = chain.samples(chain._cloudy(drop_share=0.5))
+    keep_all = PseudoLabelFilter(torch.zeros(3), 0.0)
+    supervision = Supervision(nets[0], EachView(nets[0], options.distillation), keep_all, {})
+    stage = StudentStage((13, 2), torch.ones(3), options, supervision, *nets[1:])
+    samples = run.cloudy_samples(drop_share=0.5)
     batch = torch.utils.data.default_collate([samples[i] for i in range(len(samples))])
-    loss, logged = step.loss(batch)
+    loss, logged = stage.loss(batch)
     loss.backward()
     assert all(torch.isfinite(value).all() for value in logged.values())
-    assert all(torch.isfinite(p.grad).all() for p in step.net.parameters() if p.grad is not None)
-    assert all(p.grad is None for name in ("source", "optical", "sar")
-               for p in step.frozen(name).parameters())  # fmt: skip
+    assert all(torch.isfinite(p.grad).all() for p in stage.net.parameters() if p.grad is not None)
+    assert all(p.grad is None for name in ("teacher", "optical", "sar")
+               for p in stage.frozen(name).parameters())  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -304,7 +311,7 @@ def test_a_clear_view_is_refused_where_no_clear_image_exists():
 
 def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
     options = options_from({"clouds": {"simulate": False}, "augment": {"shift_px": 0}})
-    step = TeacherStep(13, torch.ones(3), options)
+    stage = TeacherStage(13, torch.ones(3), options)
     images = torch.randn(4, 13, 16, 16, generator=torch.Generator().manual_seed(0))
     batch = {
         "clear": images.requires_grad_(),
@@ -312,8 +319,8 @@ def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
         "availability": torch.ones(4, 2),
         "reliability": torch.tensor([1.0, 0.1, 0.95, 1.0]),
     }
-    step.eval()
-    step.loss(batch)[0].backward()
+    stage.eval()
+    stage.loss(batch)[0].backward()
     used = images.grad.flatten(1).abs().sum(dim=1) > 0
     assert used.tolist() == [True, False, True, False]
 
@@ -321,3 +328,46 @@ def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
 def test_options_survive_json():
     options = options_from({"teacher": {"network": {"width": 5, "blocks": [2, 1]}}})
     assert options_from(json.loads(json.dumps(options.as_dict()))) == options
+
+
+def test_what_ran_before_a_stage_does_not_change_its_weights(data, tmp_path):
+    options = options_from(tiny_document(data, "", epochs=1))
+
+    def trained(folder, *, disturbed: bool):
+        run = SceneRun.open(options, open_dataset(options.data), tmp_path / folder)
+        supervision = run.supervise(run.train_teacher())
+        if disturbed:  # another stage, and draws of anyone
+            run.with_options(options, tmp_path / "other").train_sar_auxiliary(supervision)
+            torch.rand(17)
+        sar = run.train_sar_auxiliary(supervision)
+        optical = run.train_optical_auxiliary(supervision, sar)
+        return [net.state_dict() for net in (sar, optical)]
+
+    first, second = trained("a", disturbed=False), trained("b", disturbed=True)
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_run_whose_options_lack_a_later_one_resumes_with_its_default(data, tmp_path, monkeypatch):
+    options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
+    with monkeypatch.context() as patched:
+        killed_at(patched, TeacherStage, 0)
+        with pytest.raises(KilledError):
+            train(options)
+    record = tmp_path / "run" / "options.json"
+    before = json.loads(record.read_text())
+    del before["task"]
+    record.write_text(json.dumps(before))
+    assert train(options, resume=True).verify()
+
+
+@pytest.mark.parametrize(
+    ("statement", "unloaded"),
+    [
+        ("from esccs_edge.training.options_file import options_from; options_from({})", "torch"),
+        ("import esccs_edge.export.to_onnx", "lightning"),
+    ],
+)
+def test_options_load_no_torch_and_export_no_lightning(statement, unloaded):
+    code = f"import sys; {statement}; sys.exit({unloaded!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

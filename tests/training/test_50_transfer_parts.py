@@ -1,4 +1,4 @@
-"""Source and target are different places; the target's labels stay hidden."""
+"""Labeled part and target are different places; the target's labels stay hidden."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ import pytest
 from support.tiny_data import tiny_document, tiny_index
 
 from esccs_edge.errors import InputError
-from esccs_edge.training.datasets import indices_of, open_source
+from esccs_edge.training.datasets import indices_of, open_dataset
 from esccs_edge.training.options_file import options_from
-from esccs_edge.training.samples.samples import Degradation
-from esccs_edge.training.samples.transfer_parts import source_and_target
-from esccs_edge.training.stages.chain import Chain
+from esccs_edge.training.samples.degraded import Degradation
+from esccs_edge.training.samples.transfer_parts import labeled_and_target
+from esccs_edge.training.stages.scene_classification.run import SceneRun
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return open_source(str(tiny_index(tmp_path_factory.mktemp("parts") / "a", 48)))
+def dataset(tmp_path_factory):
+    return open_dataset(str(tiny_index(tmp_path_factory.mktemp("parts") / "a", 48)))
 
 
-def test_parts_share_no_place_and_together_are_the_training_split(source):
-    known, target = source_and_target(source, 0.5, seed=3)
+def test_parts_share_no_place_and_together_are_the_training_split(dataset):
+    known, target = labeled_and_target(dataset, 0.5, seed=3)
     first, second = set(indices_of(known, "train")), set(indices_of(target, "train"))
     assert not first & second
-    assert first | second == set(indices_of(source, "train"))
+    assert first | second == set(indices_of(dataset, "train"))
     assert abs(len(first) - len(second)) <= 4
     assert not {known.groups[i] for i in first} & {target.groups[i] for i in second}
 
 
-def test_held_out_pairs_are_the_same_for_both_parts(source):
-    for part in source_and_target(source, 0.5, seed=0):
+def test_held_out_pairs_are_the_same_for_both_parts(dataset):
+    for part in labeled_and_target(dataset, 0.5, seed=0):
         for split in ("val", "test"):
-            assert np.array_equal(indices_of(part, split), indices_of(source, split))
+            assert np.array_equal(indices_of(part, split), indices_of(dataset, split))
 
 
-def test_only_the_source_part_and_held_out_pairs_show_labels(source, tmp_path):
-    chain = Chain(options_from(tiny_document("", "", target_share=0.5)), source, tmp_path)
+def test_only_the_labeled_part_and_held_out_pairs_show_labels(dataset, tmp_path):
+    options = options_from(tiny_document("", "", target_share=0.5))
+    run = SceneRun.open(options, dataset, tmp_path)
     clear = Degradation(cover=0.0)
-    assert all(item["label"] == -1 for item in map(chain.samples(clear).__getitem__, range(6)))
-    for samples in (chain.source_samples(clear), chain.samples(clear, "test")):
+    assert all(item["label"] == -1 for item in map(run.samples(clear).__getitem__, range(6)))
+    for samples in (run.labeled_samples(clear), run.samples(clear, "test")):
         assert all(samples[i]["label"] >= 0 for i in range(len(samples)))
 
 

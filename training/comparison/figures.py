@@ -12,9 +12,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.system.atomic import atomic_path
 
-from ..judging.metrics import CLOUD_BINS, bin_range
 from ..methods import FAMILIES
 from .recorded_answers import RecordedAnswers, by_bin
 
@@ -28,7 +28,7 @@ ACCURACY_NAME = "accuracy-by-cloud.png"
 SHARE_NAME = "modality-share-by-cloud.png"
 RELIABILITY_NAME = "reliability.png"
 CONFIDENCE_BINS = 10
-#: Stands once in a legend for all grey lines.
+#: Stands once in a legend for all gray lines.
 OTHERS = "others"
 #: Half of a normal 95 % interval in standard errors.
 HALF_WIDTH = 1.96
@@ -43,7 +43,7 @@ NAMED: Mapping[str, dict[str, Any]] = MappingProxyType(
 )
 #: Colors of the best method of each family, in the order of `FAMILIES`.
 FAMILY_COLORS = ("C0", "C1", "C4", "C9")
-GREY: Mapping[str, Any] = MappingProxyType(
+GRAY: Mapping[str, Any] = MappingProxyType(
     {"color": "0.8", "linewidth": 0.9, "marker": "", "zorder": 1}
 )
 MARKER: Mapping[str, Any] = MappingProxyType({"marker": "o", "markersize": 3})
@@ -80,7 +80,7 @@ def _by_cloud(axes: Axes, values: Mapping[str, Values], styles: Styles, label: s
         x, seen = CENTERS[known], per_seed[:, known]
         mean = np.nanmean(seen, axis=0)
         axes.plot(x, mean, **styles[name])
-        if len(seen) > 1 and styles[name]["color"] != GREY["color"]:
+        if len(seen) > 1 and styles[name]["color"] != GRAY["color"]:
             half = HALF_WIDTH * np.nanstd(seen, axis=0, ddof=1) / np.sqrt(len(seen))
             low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
             axes.fill_between(x, low, high, alpha=0.12, color=styles[name]["color"], linewidth=0)
@@ -94,8 +94,8 @@ def _by_cloud(axes: Axes, values: Mapping[str, Values], styles: Styles, label: s
 def _reliability(axes: Axes, recorded: Recorded, styles: Styles) -> None:
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     for name, runs in recorded.items():
-        probabilities = np.concatenate([run.answers.probabilities for run in runs])
-        labels = np.concatenate([run.answers.labels for run in runs])
+        probabilities = np.concatenate([run.judged.probabilities for run in runs])
+        labels = np.concatenate([run.judged.labels for run in runs])
         confidence = probabilities.max(axis=1)
         right = probabilities.argmax(axis=1) == labels
         bins = np.clip((confidence * CONFIDENCE_BINS).astype(int), 0, CONFIDENCE_BINS - 1)
@@ -114,13 +114,13 @@ def _reliability(axes: Axes, recorded: Recorded, styles: Styles) -> None:
 def _share(run: RecordedAnswers) -> Values:
     """Mean optical share per cloud bin; NaN where no pair falls in."""
     assert run.optical_share is not None
-    return np.array(by_bin(run.optical_share, run.answers.cover), np.float64)
+    return np.array(by_bin(run.optical_share, run.judged.cover), np.float64)
 
 
 def _styles(accuracy: Mapping[str, Values]) -> Styles:
-    """Name ESCCS, both ends of the scale and the best of each family; the rest is grey."""
+    """Name ESCCS, both ends of the scale and the best of each family; the rest is gray."""
     means = {name: float(np.nanmean(values)) for name, values in accuracy.items()}
-    styles = {name: {"label": "", **GREY} for name in accuracy}
+    styles = {name: {"label": "", **GRAY} for name in accuracy}
     for color, (family, names) in zip(FAMILY_COLORS, FAMILIES.items(), strict=True):
         if known := [name for name in names if name in means]:
             best = max(known, key=means.__getitem__)
@@ -128,8 +128,8 @@ def _styles(accuracy: Mapping[str, Values]) -> Styles:
             styles[best] = {"label": label, "color": color, "linewidth": 1.4, "zorder": 2, **MARKER}
     for name in NAMED.keys() & means.keys():
         styles[name] = {"label": name, **NAMED[name], **MARKER}
-    if grey := [name for name in styles if not styles[name]["label"]]:
-        styles[grey[0]]["label"] = OTHERS
+    if gray := [name for name in styles if not styles[name]["label"]]:
+        styles[gray[0]]["label"] = OTHERS
     return styles
 
 

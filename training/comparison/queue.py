@@ -17,7 +17,7 @@ from multiprocessing import connection, get_context, parent_process
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkItem:
     """A piece of work.
 
     Attributes:
@@ -40,72 +40,74 @@ class Queue:
         self._waiting = {seed: list(names) for seed, names in missing.items() if names}
         self._ready: dict[int, list[str]] = {}
 
-    def take(self, last: int | None = None) -> Task | None:
-        """Return the next task for a process that last worked on a seed; None: nothing for now."""
+    def take(self, last: int | None = None) -> WorkItem | None:
+        """Return the next item for a process that last worked on a seed; None: nothing for now."""
         if last is not None and self._ready.get(last):
-            return Task(last, self._ready[last].pop(0))
+            return WorkItem(last, self._ready[last].pop(0))
         for seed in self._waiting:
             if seed not in self._ready:
                 self._ready[seed] = []  # nothing yet: its shared networks come first
-                return Task(seed, None)
+                return WorkItem(seed, None)
         left = [seed for seed, names in self._ready.items() if names]
         if not left:
             return None
         longest = max(left, key=lambda seed: len(self._ready[seed]))
-        return Task(longest, self._ready[longest].pop(0))
+        return WorkItem(longest, self._ready[longest].pop(0))
 
-    def finish(self, task: Task) -> None:
-        """Say that a task is done: the methods of a seed may run once its networks are there."""
-        if task.method is None:
-            self._ready[task.seed] = self._waiting[task.seed]
+    def finish(self, item: WorkItem) -> None:
+        """Mark an item as done; the methods of a seed may run once its shared networks are."""
+        if item.method is None:
+            self._ready[item.seed] = self._waiting[item.seed]
 
 
-def work_off(missing: Mapping[int, Sequence[str]], work: Callable[[Task], None], jobs: int) -> None:
-    """Do all tasks: here if ``jobs`` is 1, else in that many processes.
+def work_off(
+    missing: Mapping[int, Sequence[str]], work: Callable[[WorkItem], None], jobs: int
+) -> None:
+    """Do all items: here if ``jobs`` is 1, else in that many processes.
 
     Args:
         missing: Seed -> methods to run.
-        work: Does one task; picklable.
+        work: Does one item; picklable.
         jobs: Number of processes.
     """
     queue = Queue(missing)
     if jobs == 1:
         last = None
-        while (task := queue.take(last)) is not None:
-            work(task)
-            queue.finish(task)
-            last = task.seed
+        while (item := queue.take(last)) is not None:
+            work(item)
+            queue.finish(item)
+            last = item.seed
         return
     with ExitStack() as stack:
-        lanes = [
+        processes = [
             stack.enter_context(
                 ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent)
             )
             for _ in range(jobs)
         ]
-        _spread(queue, work, lanes)
+        _spread(queue, work, processes)
 
 
 def _spread(
-    queue: Queue, work: Callable[[Task], None], lanes: Sequence[ProcessPoolExecutor]
+    queue: Queue, work: Callable[[WorkItem], None], processes: Sequence[ProcessPoolExecutor]
 ) -> None:
-    last: dict[int, int | None] = dict.fromkeys(range(len(lanes)))
-    running: dict[Future[None], tuple[int, Task]] = {}
+    last: dict[int, int | None] = dict.fromkeys(range(len(processes)))
+    running: dict[Future[None], tuple[int, WorkItem]] = {}
     while True:
-        for lane in sorted(last.keys() - {lane for lane, _ in running.values()}):
-            if (task := queue.take(last[lane])) is not None:
-                running[lanes[lane].submit(work, task)] = lane, task
+        for number in sorted(last.keys() - {number for number, _ in running.values()}):
+            if (item := queue.take(last[number])) is not None:
+                running[processes[number].submit(work, item)] = number, item
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            lane, task = running.pop(future)
+            number, item = running.pop(future)
             future.result()
-            queue.finish(task)
-            last[lane] = task.seed
+            queue.finish(item)
+            last[number] = item.seed
 
 
 def _end_with_parent() -> None:
-    """Let a process end when the comparison was killed, instead of waiting for work for ever."""
+    """End a process when the comparison was killed, since it would wait for work forever."""
     parent = parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""What a method said about every judged pair, in one compact file per run."""
+"""What a method answered on every judged pair, in one compact file per run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin
 from esccs_edge.system.atomic import atomic_path
 
-from ..judging.judge import Answers
-from ..judging.metrics import CLOUD_BINS, cloud_bin
+from ..judging.judge import Judged
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,21 @@ class RecordedAnswers:
     """The answers of one (method, seed), in the order that all methods of the seed share.
 
     Attributes:
-        answers: Labels, probabilities and covers.
+        judged: Labels, probabilities and covers.
         places: ``(N,)`` number of each pair's group.
         optical_share: ``(N,)`` gate weight of optical, or None where the method has no gate.
     """
 
-    answers: Answers
+    judged: Judged
     places: npt.NDArray[np.int64]
     optical_share: npt.NDArray[np.float64] | None
 
     def write(self, path: Path) -> None:
         """Write a compressed ``.npz``; probabilities and shares as float32."""
         arrays: dict[str, Any] = {
-            "labels": self.answers.labels.astype(np.int16),
-            "probabilities": self.answers.probabilities.astype(np.float32),
-            "cover": self.answers.cover.astype(np.float32),
+            "labels": self.judged.labels.astype(np.int16),
+            "probabilities": self.judged.probabilities.astype(np.float32),
+            "cover": self.judged.cover.astype(np.float32),
             "places": self.places.astype(np.int32),
         }
         if self.optical_share is not None:
@@ -46,14 +46,14 @@ class RecordedAnswers:
     def read(cls, path: Path) -> RecordedAnswers:
         """Read what `write` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            answers = Answers(
+            judged = Judged(
                 stored["labels"].astype(np.int64),
                 stored["probabilities"].astype(np.float64),
                 stored["cover"].astype(np.float64),
             )
             share = stored["optical_share"] if "optical_share" in stored.files else None
             places = stored["places"].astype(np.int64)
-        return cls(answers, places, None if share is None else share.astype(np.float64))
+        return cls(judged, places, None if share is None else share.astype(np.float64))
 
 
 def by_bin(values: npt.NDArray[np.float64], cover: npt.NDArray[np.float64]) -> list[float | None]:

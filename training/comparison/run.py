@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.errors import InputError
 from esccs_edge.system.atomic import write_atomic
 
-from ..datasets import open_source
-from ..judging.metrics import CLOUD_BINS
+from ..datasets import open_dataset
 from ..methods import METHODS
-from ..options import TrainOptions
-from ..samples.train_test_source import TrainTestSource
+from ..options import RunOptions, TrainOptions
+from ..samples.train_test_dataset import TrainTestDataset
 from .figures import draw_figures
-from .queue import Task, work_off
+from .queue import WorkItem, work_off
 from .recorded_answers import RecordedAnswers
 from .runs import Row, RunFiles, SeedRuns
 from .significance import Verdict, difference_interval
@@ -42,7 +42,7 @@ class Comparison:
 
     Attributes:
         folder: Holds ``table.md``, ``table.csv``, ``summary.json``, ``runs.json`` and the pictures.
-        rows: See `comparison_table.table_row`.
+        rows: See `table.table_row`.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ def compare(
     seeds: int = 1,
     jobs: int = 1,
     resume: bool = False,
-    options: TrainOptions | None = None,
+    options: RunOptions | None = None,
 ) -> Comparison:
     """Train and judge methods; write tables, summary, ``runs.json`` and pictures.
 
@@ -68,26 +68,28 @@ def compare(
         out: Folder for tables and checkpoints.
         methods: Names in `methods.METHODS`; None for all.
         seeds: Runs per method, with seeds ``0..seeds-1``.
-        jobs: Processes; see `comparison_queue`.
+        jobs: Processes; see `queue`.
         resume: Go on in an existing folder.
         options: Networks and schedules, the same for all methods; ``data``, ``out`` and
             ``seed`` are set here.
 
     Raises:
-        InputError: An unknown method, a folder that holds another comparison, or data that does
-            not fit.
+        InputError: An unknown method, options of another task, a folder that holds another
+            comparison, or data that does not fit.
     """
     chosen = _chosen(methods)
+    used = TrainOptions() if options is None else options
+    if not isinstance(used, TrainOptions):
+        raise InputError(f"task is {used.task!r}, expected {TrainOptions.task!r}: methods of it")
     folder = Path(out)
     plan = {
         "train": train,
         "test": test,
-        "options": (options or TrainOptions()).evolve(data="", out="", seed=0).as_dict(),
+        "options": used.evolve(data="", out="", seed=0).as_dict(),
     }
     _check_folder(folder, plan, resume)
-    TrainTestSource(open_source(train), open_source(test))  # refuses unfit data before any work
+    TrainTestDataset(open_dataset(train), open_dataset(test))  # refuses unfit data before any work
     write_atomic(folder / "plan.json", json.dumps(plan, indent=2) + "\n")
-    used = options or TrainOptions()
     if jobs > 1 and not used.threads:
         used = used.evolve(threads=max(1, (os.cpu_count() or 1) // jobs))
     files = RunFiles(folder)
@@ -103,7 +105,7 @@ def compare(
 
 
 def _report(files: RunFiles, chosen: tuple[str, ...], seeds: int) -> Comparison:
-    """Write what the finished runs say together."""
+    """Write what the finished runs amount to together."""
     folder = files.folder
     runs = [
         json.loads(files.record(name, seed).read_text(encoding="utf-8"))
@@ -118,8 +120,8 @@ def _report(files: RunFiles, chosen: tuple[str, ...], seeds: int) -> Comparison:
     rows = tuple(table_row(name, own, _interval(name, recorded)) for name, own in by_method.items())
     write_atomic(folder / "runs.json", json.dumps(runs, indent=2) + "\n")
     write_atomic(folder / "table.csv", table_csv(rows))
-    answers = [run.answers for run in recorded.get(REFERENCE, [])]
-    summary = summarize(rows, by_method, answers)
+    judged = [run.judged for run in recorded.get(REFERENCE, [])]
+    summary = summarize(rows, by_method, judged)
     write_atomic(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     table = table_md(rows, seeds, {n: METHODS[n].adds for n in chosen})
     write_atomic(folder / "table.md", "\n".join([*summary_lines(summary), "", table]))
@@ -129,7 +131,7 @@ def _report(files: RunFiles, chosen: tuple[str, ...], seeds: int) -> Comparison:
 
 @dataclass(frozen=True)
 class _Worker:
-    """Does tasks in whatever process; a process keeps what its last seed shares."""
+    """Does work items in any process; a process keeps what its last seed shares."""
 
     train: str
     test: str
@@ -137,12 +139,12 @@ class _Worker:
     options: TrainOptions
     auxiliaries: bool
 
-    def __call__(self, task: Task) -> None:
-        runs = _opened(self, task.seed)
-        if task.method is None:
+    def __call__(self, item: WorkItem) -> None:
+        runs = _opened(self, item.seed)
+        if item.method is None:
             runs.share(auxiliaries=self.auxiliaries)
         else:
-            runs.run(task.method)
+            runs.run(item.method)
 
 
 @lru_cache(maxsize=1)
@@ -165,9 +167,9 @@ def _interval(name: str, recorded: dict[str, list[RecordedAnswers]]) -> Interval
     pairs = zip(recorded[REFERENCE], recorded[name], strict=True)
     verdicts = [
         Verdict(
-            ours.answers.labels,
-            ours.answers.probabilities.argmax(axis=1),
-            other.answers.probabilities.argmax(axis=1),
+            ours.judged.labels,
+            ours.judged.probabilities.argmax(axis=1),
+            other.judged.probabilities.argmax(axis=1),
             ours.places,
         )
         for ours, other in pairs
@@ -194,7 +196,10 @@ def _check_folder(folder: Path, plan: dict[str, Any], resume: bool) -> None:
         raise InputError(
             f"{folder} already holds a comparison", hint="Add --resume or give a new folder"
         )
-    if json.loads(record.read_text(encoding="utf-8")) != json.loads(json.dumps(plan)):
+    before = json.loads(record.read_text(encoding="utf-8"))
+    defaults = TrainOptions(data="", out="").as_dict()  # of options that came later
+    before["options"] = json.loads(json.dumps(defaults)) | before["options"]
+    if before != json.loads(json.dumps(plan)):
         raise InputError(
             f"the comparison in {folder} was started with other data or options",
             hint="Resume with the same ones, or give a new folder",

@@ -1,4 +1,4 @@
-"""One method on one seed: train it, judge it, keep what it said.
+"""One method on one seed: train it, judge it, keep its answers.
 
 A run is finished when its file is there; that file is written last and never again.
 """
@@ -16,16 +16,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.system.atomic import write_atomic
 
-from ..datasets import open_source
-from ..judging.judge import bimodal, gates, has_labels, held_out, judge
-from ..judging.metrics import CLOUD_BINS
+from ..datasets import open_dataset
+from ..judging.judge import has_labels, held_out, judge
+from ..judging.predictors import bimodal, gates
 from ..methods import METHODS
+from ..methods.shared import Shared
 from ..options import TrainOptions
 from ..samples.samples import CloudySamples
-from ..samples.train_test_source import TrainTestSource
-from ..stages.chain import Chain
+from ..samples.train_test_dataset import TrainTestDataset
+from ..stages.scene_classification.run import SceneRun
 from .recorded_answers import RecordedAnswers, by_bin, rank_correlation
 
 Row = dict[str, Any]
@@ -72,59 +74,65 @@ class SeedRuns:
         if options.threads:
             torch.set_num_threads(options.threads)
         self.seed, self.files = options.seed, files
-        source = TrainTestSource(open_source(train, self.seed), open_source(test, self.seed))
-        self.chain = Chain(options, source, files.networks(self.seed))
-        self.cloudy = _drawn(held_out(self.chain, "test"))
+        dataset = TrainTestDataset(open_dataset(train, self.seed), open_dataset(test, self.seed))
+        self._run = SceneRun.open(options, dataset, files.networks(self.seed))
+        self.cloudy = _drawn(held_out(self._run, "test"))
         simulated = options.clouds.simulate
-        self.clear = _drawn(held_out(self.chain, "test", clear=True)) if simulated else []
+        self.clear = _drawn(held_out(self._run, "test", clear=True)) if simulated else []
         self.tuning: list[CloudySamples] = []
-        if has_labels(self.chain, "val"):
-            clear = held_out(self.chain, "val", clear=True) if simulated else []
-            self.tuning = _drawn([*clear, *held_out(self.chain, "val")])
+        if has_labels(self._run, "val"):
+            clear = held_out(self._run, "val", clear=True) if simulated else []
+            self.tuning = _drawn([*clear, *held_out(self._run, "val")])
+        self._shared: Shared | None = None
 
-    def share(self, *, auxiliaries: bool) -> dict[str, float]:
-        """Train or load what methods share, and return the seconds that the training took."""
+    def share(self, *, auxiliaries: bool) -> tuple[Shared, dict[str, float]]:
+        """Train or load what methods share; also return the seconds that its training took."""
         file = self.files.networks(self.seed) / "shared.json"
         known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        shared = self._shared
         started = time.monotonic()
-        _ = self.chain.teacher, self.chain.source_answers
+        if shared is None:
+            shared = Shared.train(self._run)
         known.setdefault("teacher", round(time.monotonic() - started, 3))
         if auxiliaries:
             started = time.monotonic()
-            _ = self.chain.optical_auxiliary
+            if shared.auxiliaries is None:
+                shared = shared.with_auxiliaries()
             known.setdefault("auxiliaries", round(time.monotonic() - started, 3))
+        self._shared = shared
         write_atomic(file, json.dumps(known) + "\n")
-        return known
+        return shared, known
 
     def run(self, name: str) -> None:
         """Train and judge one method; its answers are on disk before the run counts as finished."""
-        method, chain = METHODS[name], self.chain
-        shared = self.share(auxiliaries=method.auxiliaries)
+        method = METHODS[name]
+        shared, shared_s = self.share(auxiliaries=method.auxiliaries)
         started = time.monotonic()
-        student = method.student(chain) if method.student else None
-        predict = bimodal(student) if student is not None else method.predictor(chain)
-        answers = judge(predict, self.cloudy)
+        student = method.student(shared) if method.student else None
+        predict = bimodal(student) if student is not None else method.predictor(shared)
+        judged = judge(predict, self.cloudy)
         wall_s = round(time.monotonic() - started, 3)
         temperature = judge(predict, self.tuning).temperature() if self.tuning else 1.0
-        answers = answers.tempered(temperature)
-        metrics = answers.report()
+        judged = judged.tempered(temperature)
+        metrics = judged.report()
         share = None
         if student is not None:
             share = judge(gates(student), self.cloudy).probabilities[:, 0]
-            weights = by_bin(share, answers.cover)
+            weights = by_bin(share, judged.cover)
             metrics["optical_gate"] = dict(zip(CLOUD_BINS, weights, strict=True))
             metrics["gate_rank_correlation"] = rank_correlation(weights)
             metrics.update(self._with_one_modality(student, temperature))
-        RecordedAnswers(answers, self._places(), share).write(self.files.answers(name, self.seed))
+        RecordedAnswers(judged, self._places(), share).write(self.files.answers(name, self.seed))
         clear = judge(predict, self.clear).tempered(temperature).report() if self.clear else None
         run = {
             "method": name,
             "seed": self.seed,
             "adds": method.adds,
             "deployable": method.deployable,
-            "shared_s": shared["teacher"] + (shared["auxiliaries"] if method.auxiliaries else 0.0),
+            "shared_s": shared_s["teacher"]
+            + (shared_s["auxiliaries"] if method.auxiliaries else 0.0),
             "wall_s": wall_s,
-            "config": chain.options.as_dict(),
+            "config": self._run.options.as_dict(),
             "temperature": temperature,
             "metrics": metrics,
             "metrics_clear": clear,
@@ -144,7 +152,8 @@ class SeedRuns:
 
     def _places(self) -> npt.NDArray[np.int64]:
         """Number of the group of each judged pair, in the order of `judge`."""
-        groups, labels = self.chain.source.groups, np.asarray(self.chain.source.labels)
+        dataset = self._run.dataset
+        groups, labels = dataset.groups, np.asarray(dataset.labels)
         number = {name: i for i, name in enumerate(sorted(set(groups)))}
         judged = np.concatenate([part.pairs.indices for part in self.cloudy])
         return np.array([number[groups[i]] for i in judged if labels[i] >= 0], np.int64)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Labels = npt.NDArray[np.int64]
+from esccs_edge.contracts.types import Labels
+
 DRAWS = 2000
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What two methods said in one run.
+    """What two methods answered in one run.
 
     Attributes:
         labels: ``(N,)`` true classes.

@@ -1,4 +1,4 @@
-"""What a comparison says in a few numbers: the lead of ESCCS, and where it falls short."""
+"""A comparison in a few numbers: the lead of ESCCS, and where it falls short."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..judging.judge import Answers
-from ..judging.metrics import CLOUD_BINS
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
+
+from ..judging.judge import Judged
 from ..methods import FAMILIES
 
 Row = dict[str, Any]
@@ -19,14 +20,14 @@ COMPARED = FAMILIES["compared in the paper"]
 
 
 def summarize(
-    rows: Sequence[Row], runs: Mapping[str, Sequence[Row]], answers: Sequence[Answers]
+    rows: Sequence[Row], runs: Mapping[str, Sequence[Row]], judged: Sequence[Judged]
 ) -> dict[str, Any]:
     """Return the numbers a reader wants first; all are shares, and means over seeds.
 
     Args:
-        rows: See `comparison_table.table_row`.
+        rows: See `table.table_row`.
         runs: Method -> its runs.
-        answers: Those of ESCCS, one for each of its runs.
+        judged: What ESCCS answered, one for each of its runs.
 
     Returns:
         Those of the following whose rows were run; all but ``lead_oa_mean`` in balanced accuracy.
@@ -48,14 +49,14 @@ def summarize(
         return {}
     own = runs[REFERENCE]
     parts = [_lead(row), _gap(row), _worst_bin(row), _clear_sky(row), _gate(own)]
-    parts.append(_calibration(own, answers))
+    parts.append(_calibration(own, judged))
     for what, auxiliary in (("sar_absent", "optical"), ("optical_absent", "sar")):
         parts.append(_absent(what, own, row.get(f"{auxiliary}-auxiliary")))
     return {name: value for part in parts for name, value in part.items()}
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Say the summary in sentences, as a Markdown list."""
+    """Return the summary in sentences, as a Markdown list."""
     lines = []
     if "lead" in summary:
         lines.append(
@@ -152,11 +153,11 @@ def _clear_sky(row: Mapping[str, Row]) -> Row:
     return {} if own is None or teacher is None else {"clear_sky": float(own - teacher)}
 
 
-def _calibration(own: Sequence[Row], answers: Sequence[Answers]) -> Row:
-    together = Answers(
-        np.concatenate([part.labels for part in answers]),
-        np.concatenate([part.probabilities for part in answers]),
-        np.concatenate([part.cover for part in answers]),
+def _calibration(own: Sequence[Row], judged: Sequence[Judged]) -> Row:
+    together = Judged(
+        np.concatenate([part.labels for part in judged]),
+        np.concatenate([part.probabilities for part in judged]),
+        np.concatenate([part.cover for part in judged]),
     )
     found = {
         "temperature": float(np.mean([run["temperature"] for run in own])),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..judging.metrics import CLOUD_BINS
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 
 Row = dict[str, Any]
 Interval = tuple[float, float]
@@ -60,7 +60,7 @@ def table_csv(rows: Sequence[Row]) -> str:
 
 
 def table_md(rows: Sequence[Row], seeds: int, adds: Mapping[str, str]) -> str:
-    """Return the table for people, with what each method adds to the source model."""
+    """Return the table for people, with what each method adds to the teacher."""
     names = ["method", "balanced accuracy", "sd", "OA", *(f"{name} %" for name in CLOUD_BINS),
              "clear sky", "ECE", "ESCCS ahead by (95 %)", "deployable", "adds"]  # fmt: skip
     lines = [

@@ -1,4 +1,4 @@
-"""Data sets: one reader per layout, all behind `PairSource`."""
+"""Data sets: one reader per layout, all behind `PairDataset`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError
 
-from .source import SPLITS, MemorySource, PairSource, indices_of
+from .dataset import SPLITS, MemoryDataset, PairDataset, RawPair, indices_of
 
-__all__ = ["SPLITS", "MemorySource", "PairSource", "indices_of", "open_source"]
+__all__ = ["SPLITS", "MemoryDataset", "PairDataset", "RawPair", "indices_of", "open_dataset"]
 
 _FORMS = "eurosat:FOLDER, ombria:FOLDER, sen12ms:FOLDER or the path of an index.csv"
 
 
-def open_source(where: str | Path, seed: int = 0, manifest: Manifest | None = None) -> PairSource:
+def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = None) -> PairDataset:
     """Open a data set by its kind and place.
 
     Args:
@@ -41,7 +41,7 @@ def open_source(where: str | Path, seed: int = 0, manifest: Manifest | None = No
 
         return open_sen12ms(folder, seed)
     if str(where).endswith(".csv") and Path(where).is_file():
-        from .index import IndexSource
+        from .index import IndexDataset
 
-        return IndexSource.open(where, manifest)
+        return IndexDataset.open(where, manifest)
     raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint="Check the spelling")

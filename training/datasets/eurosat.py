@@ -12,15 +12,15 @@ import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.sensors import EUROSAT_BANDS, SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError, MissingDependencyError, RasterError
 
-from .source import MemorySource
+from .dataset import MemoryDataset
 from .splits import split_by_group
 
 PATCH_SIZE = 64
@@ -28,7 +28,7 @@ ARCHIVE = "patches.tar.xz"
 _BAND_ORDER = [EUROSAT_BANDS.index(band) for band in SENTINEL2_L1C_BANDS]
 
 
-def open_eurosat(folder: str | Path, seed: int = 0) -> MemorySource:
+def open_eurosat(folder: str | Path, seed: int = 0) -> MemoryDataset:
     """Read the whole set, bands in `SENTINEL2_L1C_BANDS` order, split by the ``cell`` column.
 
     Args:
@@ -45,7 +45,7 @@ def open_eurosat(folder: str | Path, seed: int = 0) -> MemorySource:
     classes = tuple(sorted({row["class"] for row in rows}))
     labels = np.array([classes.index(row["class"]) for row in rows], np.int64)
     groups = tuple(row["cell"] for row in rows)
-    return MemorySource(
+    return MemoryDataset(
         name="EuroSAT-MS", classes=classes, labels=labels, groups=groups,
         splits=split_by_group(labels, groups, seed), optical_channels=SENTINEL2_L1C_BANDS,
         sar_channels=(), opticals=_read_patches(Path(folder).resolve(), names), sars=None,
@@ -94,13 +94,13 @@ def _stored_files(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, b
                 yield str(PurePosixPath(member.name)), stream.read()
 
 
-def _decode(name: str, content: bytes) -> npt.NDArray[Any]:
+def _decode(name: str, content: bytes) -> Array:
     try:
         from rasterio.io import MemoryFile
     except ImportError as error:
         raise MissingDependencyError.for_extra("rasterio", "geo", "Reading GeoTIFFs") from error
     with MemoryFile(content) as memory, memory.open() as raster:
-        pixels: npt.NDArray[Any] = raster.read()
+        pixels: Array = raster.read()
     expected = (len(EUROSAT_BANDS), PATCH_SIZE, PATCH_SIZE)
     if pixels.shape != expected or pixels.dtype != np.uint16:
         raise RasterError(f"{name} is {pixels.shape} {pixels.dtype}, expected {expected} uint16")

@@ -1,4 +1,4 @@
-"""An ``index.csv`` data set as a `PairSource`: the way to train on one's own files."""
+"""An ``index.csv`` data set as a `PairDataset`: the way to train on one's own files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from esccs_edge.errors import InputError
 from esccs_edge.rasters.pair_index import PairIndex, read_index
 from esccs_edge.rasters.reader import described_channels
 
-from .source import RawPair
+from .dataset import RawPair
 
 #: Files are read again once the decoded pixels kept in memory exceed this.
 MAX_CACHED_BYTES = 1 << 30
 
 
-class IndexSource:
+class IndexDataset:
     """Pairs listed in an index file, read when asked for and kept while memory allows.
 
     Where a model is given, files are read by its contract. Otherwise the channels are those that
@@ -41,7 +41,8 @@ class IndexSource:
         self.labels = np.array(labels, np.int64)
         self.groups = tuple(row.group for row in index.rows)
         self.splits = tuple(row.split for row in index.rows)
-        self.covers = tuple(row.cover for row in index.rows)
+        covers = [np.nan if row.cover is None else row.cover for row in index.rows]
+        self.covers = np.array(covers, np.float64)
         _require_disjoint(self.groups, self.splits)
         opticals, sars = (
             [path for row in index.rows if (path := row.paths[name]) is not None]
@@ -60,7 +61,7 @@ class IndexSource:
         self._kept_bytes = 0
 
     @classmethod
-    def open(cls, path: str | Path, manifest: Manifest | None = None) -> IndexSource:
+    def open(cls, path: str | Path, manifest: Manifest | None = None) -> IndexDataset:
         """Read an index file, for a model or for any.
 
         Raises:

@@ -1,8 +1,8 @@
 """OMBRIA after floods: real Sentinel-1 + Sentinel-2 pictures with flood masks, cut to chips.
 
 Drakonakis et al., "OmbriaNet", JSTARS 2022; Copernicus EMS. The pictures are 8-bit; which
-Sentinel-2 bands the three optical channels show, and which polarisation the SAR channel is, is
-not stated by the source, so the channels carry neutral names. The set has no licence file: for
+Sentinel-2 bands the three optical channels show, and which polarization the SAR channel is, is
+not stated by its authors, so the channels carry neutral names. The set has no license file: for
 evaluation and research only, no weights trained on it may be shipped.
 """
 
@@ -14,17 +14,15 @@ import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError, MissingDependencyError, RasterError
 
-from .source import MemorySource
+from .dataset import MemoryDataset
 from .splits import split_by_group
-
-Array = npt.NDArray[Any]
 
 ARCHIVE = "pairs.tar"
 CLASSES = ("dry", "flooded")
@@ -39,7 +37,7 @@ IDS_PER_GROUP = 40
 _NAME = re.compile(r"OmbriaS(?P<sensor>[12])/\w+/(?P<kind>AFTER|MASK)/\w+_(?P<id>\d+)\.png$")
 
 
-def open_ombria(folder: str | Path, seed: int = 0) -> MemorySource:
+def open_ombria(folder: str | Path, seed: int = 0) -> MemoryDataset:
     """Read all chips that are clearly flooded or clearly dry.
 
     The set's own train and test folders interleave the picture numbers of the same events, so
@@ -56,7 +54,7 @@ def open_ombria(folder: str | Path, seed: int = 0) -> MemorySource:
     """
     optical, sar, labels, ids = _chips(Path(folder).resolve())
     groups = tuple(f"pictures {i // IDS_PER_GROUP * IDS_PER_GROUP:04d}+" for i in ids)
-    return MemorySource(
+    return MemoryDataset(
         name="OMBRIA", classes=CLASSES, labels=labels, groups=groups,
         splits=split_by_group(labels, groups, seed), optical_channels=OPTICAL_CHANNELS,
         sar_channels=SAR_CHANNELS, opticals=optical, sars=sar,

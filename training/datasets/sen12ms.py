@@ -6,7 +6,7 @@ Layout and names as published (Schmitt et al., 2019)::
 
 The partner of a patch has ``s1`` for ``s2`` in folder and file name. Sentinel-2 is L1C with 13
 bands in sensor order, Sentinel-1 is VV, VH in dB. Labels and splits are those of Schmitt & Wu
-(2021); their licence allows research and education only.
+(2021); their license allows research and education only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy.typing as npt
 from esccs_edge.contracts.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError
 
+from .dataset import RawPair
 from .index import reading_spec
 from .sen12ms_labels import IGBP_SIMPLE, read_labels
-from .source import RawPair
 from .splits import split_by_group
 
 #: Its Sentinel-1 patch holds NaN.
@@ -34,8 +34,8 @@ VAL_SHARE = 0.15
 
 
 @dataclass(frozen=True)
-class Sen12msSource:
-    """A `PairSource` over a SEN12MS folder; pixels are read when asked for."""
+class Sen12msDataset:
+    """A `PairDataset` over a SEN12MS folder; pixels are read when asked for."""
 
     name: str
     classes: tuple[str, ...]
@@ -48,6 +48,11 @@ class Sen12msSource:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def covers(self) -> npt.NDArray[np.float64]:
+        """Not known."""
+        return np.full(len(self), np.nan)
 
     def pair(self, index: int) -> RawPair:
         """Read one pair: ``(13, 256, 256)`` uint16 and ``(2, 256, 256)`` float32 dB.
@@ -66,15 +71,15 @@ class Sen12msSource:
         return optical, sar
 
 
-def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msSource:
-    """List the labelled Sentinel-2 patches of a folder whose Sentinel-1 partner exists.
+def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msDataset:
+    """List the labeled Sentinel-2 patches of a folder whose Sentinel-1 partner exists.
 
     Label and split files are looked for in the folder itself, in ``labels/`` and in ``splits/``.
     Held-out scenes (``SEN12MS_holdOutScenes.txt``, else ``test_list.txt``) are the test split and
     ``ValidationScenes.txt`` the validation split. Without a list, scenes are dealt out by seed.
 
     Raises:
-        InputError: No labelled pair, or no label file.
+        InputError: No labeled pair, or no label file.
     """
     root = Path(folder)
     known = read_labels(root)
@@ -91,7 +96,7 @@ def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msSource:
         )
     labels = np.array([known[key] for key in keys], np.int64)
     groups = tuple(key.rpartition("/")[0] for key in keys)
-    return Sen12msSource(
+    return Sen12msDataset(
         "SEN12MS", IGBP_SIMPLE, labels, groups, _splits(root, labels, groups, seed),
         tuple(found[key] for key in keys),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Train, validation and test shares by place: no group may stand on two sides.
 
-Neighbouring patches look alike, so a random split flatters a model (EuroSAT: a random forest has
+Neighboring patches look alike, so a random split flatters a model (EuroSAT: a random forest has
 0.817 on random folds and 0.764 by place). Many seeded greedy assignments are tried and the one
 with the most even class shares is kept.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from esccs_edge.errors import InputError
 
-from .source import SPLITS
+from .dataset import SPLITS
 
 SHARES = (0.60, 0.15, 0.25)
 ATTEMPTS = 40

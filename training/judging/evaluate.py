@@ -11,17 +11,16 @@ from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.types import Array
 from esccs_edge.contracts.values import Prediction
 from esccs_edge.errors import InputError
 
-from ..datasets import PairSource
+from ..datasets import PairDataset
 from ..samples.degraded import Degradation, DegradedPair, DegradedPairs
-from ..samples.recorded_covers import recorded_covers
-from .heldout import labeled
-from .metrics import CLOUD_BINS, FAILED, bin_range, confusion_matrix, scores_by_cloud
+from .metrics import FAILED, confusion_matrix, scores_by_cloud
 
 if TYPE_CHECKING:
     from esccs_edge.classifier import Classifier
@@ -33,7 +32,7 @@ Modality = Literal["optical", "sar"]
 
 def evaluate(
     classifier: Classifier,
-    source: PairSource,
+    dataset: PairDataset,
     *,
     clouds_seeds: Sequence[int] = (),
     split: str = "test",
@@ -46,7 +45,7 @@ def evaluate(
 
     Args:
         classifier: Ready to answer.
-        source: Labeled pairs; pairs without a label are left out.
+        dataset: Labeled pairs; pairs without a label are left out.
         clouds_seeds: Simulate clouds from these seeds, each pair once per seed and cloud bin; none
             takes the images as they are.
         split: Which pairs.
@@ -63,19 +62,19 @@ def evaluate(
         InputError: No labeled pair in the split, or classes or channels that the model lacks.
     """
     manifest = classifier.manifest
-    place = _class_places(source, manifest)
+    place = _class_places(dataset, manifest)
     channels = _channel_order(
-        source.optical_channels, manifest.modalities["optical"].channels, "optical"
+        dataset.optical_channels, manifest.modalities["optical"].channels, "optical"
     )
-    polarisations = _channel_order(source.sar_channels, manifest.modalities["sar"].channels, "SAR")
-    simulated = _simulated(source, manifest, clouds_seeds, only)
-    has_sar = only != "optical" and bool(source.sar_channels or "sar" in simulated)
+    polarizations = _channel_order(dataset.sar_channels, manifest.modalities["sar"].channels, "SAR")
+    simulated = _simulated(dataset, manifest, clouds_seeds, only)
+    has_sar = only != "optical" and bool(dataset.sar_channels or "sar" in simulated)
     labels, predicted, confidence, covers = [], [], [], []
-    pairs = _pairs(source, split, clouds_seeds)
+    pairs = _pairs(dataset, split, clouds_seeds)
     while chunk := list(islice(pairs, CHUNK)):
         answers = classifier.classify_batch(
             [_selected(pair.optical, channels) if only != "sar" else None for pair, _ in chunk],
-            [_selected(pair.sar, polarisations) if has_sar else None for pair, _ in chunk],
+            [_selected(pair.sar, polarizations) if has_sar else None for pair, _ in chunk],
         )
         for (pair, cover), answer in zip(chunk, answers, strict=True):
             found, sure = _answer_of(answer, manifest.classes)
@@ -85,7 +84,7 @@ def evaluate(
             covers.append(cover)
     if not labels:
         raise InputError(
-            f"{source.name} has no labeled pair in split {split!r}", hint="Choose another --split"
+            f"{dataset.name} has no labeled pair in split {split!r}", hint="Choose another --split"
         )
     truth, answered = np.array(labels, np.int64), np.array(predicted, np.int64)
     classes = len(manifest.classes)
@@ -97,12 +96,12 @@ def evaluate(
 
 
 def _simulated(
-    source: PairSource, manifest: Manifest, clouds_seeds: Sequence[int], only: Modality | None
+    dataset: PairDataset, manifest: Manifest, clouds_seeds: Sequence[int], only: Modality | None
 ) -> list[str]:
     """What of the pairs is simulated here."""
     found = []
     taught = "sar" in manifest.provenance.get("simulated", {})
-    if taught and not source.sar_channels and only != "optical":
+    if taught and not dataset.sar_channels and only != "optical":
         found.append("sar")
     if clouds_seeds and only != "sar":
         found.append("clouds")
@@ -110,30 +109,30 @@ def _simulated(
 
 
 def _pairs(
-    source: PairSource, split: str, clouds_seeds: Sequence[int]
+    dataset: PairDataset, split: str, clouds_seeds: Sequence[int]
 ) -> Iterator[tuple[DegradedPair, float]]:
     """Yield labeled pairs and their cover, NaN where it is not known."""
     if not clouds_seeds:
-        recorded = recorded_covers(source)
-        for pair in labeled(DegradedPairs(source, split, Degradation(cover=0.0))):
+        recorded = dataset.covers
+        for pair in DegradedPairs(dataset, split, Degradation(cover=0.0)).labeled():
             yield pair, float(recorded[pair.index])
         return
     for seed, position in product(clouds_seeds, range(len(CLOUD_BINS))):
         degradation = Degradation(cover=bin_range(position))
-        for pair in labeled(DegradedPairs(source, split, degradation, seed)):
+        for pair in DegradedPairs(dataset, split, degradation, seed).labeled():
             # The cover inside a bin is exact to a pixel; a draw at its edge stays in the bin.
             low, high = bin_range(position)
             yield pair, float(np.clip(pair.cover, low, np.nextafter(high, low)))
 
 
-def _class_places(source: PairSource, manifest: Manifest) -> list[int]:
-    unknown = sorted(set(source.classes) - set(manifest.classes))
+def _class_places(dataset: PairDataset, manifest: Manifest) -> list[int]:
+    unknown = sorted(set(dataset.classes) - set(manifest.classes))
     if unknown:
         raise InputError(
-            f"{source.name} has classes {unknown} that the model does not know, expected among "
+            f"{dataset.name} has classes {unknown} that the model does not know, expected among "
             f"{list(manifest.classes)}"
         )
-    return [manifest.classes.index(name) for name in source.classes]
+    return [manifest.classes.index(name) for name in dataset.classes]
 
 
 def _channel_order(found: Sequence[str], wanted: Sequence[str], what: str) -> list[int] | None:
@@ -148,7 +147,7 @@ def _channel_order(found: Sequence[str], wanted: Sequence[str], what: str) -> li
     return [list(found).index(name) for name in wanted]
 
 
-def _selected(pixels: npt.NDArray[Any] | None, order: list[int] | None) -> npt.NDArray[Any] | None:
+def _selected(pixels: Array | None, order: list[int] | None) -> Array | None:
     return pixels if pixels is None or order is None else pixels[order]
 
 

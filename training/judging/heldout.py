@@ -1,91 +1,79 @@
-"""Held-out pairs as files: what calibration and evaluation of the finished bundle read.
-
-Each validation image appears at one cover in every cloud bin, each test image once, the bins
-spread evenly over each class.
-"""
+"""Held-out samples as files: what calibration and evaluation of the finished bundle read."""
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from esccs_edge.rasters.pair_index import PairRow, write_index
-
-from ..datasets import PairSource
-from ..samples.degraded import Degradation, DegradedPair, DegradedPairs
-from ..samples.recorded_covers import recorded_covers
-from ..simulate.textures import CloudTextures
-from .metrics import CLOUD_BINS, bin_range
+from esccs_edge.contracts.types import Array
+from esccs_edge.system.atomic import write_atomic
 
 INDEX_NAME = "index.csv"
 
 
-def write_heldout(
-    folder: Path, source: PairSource, *, simulate: bool, textures: CloudTextures | None, seed: int
-) -> Path:
-    """Write the labeled pairs of the validation and test splits; replaces an earlier folder.
+@dataclass(frozen=True)
+class HeldOutSample:
+    """One sample that no stage learned on.
 
-    Args:
-        folder: Gets ``index.csv`` and one ``.npy`` file per patch.
-        source: Data set.
-        simulate: Lay simulated clouds over the images; otherwise they stay as they are.
-        textures: Real cloud shapes and spectra for the simulation, or None.
-        seed: Seed of the clouds.
+    Attributes:
+        name: Its files begin with it.
+        pixels: Modality -> stored pixels, or None where the modality is absent.
+        target: Class name, or a map of classes.
+        group: Place, scene or event.
+        split: ``"val"`` or ``"test"``.
+        cover: Share of the sample under cloud, in [0, 1]; None where not known.
+    """
+
+    name: str
+    pixels: Mapping[str, Array | None]
+    target: str | Array
+    group: str
+    split: str
+    cover: float | None = None
+
+
+def write_heldout(
+    folder: Path, modalities: Sequence[str], samples: Iterable[HeldOutSample]
+) -> Path:
+    """Write samples as ``.npy`` files and an index; replaces an earlier folder.
+
+    The index has a column per modality, then ``label``, ``group``, ``split`` and ``cover``, and
+    ``target`` with the file of the map where samples have maps.
 
     Returns:
         The index file, written last.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    rows = []
-    for split in ("val", "test"):
-        if split in source.splits:
-            parts = _degradations(split, simulate, textures)
-            for number, part in enumerate(parts):
-                pairs = DegradedPairs(source, split, part, seed)
-                prefix = f"{split}-{number}" if len(parts) > 1 else split
-                rows += [_write(folder, prefix, pair, source, split) for pair in labeled(pairs)]
-    write_index(folder / INDEX_NAME, rows)
+    rows, has_maps = [], False
+    for sample in samples:
+        cells = {m: _saved(folder, f"{sample.name}-{m}", sample.pixels[m]) for m in modalities}
+        cover = "" if sample.cover is None else repr(float(sample.cover))
+        cells |= {"label": "", "group": sample.group, "split": sample.split, "cover": cover}
+        if isinstance(sample.target, str):
+            cells["label"] = sample.target
+        else:
+            cells["target"] = _saved(folder, f"{sample.name}-target", sample.target)
+            has_maps = True
+        rows.append(cells)
+    columns = [*modalities, "label", "group", "split", "cover", *["target"] * has_maps]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(folder / INDEX_NAME, text.getvalue())
     return folder / INDEX_NAME
 
 
-def labeled(pairs: DegradedPairs) -> Iterator[DegradedPair]:
-    """Iterate over the pairs with a known label, in order."""
-    for position in np.flatnonzero(pairs.labels >= 0):
-        yield pairs.get(int(position))
-
-
-def _degradations(split: str, simulate: bool, textures: CloudTextures | None) -> list[Degradation]:
-    if not simulate:
-        return [Degradation(cover=0.0)]
-    if split == "test":
-        return [Degradation(cover="stratified", textures=textures)]
-    ranges = [bin_range(position) for position in range(len(CLOUD_BINS))]
-    return [Degradation(cover=cover, textures=textures) for cover in ranges]
-
-
-def _write(
-    folder: Path, prefix: str, pair: DegradedPair, source: PairSource, split: str
-) -> PairRow:
-    stem = f"{prefix}-{pair.index}"
-    recorded = recorded_covers(source)[pair.index]
-    cover = pair.cover if np.isnan(recorded) or pair.cover > 0 else float(recorded)
-    return PairRow(
-        _save(folder / f"{stem}-optical.npy", pair.optical),
-        _save(folder / f"{stem}-sar.npy", pair.sar),
-        source.classes[pair.label],
-        source.groups[pair.index],
-        split,
-        cover,
-    )
-
-
-def _save(path: Path, pixels: npt.NDArray[np.generic] | None) -> Path | None:
-    if pixels is None:
-        return None
-    np.save(path, pixels)
-    return path
+def _saved(folder: Path, stem: str, values: Array | None) -> str:
+    """Write an array and return its file name; empty where there is none."""
+    if values is None:
+        return ""
+    np.save(folder / f"{stem}.npy", values)
+    return f"{stem}.npy"

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.errors import InputError
 
-from ..samples.recorded_covers import recorded_covers
-from ..samples.samples import CloudySamples, Degradation
-from ..stages.chain import Chain
+from ..samples.degraded import Degradation
+from ..samples.samples import CloudySamples
+from ..stages.scene_classification.run import SceneRun
 from ..stages.stage import Batch
-from .metrics import CLOUD_BINS, bin_range, scores_by_cloud
+from .metrics import scores_by_cloud
 from .temperature import fit_temperature
 
 BATCH_SIZE = 64
@@ -30,8 +31,8 @@ Predictor = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a network said about held-out pairs.
+class Judged:
+    """What a network answered on held-out pairs, beside the truth.
 
     Attributes:
         labels: ``(N,)`` true classes.
@@ -47,7 +48,7 @@ class Answers:
         """Return the temperature under which the confidence fits the labels best."""
         return fit_temperature(self._logarithm(), self.labels)
 
-    def tempered(self, temperature: float) -> Answers:
+    def tempered(self, temperature: float) -> Judged:
         """Return the answers with their confidence changed by a temperature."""
         scaled = torch.from_numpy(self._logarithm() / temperature)
         return replace(self, probabilities=torch.softmax(scaled, dim=1).numpy())
@@ -67,23 +68,23 @@ class Answers:
         )
 
 
-def held_out(chain: Chain, split: str, *, clear: bool = False) -> list[CloudySamples]:
+def held_out(run: SceneRun, split: str, *, clear: bool = False) -> list[CloudySamples]:
     """Return a split as tensors: clear, or each image at one cover per cloud bin.
 
     Where the run takes the images as they are, so does the judgment.
     """
-    if clear or not chain.options.clouds.simulate:
-        return [chain.samples(Degradation(cover=0.0), split)]
+    if clear or not run.options.clouds.simulate:
+        return [run.samples(Degradation(cover=0.0), split)]
     return [
-        chain.samples(Degradation(cover=bin_range(position), textures=chain.textures), split)
+        run.samples(Degradation(cover=bin_range(position), textures=run.textures), split)
         for position in range(len(CLOUD_BINS))
     ]
 
 
-def has_labels(chain: Chain, split: str) -> bool:
-    """Say whether a split holds a pair that can be judged."""
-    chosen = np.asarray(chain.source.splits) == split
-    return bool((np.asarray(chain.source.labels)[chosen] >= 0).any())
+def has_labels(run: SceneRun, split: str) -> bool:
+    """Tell whether a split holds a pair that can be judged."""
+    chosen = np.asarray(run.dataset.splits) == split
+    return bool((np.asarray(run.dataset.labels)[chosen] >= 0).any())
 
 
 def batches(samples: CloudySamples) -> Iterator[Batch]:
@@ -95,7 +96,7 @@ def batches(samples: CloudySamples) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def judge(predict: Predictor, parts: list[CloudySamples]) -> Answers:
+def judge(predict: Predictor, parts: list[CloudySamples]) -> Judged:
     """Ask a network about held-out pairs.
 
     Raises:
@@ -103,7 +104,7 @@ def judge(predict: Predictor, parts: list[CloudySamples]) -> Answers:
     """
     labels, probabilities, covers = [], [], []
     for samples in parts:
-        recorded = recorded_covers(samples.pairs.source)
+        recorded = samples.pairs.dataset.covers
         is_simulated = samples.pairs.degradation.cover != 0.0
         for batch in batches(samples):
             labels.append(batch["label"].numpy())
@@ -112,30 +113,7 @@ def judge(predict: Predictor, parts: list[CloudySamples]) -> Answers:
             covers.append(batch["cover"].double().numpy() if is_simulated else recorded[index])
     if not labels:
         raise InputError(
-            f"{parts[0].pairs.source.name} has no labeled pair to judge on",
+            f"{parts[0].pairs.dataset.name} has no labeled pair to judge on",
             hint="Give the held-out pairs labels",
         )
-    return Answers(np.concatenate(labels), np.concatenate(probabilities), np.concatenate(covers))
-
-
-def unimodal(net: nn.Module, view: str) -> Predictor:
-    """Predict from one view: ``"clear"``, ``"optical"`` or ``"sar"``."""
-    return lambda batch: torch.softmax(net(batch[view]), dim=1)
-
-
-def bimodal(net: nn.Module, *, use_optical: bool = True, use_sar: bool = True) -> Predictor:
-    """Predict with the student; a modality that is not used is handed in as absent."""
-    used = torch.tensor([use_optical, use_sar], dtype=torch.float32)
-
-    def predict(batch: Batch) -> Tensor:
-        logits, _ = net(
-            batch["optical"] * used[0], batch["sar"] * used[1], batch["availability"] * used
-        )
-        return torch.softmax(logits, dim=1)
-
-    return predict
-
-
-def gates(net: nn.Module) -> Predictor:
-    """Ask the student for its modality weights ``(N, 2)``, optical first, instead of classes."""
-    return lambda batch: net(batch["optical"], batch["sar"], batch["availability"])[1]
+    return Judged(np.concatenate(labels), np.concatenate(probabilities), np.concatenate(covers))

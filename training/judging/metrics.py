@@ -7,23 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Labels = npt.NDArray[np.int64]
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin
+from esccs_edge.contracts.types import Labels, Mask
 
-#: Share of cloudy pixels in percent; the last bin holds 100 %.
-CLOUD_BINS = ("0-20", "20-40", "40-60", "60-80", "80-100")
 ECE_BINS = 15
 #: Predicted class of a pair that got no answer; it counts as wrong.
 FAILED = -1
-
-
-def cloud_bin(cover: float) -> int:
-    """Return the position in `CLOUD_BINS` of a cloud cover in [0, 1]."""
-    return min(int(cover * len(CLOUD_BINS) + 1e-9), len(CLOUD_BINS) - 1)
-
-
-def bin_range(position: int) -> tuple[float, float]:
-    """Return the lowest and highest cover of a cloud bin, in [0, 1]."""
-    return position / len(CLOUD_BINS), (position + 1) / len(CLOUD_BINS)
 
 
 def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
@@ -63,7 +52,7 @@ def cohen_kappa(matrix: npt.NDArray[np.int64]) -> float:
 
 
 def expected_calibration_error(
-    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], bins: int = ECE_BINS
+    confidence: npt.NDArray[np.float64], right: Mask, bins: int = ECE_BINS
 ) -> float:
     """Mean gap between confidence and accuracy over equal-width bins (Guo et al., 2017).
 
@@ -81,7 +70,7 @@ def calibration_error_by_chance(confidence: npt.NDArray[np.float64], bins: int =
 
     The mean of `expected_calibration_error` where each answer is right with the probability that
     its confidence states, by the normal approximation of each bin's gap (Broecker and Smith, 2007,
-    on the spread of reliability diagrams). No model can be told from a calibrated one below it.
+    on the spread of reliability diagrams). Below it no model differs visibly from a calibrated one.
 
     Args:
         confidence: ``(N,)`` in [0, 1].
@@ -143,7 +132,7 @@ def scores_by_cloud(
     """
     place = np.array([FAILED if np.isnan(c) else cloud_bin(c) for c in cover], np.int64)
 
-    def part(chosen: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    def part(chosen: Mask) -> dict[str, Any]:
         return scores(labels[chosen], predicted[chosen], confidence[chosen], classes)
 
     return {

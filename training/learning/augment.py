@@ -1,6 +1,6 @@
 """Random changes of a batch of normalized tensors, on top of the turns the samples bring.
 
-All draws come from torch's global generator, which each step seeds per epoch.
+All draws come from torch's global generator, which each stage seeds per epoch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ..options import AugmentOptions
 
 
 def augmented(images: dict[str, Tensor], options: AugmentOptions) -> dict[str, Tensor]:
-    """Shift all views of a batch alike and change the optical gain.
+    """Shift all images of a batch alike and change the optical gain.
 
     Args:
-        images: Views of the same places, ``(N, C, H, W)`` each; ``"clear"`` and ``"optical"``
+        images: Images of the same places, ``(N, C, H, W)`` each; ``"clear"`` and ``"optical"``
             get the same gain and offset, ``"sar"`` keeps its levels.
         options: How much.
     """
@@ -31,7 +31,7 @@ def augmented(images: dict[str, Tensor], options: AugmentOptions) -> dict[str, T
 
 
 def shifted(images: dict[str, Tensor], shift_px: int) -> dict[str, Tensor]:
-    """Shift every view by the same random rows and columns, mirroring the border."""
+    """Shift every image by the same random rows and columns, mirroring the border."""
     if shift_px == 0:
         return dict(images)
     height, width = next(iter(images.values())).shape[2:]

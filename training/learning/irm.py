@@ -1,10 +1,10 @@
 """Information regulation mechanism (IRM): per-sample weights that keep modalities in balance.
 
-Two frozen auxiliaries say how far each modality alone supports the trusted decision on a sample.
-Their ratio turns into loss weights which boost the *weaker* modality while the student learns.
-The same two numbers, the other way round, are the target of the student's gate: at inference it
-should trust the *more reliable* one. The paper draws the mechanism without formulas; all
-formulas here are ours.
+Two frozen auxiliaries measure how far each modality alone supports the trusted decision on a
+sample. Their ratio turns into loss weights which boost the *weaker* modality while the student
+learns. The same two numbers, the other way round, are the target of the student's gate: at
+inference it should trust the *more reliable* one. The paper draws the mechanism without formulas;
+all formulas here are ours.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def log_ratio(contribution: Tensor) -> Tensor:
 class RatioCenter(nn.Module):
     """Divides rho by its running geometric mean, so that its typical value is 1.
 
-    On cloudy images source model and optical auxiliary share their input and hence their errors,
-    which tilts rho towards optical; centering takes that bias out. The mean moves in training
+    On cloudy images teacher and optical auxiliary share their input and hence their errors,
+    which tilts rho toward optical; centering takes that bias out. The mean moves in training
     only and is corrected for its start at zero, as Adam's moments are.
     """
 
@@ -66,7 +66,7 @@ class RatioCenter(nn.Module):
 
     @torch.no_grad()
     def update(self, log_rho: Tensor) -> None:
-        """Move the mean towards that of ``(N,)`` log rho; nothing happens outside training."""
+        """Move the mean toward that of ``(N,)`` log rho; nothing happens outside training."""
         if self.training and len(log_rho):
             self.mean.lerp_(log_rho.mean(), 1 - self.decay)
             self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)

@@ -1,11 +1,13 @@
 """Training losses as pure functions, one value per sample.
 
-Per sample, because the information regulation mechanism and the reliability of the source model
-weight each sample on its own; the steps take the mean.
+Per sample, because the information regulation mechanism and the reliability of the teacher weight
+each sample on its own; the stages take the mean.
 """
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -35,20 +37,14 @@ def distillation_loss(target: Tensor, logits: Tensor, temperature: float) -> Ten
     return temperature**2 * (torch.xlogy(target, target) - target * log_student).sum(dim=1)
 
 
-def label_loss(
-    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, smoothing: float = 0.0
-) -> Tensor:
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy per sample; 0 where the label is -1 (unknown).
 
     Args:
         logits: ``(N, K)``.
         labels: ``(N,)`` int64 in ``-1..K-1``.
-        class_weights: ``(K,)`` factor per class, or None.
-        smoothing: Share of the target spread over all classes.
     """
-    return functional.cross_entropy(
-        logits, labels, class_weights, ignore_index=-1, reduction="none", label_smoothing=smoothing
-    )
+    return functional.cross_entropy(logits, labels, ignore_index=-1, reduction="none")
 
 
 def gate_loss(gate: Tensor, target: Tensor) -> Tensor:
@@ -61,3 +57,11 @@ def gate_loss(gate: Tensor, target: Tensor) -> Tensor:
     target = target.detach()
     log_gate = torch.log(gate.clamp_min(GATE_EPS))
     return (torch.xlogy(target, target) - target * log_gate).sum(dim=1)
+
+
+def class_weights(labels: npt.NDArray[np.int64], classes: int) -> Tensor:
+    """Return ``(K,)`` factors that make the classes count alike; absent classes get 1."""
+    known = torch.as_tensor(labels)
+    counts = torch.bincount(known[known >= 0], minlength=classes).float()
+    mean = counts[counts > 0].mean()
+    return torch.where(counts > 0, mean / counts.clamp_min(1), torch.ones_like(counts))

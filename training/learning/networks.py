@@ -134,7 +134,7 @@ class UnimodalNet(nn.Module):
 class ModalityGate(nn.Module):
     """Per-sample weights (optical, SAR) from both branches' features and their availability.
 
-    A softmax over two learned scores is multiplied by the availability and renormalised, so the
+    A softmax over two learned scores is multiplied by the availability and renormalized, so the
     weights sum to 1, a modality of availability 0 gets exactly 0, and the other then exactly 1.
     """
 

@@ -1,4 +1,4 @@
-"""Which answers of the source model become pseudo-labels for the auxiliaries.
+"""Which answers of the teacher become pseudo-labels for the auxiliaries.
 
 The filter follows the idea of KDHN (logits decide): an answer must be confident, and among the
 most confident of its class, with a floor so that rare classes survive. Confidence alone is not
@@ -22,7 +22,7 @@ class PseudoLabelFilter:
 
     Attributes:
         confidence: ``(K,)`` least confidence an answer of each class needs.
-        reliability: Least reliability of the source model on the sample.
+        reliability: Least reliability of the teacher on the sample.
     """
 
     confidence: Tensor
@@ -32,14 +32,14 @@ class PseudoLabelFilter:
     def fit(
         cls, probabilities: Tensor, reliability: Tensor, options: FilterOptions
     ) -> PseudoLabelFilter:
-        """Choose thresholds from the source model's answers on the training set.
+        """Choose thresholds from the teacher's answers on the training set.
 
         Of the reliable answers of each class those are kept that are among its ``top_share``
         most confident and have a confidence of at least ``confidence``; in any case its
         ``class_floor`` most confident ones.
 
         Args:
-            probabilities: ``(N, K)`` of the source model.
+            probabilities: ``(N, K)`` of the teacher.
             reliability: ``(N,)`` in [0, 1].
             options: The numbers.
         """
@@ -58,11 +58,11 @@ class PseudoLabelFilter:
 
 
 def filter_report(kept: Tensor, probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """Say how many answers were kept and, where labels are known, how many of these are right.
+    """Count how many answers were kept and, where labels are known, how many of these are right.
 
     Args:
         kept: ``(N,)`` bool.
-        probabilities: ``(N, K)`` of the source model.
+        probabilities: ``(N, K)`` of the teacher.
         labels: ``(N,)`` int64, -1 where not known.
 
     Returns:

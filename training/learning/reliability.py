@@ -1,6 +1,6 @@
-"""How far the source model can be believed on a sample, from what the image shows.
+"""How far the teacher can be believed on a sample, from what the image shows.
 
-The source model knows cloud-free images only. Trials under opaque clouds showed that its answers
+The teacher knows cloud-free images only. Trials under opaque clouds showed that its answers
 on clouded images poison the auxiliaries, so every use of them is weighted by this number, which
 comes from the estimated clear share of the patch and never from a simulator's record.
 """
@@ -13,36 +13,36 @@ from torch import Tensor
 from .losses import soften
 
 
-def source_reliability(clear_share: Tensor, low: float, high: float) -> Tensor:
+def teacher_reliability(clear_share: Tensor, low: float, high: float) -> Tensor:
     """Map the estimated clear share of a patch to a belief in [0, 1].
 
     Args:
         clear_share: ``(N,)`` estimated share of cloud-free pixels.
-        low: Clear share at and below which the source model is not believed.
+        low: Clear share at and below which the teacher is not believed.
         high: Clear share at and above which it is fully believed; greater than ``low``.
     """
     return ((clear_share - low) / (high - low)).clamp(0, 1)
 
 
 def trusted_decision(
-    source_logits: Tensor, sar_logits: Tensor, reliability: Tensor, temperature: float = 1.0
+    teacher_logits: Tensor, sar_logits: Tensor, reliability: Tensor, temperature: float = 1.0
 ) -> Tensor:
-    """Blend what the source model and the SAR auxiliary say, by the source's reliability.
+    """Blend the answers of teacher and SAR auxiliary, by the teacher's reliability.
 
-    SAR does not see clouds, so its auxiliary answers where the source model cannot.
+    SAR does not see clouds, so its auxiliary answers where the teacher cannot.
 
     Args:
-        source_logits: ``(N, K)`` of the source model on the optical image.
+        teacher_logits: ``(N, K)`` of the teacher on the optical image.
         sar_logits: ``(N, K)`` of the SAR auxiliary.
-        reliability: ``(N,)`` belief in the source model, in [0, 1].
+        reliability: ``(N,)`` belief in the teacher, in [0, 1].
         temperature: Softens both before blending.
 
     Returns:
         ``(N, K)`` probabilities, detached.
     """
     belief = reliability.detach()[:, None]
-    source, sar = soften(source_logits, temperature), soften(sar_logits, temperature)
-    return belief * source + (1 - belief) * sar
+    teacher, sar = soften(teacher_logits, temperature), soften(sar_logits, temperature)
+    return belief * teacher + (1 - belief) * sar
 
 
 def known_or(decision: Tensor, labels: Tensor) -> Tensor:

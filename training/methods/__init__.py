@@ -1,4 +1,4 @@
-"""The compared methods, one file each; `METHODS` gives them their order in the tables."""
+"""The compared methods; `METHODS` gives them their order in the tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 from . import (
     cycit,
-    esccs,
     esccs_variants,
     g2d,
     gdl,
@@ -16,10 +15,8 @@ from . import (
     mmpareto,
     modality_valuation,
     ogm_ge,
-    optical_auxiliary,
     qmf,
-    sar_auxiliary,
-    source_only,
+    reference_rows,
     spl,
     tlf,
     ttl,
@@ -30,7 +27,7 @@ from .method import Method
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "source-only": source_only.METHOD,
+        "source-only": reference_rows.SOURCE_ONLY,
         "kd-s": kd_s.METHOD,
         "spl": spl.METHOD,
         "ttl": ttl.METHOD,
@@ -50,8 +47,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "kdhn-cloud-aware": cloud_aware(kdhn.METHOD),
         "tlf-middle-cloud-aware": cloud_aware(tlf.MIDDLE),
         "qmf-cloud-aware": cloud_aware(qmf.METHOD),
-        "optical-auxiliary": optical_auxiliary.METHOD,
-        "sar-auxiliary": sar_auxiliary.METHOD,
+        "optical-auxiliary": reference_rows.OPTICAL_AUXILIARY,
+        "sar-auxiliary": reference_rows.SAR_AUXILIARY,
         "esccs-plain": esccs_variants.PLAIN,
         "esccs-each-view": esccs_variants.EACH_VIEW,
         "esccs-own-start": esccs_variants.OWN_START,
@@ -59,7 +56,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "esccs-no-gate": esccs_variants.NO_GATE,
         "esccs-ogm": esccs_variants.OGM,
         "esccs-power-floor": esccs_variants.FLOOR,
-        "esccs": esccs.METHOD,
+        "esccs": reference_rows.ESCCS,
         "supervised-fusion": upper_bounds.SUPERVISED_FUSION,
         "clear-teacher": upper_bounds.CLEAR_TEACHER,
     }

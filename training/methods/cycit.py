@@ -1,8 +1,8 @@
 """CycIT: translate optical to SAR, then adapt to real SAR (LGRS 2022, doi 3162707).
 
-First a cycle-consistent adversarial translation between the source's clear optical images and the
+First a cycle-consistent adversarial translation between the labeled clear optical images and the
 target's SAR, unpaired; then a SAR network on translated images with their labels, with an
-adversarial and a metric loss towards real SAR. Our choice: small translators and critics, both
+adversarial and a metric loss toward real SAR. Our choice: small translators and critics, both
 played by one optimizer through gradient reversal, loss weights 10 (cycle) and 0.1 (adaptation),
 half of the epochs for each stage.
 """
@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..judging.judge import Predictor, unimodal
+from ..judging.judge import Predictor
+from ..judging.predictors import unimodal
 from ..learning.losses import label_loss
 from ..learning.networks import UnimodalNet
-from ..stages.chain import Chain
 from ..stages.stage import Batch, masked_mean
 from .fusion import scaled_gradient
 from .joint_samples import joint_samples
-from .method import Method, MethodStep, confidence_filter, trained, unimodal_net
+from .method import Method, MethodStage, trained, unimodal_net
+from .shared import Shared
 
 CYCLE_WEIGHT, ADAPTATION_WEIGHT, MARGIN = 10.0, 0.1, 1.0
 
@@ -39,14 +40,12 @@ class Translators(nn.Module):
         )
 
 
-class TranslationStep(MethodStep):
+class TranslationStage(MethodStage[Translators]):
     """Least-squares adversarial losses and cycles, both ways."""
-
-    net: Translators
 
     def method_loss(self, batch: Batch) -> Tensor:
         """Sum over both directions."""
-        optical, sar = batch["source_clear"], batch["sar"]
+        optical, sar = batch["labeled_clear"], batch["sar"]
         fake_sar, fake_optical = self.net.to_sar(optical), self.net.to_optical(sar)
         there = self.net.to_optical(fake_sar) - optical
         back = self.net.to_sar(fake_optical) - sar
@@ -59,20 +58,18 @@ class TranslationStep(MethodStep):
         return total
 
 
-class AdaptationStep(MethodStep):
+class AdaptationStage(MethodStage[nn.ModuleDict]):
     """A classifier of translated images whose features fit real SAR too."""
-
-    net: nn.ModuleDict
 
     def method_loss(self, batch: Batch) -> Tensor:
         """Labels of translated images + domain critic + triplets."""
         with torch.no_grad():
-            fake = self.frozen("to_sar")(batch["source_clear"])
+            fake = self.frozen("to_sar")(batch["labeled_clear"])
         taught = self.taught(batch)
         net, domain = self.net["classifier"], self.net["domain"]
         assert isinstance(net, UnimodalNet)
         own, real = net.encoder(fake), net.encoder(batch["sar"])
-        labels = batch["source_label"]
+        labels = batch["labeled_class"]
         loss = masked_mean(label_loss(net.head(net.dropout(own)), labels), labels >= 0)
         adversarial = critic_loss(domain, scaled_gradient(real, -1.0), own)
         metric = triplet_loss(own, labels, real[taught.kept], taught.answer[taught.kept])
@@ -106,23 +103,21 @@ def _stack(inputs: int, outputs: int, width: int, stride: int = 1) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(width, outputs, 3, 1, 1))
 
 
-def _predictor(chain: Chain) -> Predictor:
-    teacher, samples = chain.teacher, joint_samples(chain)
-    schedule = chain.options.student.schedule
+def _predictor(shared: Shared) -> Predictor:
+    run, samples = shared.run, joint_samples(shared.run)
+    schedule = run.options.student.schedule
     half = replace(schedule, epochs=max(1, schedule.epochs // 2))
-    channels = len(chain.optical_spec.channels), len(chain.sar_spec.channels)
-    chain.seed_weights("cycit-1")
-    width = max(4, chain.options.student.sar.width // 2)
-    first = TranslationStep("cycit-1", Translators(*channels, width), chain, half)
-    translators = trained(first, chain, samples)
-    classifier = unimodal_net(chain, "cycit-2", "sar")
-    assert isinstance(classifier, UnimodalNet)
+    width = max(4, run.options.student.sar.width // 2)
+    run.seed_weights("cycit-1")
+    first = TranslationStage("cycit-1", Translators(*run.channels, width), shared, schedule=half)
+    translators = trained(first, shared, samples)
+    classifier = unimodal_net(shared, "cycit-2", "sar")
     critic = nn.Linear(classifier.head.in_features, 1)
     net = nn.ModuleDict({"classifier": classifier, "domain": critic})
-    to_sar = translators.get_submodule("to_sar")
-    step = AdaptationStep("cycit-2", net, chain, half, teacher=teacher, to_sar=to_sar)
-    step.filter = confidence_filter(chain)
-    return unimodal(trained(step, chain, samples).get_submodule("classifier"), "sar")
+    second = AdaptationStage(
+        "cycit-2", net, shared, schedule=half, filtered=shared.filter, to_sar=translators.to_sar
+    )
+    return unimodal(trained(second, shared, samples)["classifier"], "sar")
 
 
 METHOD = Method(_predictor, "two translators, two critics, a SAR network on translated images")

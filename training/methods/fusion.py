@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..judging.judge import Predictor
 from ..learning.networks import Encoder
-from ..stages.chain import Chain
 from ..stages.stage import Batch
-from .method import MethodStep, confidence_filter, trained
+from .method import MethodStage, trained
+from .shared import Shared
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,20 @@ class Fused:
 class FusionNet(nn.Module):
     """The student's encoders without its gate; an absent modality gives zero features."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, shared: Shared) -> None:
         super().__init__()
-        part, classes = chain.options.student, len(chain.source.classes)
-        self.optical = Encoder(len(chain.optical_spec.channels), part.optical)
-        self.sar = Encoder(len(chain.sar_spec.channels), part.sar)
+        run = shared.run
+        part, classes = run.options.student, len(run.dataset.classes)
+        optical_channels, sar_channels = run.channels
+        self.optical = Encoder(optical_channels, part.optical)
+        self.sar = Encoder(sar_channels, part.sar)
         sizes = part.optical.features, part.sar.features
         self.dropout = nn.Dropout(part.dropout)
         self.head = nn.Linear(sum(sizes), classes)
         self.optical_head, self.sar_head = (nn.Linear(size, classes) for size in sizes)
-        if chain.options.warm_start:
-            self.optical.load_state_dict(chain.teacher.encoder.state_dict())
-            self.optical_head.load_state_dict(chain.teacher.head.state_dict())
+        if run.options.warm_start:
+            self.optical.load_state_dict(shared.teacher.encoder.state_dict())
+            self.optical_head.load_state_dict(shared.teacher.head.state_dict())
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Encode both modalities."""
@@ -68,16 +71,20 @@ class FusionNet(nn.Module):
         )
 
 
-class FusionStep(MethodStep):
-    """A fusion network taught by the source model's confident answers on cloudy images."""
+F = TypeVar("F", bound=FusionNet)
 
-    net: FusionNet
 
-    def __init__(self, name: str, chain: Chain, net: nn.Module | None = None) -> None:
-        teacher = chain.teacher
-        chain.seed_weights(name)
-        super().__init__(name, net or FusionNet(chain), chain, teacher=teacher)
-        self.filter = confidence_filter(chain)
+class FusionStage(MethodStage[F]):
+    """A fusion network taught by the teacher's confident answers on cloudy images."""
+
+    def __init__(self, name: str, net: F, shared: Shared, **frozen: nn.Module) -> None:
+        super().__init__(name, net, shared, schedule=None, filtered=shared.filter, **frozen)
+
+
+def fusion_net(shared: Shared, name: str) -> FusionNet:
+    """Return a fresh fusion network; its start depends on the seed and the name only."""
+    shared.run.seed_weights(name)
+    return FusionNet(shared)
 
 
 def scaled_gradient(value: Tensor, factor: Tensor | float) -> Tensor:
@@ -85,7 +92,7 @@ def scaled_gradient(value: Tensor, factor: Tensor | float) -> Tensor:
     return value.detach() + factor * (value - value.detach())
 
 
-def fusion_predictor(step: FusionStep, chain: Chain) -> Predictor:
-    """Train a fusion step and answer with its joint head."""
-    net = trained(step, chain)
+def fusion_predictor(stage: FusionStage[F], shared: Shared) -> Predictor:
+    """Train a fusion stage and answer with its joint head."""
+    net = trained(stage, shared)
     return lambda batch: torch.softmax(net(batch).logits, dim=1)

@@ -1,7 +1,7 @@
 """G2D: distillation from uni-modal teachers, only the weaker modality learns (ICCV 2025).
 
 The uni-modal teachers are the auxiliaries of ESCCS, since the target has no labels to train
-others; the source model's filtered answers stand for the labels. Our choice: the
+others; the teacher's filtered answers stand for the labels. Our choice: the
 modulation lasts the first half of the epochs, and features are not distilled.
 """
 
@@ -12,21 +12,15 @@ from torch import Tensor
 
 from ..judging.judge import Predictor
 from ..learning.losses import distillation_loss, soften
-from ..stages.chain import Chain
 from ..stages.stage import Batch, masked_mean
-from .fusion import FusionStep, fusion_predictor, scaled_gradient
+from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor, scaled_gradient
 from .method import Method
 from .ogm_ge import kept_score
+from .shared import Shared
 
 
-class G2dStep(FusionStep):
+class G2dStage(FusionStage[FusionNet]):
     """Cross-entropy, two teachers, and a hard switch on the encoders' gradients."""
-
-    def __init__(self, chain: Chain) -> None:
-        frozen = {"teacher": chain.teacher, "optical": chain.optical_auxiliary,
-                  "sar": chain.sar_auxiliary}  # fmt: skip
-        super().__init__("g2d", chain)
-        self.keep_frozen(**frozen)
 
     def method_loss(self, batch: Batch) -> Tensor:
         """Labels plus ``T^2 KL`` to both teachers."""
@@ -52,8 +46,11 @@ def switches(optical: Tensor, sar: Tensor) -> tuple[float, float]:
     return (0.0, 1.0) if leads else (1.0, 0.0)
 
 
-def _predictor(chain: Chain) -> Predictor:
-    return fusion_predictor(G2dStep(chain), chain)
+def _predictor(shared: Shared) -> Predictor:
+    taught_by = shared.trained_auxiliaries
+    net = fusion_net(shared, "g2d")
+    stage = G2dStage("g2d", net, shared, optical=taught_by.optical, sar=taught_by.sar)
+    return fusion_predictor(stage, shared)
 
 
 METHOD = Method(_predictor, "a SAR branch, both auxiliaries of ESCCS as teachers", auxiliaries=True)

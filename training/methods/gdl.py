@@ -1,7 +1,7 @@
-"""GDL: probabilistic features and uni-modal regularisation (GDNet, TGRS 2024, doi 3478393).
+"""GDL: probabilistic features and uni-modal regularization (GDNet, TGRS 2024, doi 3478393).
 
 ``L = CE(z) + beta U + 1e-4 (R_o + R_s)``. Our choice: mean and variance come from linear maps of
-the pooled features, beta is 1, and labels are the source model's confident answers.
+the pooled features, beta is 1, and labels are the teacher's confident answers.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..judging.judge import Predictor
-from ..stages.chain import Chain
 from ..stages.stage import Batch
-from .fusion import Fused, FusionNet, FusionStep, fusion_predictor
+from .fusion import Fused, FusionNet, FusionStage, fusion_predictor
 from .method import Method, Taught
+from .shared import Shared
 
 BETA = 1.0
 NORMAL_WEIGHT = 1e-4
@@ -23,8 +23,8 @@ NORMAL_WEIGHT = 1e-4
 class GdlNet(FusionNet):
     """Draws features around their mean while it learns; takes the mean afterwards."""
 
-    def __init__(self, chain: Chain) -> None:
-        super().__init__(chain)
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
         sizes = self.optical_head.in_features, self.sar_head.in_features
         self.means = nn.ModuleList(nn.Linear(size, size) for size in sizes)
         self.log_variances = nn.ModuleList(nn.Linear(size, size) for size in sizes)
@@ -47,10 +47,8 @@ class GdlNet(FusionNet):
         return self.answer(self.distributions(batch))
 
 
-class GdlStep(FusionStep):
+class GdlStage(FusionStage[GdlNet]):
     """Fused, uni-modal and normality terms."""
-
-    net: GdlNet
 
     def method_loss(self, batch: Batch) -> Tensor:
         """See the module docstring."""
@@ -73,9 +71,9 @@ def normal_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return terms.sum(dim=1).mean()
 
 
-def _predictor(chain: Chain) -> Predictor:
-    chain.seed_weights("gdl")
-    return fusion_predictor(GdlStep("gdl", chain, GdlNet(chain)), chain)
+def _predictor(shared: Shared) -> Predictor:
+    shared.run.seed_weights("gdl")
+    return fusion_predictor(GdlStage("gdl", GdlNet(shared), shared), shared)
 
 
 METHOD = Method(_predictor, "a SAR branch, probabilistic features, two uni-modal heads")

@@ -1,9 +1,10 @@
 """KDHN: filtered pseudo-labels passed on recursively (LGRS 2022, doi 3116601).
 
-The source model labels, its confident answers teach a fusion network, which then labels along.
-Formulas were not to be found. Our choice: one first third of the epochs with the source model's
-labels, then labels by the plain mean of source model and the network's own averaged weights,
-renewed at every step, through the filter of `training.pseudo_labels` without reliability.
+The teacher labels, its confident answers teach a fusion network, which then labels along.
+Formulas were not to be found. Our choice: one first third of the epochs with the teacher's
+labels, then labels by the plain mean of teacher and the network's own averaged weights,
+renewed at every step of the optimizer, through the filter of `training.learning.pseudo_labels`
+without reliability.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from torch import Tensor
 
 from ..judging.judge import Predictor
 from ..learning.losses import soften
-from ..stages.chain import Chain
 from ..stages.stage import Batch
-from .fusion import FusionStep, fusion_predictor
+from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
 from .method import Method, Taught
+from .shared import Shared
 
 #: The network labels along once this share of the epochs is over.
 FIRST_ROUND = 1 / 3
 
 
-class KdhnStep(FusionStep):
+class KdhnStage(FusionStage[FusionNet]):
     """After the first round the network's averaged weights label along with the teacher."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -38,13 +39,14 @@ class KdhnStep(FusionStep):
         return self.judged(merged_logits(taught.logits, own), taught.reliability)
 
 
-def merged_logits(source: Tensor, own: Tensor) -> Tensor:
+def merged_logits(teacher: Tensor, own: Tensor) -> Tensor:
     """Logarithm of the mean of two answers."""
-    return torch.log((soften(source) + soften(own)).clamp_min(1e-12) / 2)
+    return torch.log((soften(teacher) + soften(own)).clamp_min(1e-12) / 2)
 
 
-def _predictor(chain: Chain) -> Predictor:
-    return fusion_predictor(KdhnStep("kdhn", chain), chain)
+def _predictor(shared: Shared) -> Predictor:
+    stage = KdhnStage("kdhn", fusion_net(shared, "kdhn"), shared)
+    return fusion_predictor(stage, shared)
 
 
 METHOD = Method(_predictor, "a SAR branch, joined features, labels renewed by the network itself")

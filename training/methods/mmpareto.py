@@ -1,7 +1,7 @@
 """MMPareto: joint and uni-modal gradients agree on a direction (Wei and Hu, ICML 2024).
 
 Our choice: gradients are compared at the features of each modality and not over all weights of
-its encoder, which saves two backward passes; labels are the source model's confident answers.
+its encoder, which saves two backward passes; labels are the teacher's confident answers.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from ..judging.judge import Predictor
-from ..stages.chain import Chain
 from ..stages.stage import Batch
-from .fusion import FusionStep, fusion_predictor
+from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
 from .method import Method
+from .shared import Shared
 
 GAMMA = 1.5
 
 
-class MmParetoStep(FusionStep):
+class MmParetoStage(FusionStage[FusionNet]):
     """Heads learn from plain sums; each encoder from the combined direction."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -59,8 +59,9 @@ def combined(joint: Tensor, own: Tensor) -> Tensor:
     return result
 
 
-def _predictor(chain: Chain) -> Predictor:
-    return fusion_predictor(MmParetoStep("mmpareto", chain), chain)
+def _predictor(shared: Shared) -> Predictor:
+    stage = MmParetoStage("mmpareto", fusion_net(shared, "mmpareto"), shared)
+    return fusion_predictor(stage, shared)
 
 
 METHOD = Method(_predictor, "tlf-middle with uni-modal heads and balanced gradients")

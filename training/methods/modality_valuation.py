@@ -1,8 +1,8 @@
 """Sample-level modality valuation: train the low contributor alone (Wei et al., CVPR 2024).
 
-A Shapley value says what each modality gives on a sample; samples where it gives little are seen
-again with the other modality dropped. Our choice: the copies count as loss weights in the same
-batch instead of a longer epoch, warm-up as for ESCCS, labels from the source model.
+A Shapley value measures what each modality gives on a sample; samples where it gives little are
+seen again with the other modality dropped. Our choice: the copies count as loss weights in the
+same batch instead of a longer epoch, warm-up as for ESCCS, labels from the teacher.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..judging.judge import Predictor
 from ..learning.losses import label_loss
-from ..stages.chain import Chain
 from ..stages.stage import Batch, masked_mean
-from .fusion import FusionStep, fusion_predictor
+from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
 from .method import Method, Taught
+from .shared import Shared
 
 
-class ValuationStep(FusionStep):
+class ValuationStage(FusionStage[FusionNet]):
     """Adds a loss on one modality, with as many copies as its low value asks for."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -51,7 +51,7 @@ class ValuationStep(FusionStep):
 
 
 def valuation(both: Tensor, optical: Tensor, sar: Tensor) -> Tensor:
-    """Shapley values ``(N, 2)`` from who was right: v(both) = 2, v(one) = 1, else 0.
+    """Shapley values ``(N, 2)`` from which answers were right: v(both) = 2, v(one) = 1, else 0.
 
     ``phi_o = (v(o) + v(both) - v(s)) / 2`` and the mirror of it.
     """
@@ -65,8 +65,9 @@ def copies(value: Tensor) -> Tensor:
     return torch.stack(steps).float().sum(dim=0)
 
 
-def _predictor(chain: Chain) -> Predictor:
-    return fusion_predictor(ValuationStep("modality-valuation", chain), chain)
+def _predictor(shared: Shared) -> Predictor:
+    stage = ValuationStage("modality-valuation", fusion_net(shared, "modality-valuation"), shared)
+    return fusion_predictor(stage, shared)
 
 
 METHOD = Method(_predictor, "tlf-middle, low contributors trained alone, per sample")

@@ -1,6 +1,6 @@
 """OGM-GE: slow down the encoder of the leading modality (Peng et al., CVPR 2022).
 
-Our choice: alpha 0.3, all epochs, labels are the source model's confident answers. Scaling the
+Our choice: alpha 0.3, all epochs, labels are the teacher's confident answers. Scaling the
 gradient at the features scales that of the whole encoder behind them.
 """
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from ..judging.judge import Predictor
-from ..stages.chain import Chain
 from ..stages.stage import Batch
-from .fusion import FusionStep, fusion_predictor, scaled_gradient
+from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor, scaled_gradient
 from .method import Method, Taught
+from .shared import Shared
 
 ALPHA = 0.3
 
 
-class OgmGeStep(FusionStep):
+class OgmGeStage(FusionStage[FusionNet]):
     """Gradient scale from the batch's discrepancy ratio, plus noise of the gradient's spread."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -56,8 +56,9 @@ def coefficients(optical: Tensor, sar: Tensor, alpha: float) -> tuple[Tensor, Te
     return factor(optical, sar), factor(sar, optical)
 
 
-def _predictor(chain: Chain) -> Predictor:
-    return fusion_predictor(OgmGeStep("ogm-ge", chain), chain)
+def _predictor(shared: Shared) -> Predictor:
+    stage = OgmGeStage("ogm-ge", fusion_net(shared, "ogm-ge"), shared)
+    return fusion_predictor(stage, shared)
 
 
 METHOD = Method(_predictor, "tlf-middle with modulated gradients of the encoders")

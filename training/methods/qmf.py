@@ -2,7 +2,7 @@
 
 ``w_m = 0.1 logsumexp(z_m)``, ``z = sum_m w_m z_m``, kept at inference. Our choice: the order of
 weights is asked for by the losses of this batch and not by those summed over past epochs; labels
-are the source model's confident answers.
+are the teacher's confident answers.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from ..judging.judge import Predictor
 from ..learning.losses import label_loss
-from ..stages.chain import Chain
 from ..stages.stage import Batch
-from .fusion import Fused, FusionStep
+from .fusion import Fused, FusionNet, FusionStage, fusion_net
 from .method import Method, trained
+from .shared import Shared
 
 RANKING_WEIGHT = 0.1
 ENERGY_SCALE = 0.1
 
 
-class QmfStep(FusionStep):
+class QmfStage(FusionStage[FusionNet]):
     """Fused and uni-modal losses, and a ranking of the weights by the losses."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -48,15 +48,15 @@ def weighted(fused: Fused) -> Tensor:
 
 
 def ranking_loss(weight: Tensor, losses: Tensor) -> Tensor:
-    """Ask neighbours in the batch for the order of weights that their losses say."""
+    """Ask neighbors in the batch for the order of weights that their losses have."""
     if len(weight) < 2:
         return weight.new_zeros(())
     gap = losses.roll(-1) - losses
     return functional.relu(gap.abs() - gap.sign() * (weight - weight.roll(-1))).mean()
 
 
-def _predictor(chain: Chain) -> Predictor:
-    net = trained(QmfStep("qmf", chain), chain)
+def _predictor(shared: Shared) -> Predictor:
+    net = trained(QmfStage("qmf", fusion_net(shared, "qmf"), shared), shared)
     return lambda batch: torch.softmax(weighted(net(batch)), dim=1)
 
 

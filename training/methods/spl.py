@@ -1,4 +1,4 @@
-"""SPL: remove the clouds, then classify with the source model (TGRS 2022, doi 3157917).
+"""SPL: remove the clouds, then classify with the teacher (TGRS 2022, doi 3157917).
 
 The restorer learns on clear images clouded by us, easy ones first, with an L1 and an SSIM loss.
 Our choice: a small U-shaped network, no adversarial loss, difficulty = loss times gradient energy
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..judging.judge import Predictor
-from ..stages.chain import Chain
 from ..stages.stage import Batch
-from .method import Method, MethodStep, trained
+from .method import Method, MethodStage, trained
+from .shared import Shared
 
 SSIM_WEIGHT = 0.2
 FIRST_SHARE = 0.4
@@ -45,7 +45,7 @@ class Restorer(nn.Module):
         return restored
 
 
-class SplStep(MethodStep):
+class SplStage(MethodStage[Restorer]):
     """Learns to restore, easy images first."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -80,7 +80,7 @@ def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def gradient_energy(images: Tensor) -> Tensor:
-    """Mean squared step between neighbouring pixels, ``(N,)``: how textured an image is."""
+    """Mean squared difference of neighboring pixels, ``(N,)``: how textured an image is."""
     down, right = images.diff(dim=2), images.diff(dim=3)
     return (down**2).flatten(1).mean(dim=1) + (right**2).flatten(1).mean(dim=1)
 
@@ -90,15 +90,13 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def _predictor(chain: Chain) -> Predictor:
-    teacher = chain.teacher
-    chain.seed_weights("spl")
-    width = max(4, chain.options.student.optical.width // 2)
-    step = SplStep("spl", Restorer(len(chain.optical_spec.channels), width), chain)
-    restorer = trained(step, chain, chain.cloudy_source_samples())
+def _predictor(shared: Shared) -> Predictor:
+    run, teacher = shared.run, shared.teacher
+    width = max(4, run.options.student.optical.width // 2)
+    run.seed_weights("spl")
+    stage = SplStage("spl", Restorer(run.channels[0], width), shared)
+    restorer = trained(stage, shared, run.cloudy_labeled_samples())
     return lambda batch: torch.softmax(teacher(restorer(batch["optical"])), dim=1)
 
 
-METHOD = Method(
-    _predictor, "a cloud remover taught on clouded source images, before the source model"
-)
+METHOD = Method(_predictor, "a cloud remover taught on clouded labeled images, before the teacher")

@@ -1,6 +1,6 @@
-"""TLF: plain fusion of optical and SAR, early, middle or late, taught by the source model.
+"""TLF: plain fusion of optical and SAR, early, middle or late, taught by the teacher.
 
-The source cited by ESCCS (Signal Processing 213, 109165, 2023) is a review of fusion networks and
+The paper cited by ESCCS (Signal Processing 213, 109165, 2023) is a review of fusion networks and
 fixes none, so all is our choice: early stacks the channels, middle joins the features, late
 averages the answers of two networks that are taught alike.
 """
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from ..judging.judge import Predictor
-from ..stages.chain import Chain
+from ..learning.networks import UnimodalNet
 from ..stages.stage import Batch
-from .fusion import FusionStep, fusion_predictor
-from .method import Method, MethodStep, confidence_filter, trained, unimodal_net
+from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
+from .method import Method, MethodStage, trained, unimodal_net
+from .shared import Shared
 
 
-class EarlyStep(MethodStep):
+class EarlyStage(MethodStage[UnimodalNet]):
     """One network over all channels."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -25,7 +26,7 @@ class EarlyStep(MethodStep):
         return self.imitation(self.net(stacked(batch)), self.taught(batch))
 
 
-class MiddleStep(FusionStep):
+class MiddleStage(FusionStage[FusionNet]):
     """Joined features, one head."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -33,7 +34,7 @@ class MiddleStep(FusionStep):
         return self.imitation(self.net(batch).logits, self.taught(batch))
 
 
-class LateStep(FusionStep):
+class LateStage(FusionStage[FusionNet]):
     """Two networks, each with its own head and loss."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -47,22 +48,20 @@ def stacked(batch: Batch) -> Tensor:
     return torch.cat((batch["optical"], batch["sar"]), dim=1)
 
 
-def _early(chain: Chain) -> Predictor:
-    teacher = chain.teacher
-    channels = len(chain.optical_spec.channels) + len(chain.sar_spec.channels)
-    net = unimodal_net(chain, "tlf-early", "optical", channels)
-    step = EarlyStep("tlf-early", net, chain, teacher=teacher)
-    step.filter = confidence_filter(chain)
-    trained_net = trained(step, chain)
+def _early(shared: Shared) -> Predictor:
+    net = unimodal_net(shared, "tlf-early", "optical", sum(shared.run.channels))
+    stage = EarlyStage("tlf-early", net, shared, filtered=shared.filter)
+    trained_net = trained(stage, shared)
     return lambda batch: torch.softmax(trained_net(stacked(batch)), dim=1)
 
 
-def _middle(chain: Chain) -> Predictor:
-    return fusion_predictor(MiddleStep("tlf-middle", chain), chain)
+def _middle(shared: Shared) -> Predictor:
+    stage = MiddleStage("tlf-middle", fusion_net(shared, "tlf-middle"), shared)
+    return fusion_predictor(stage, shared)
 
 
-def _late(chain: Chain) -> Predictor:
-    net = trained(LateStep("tlf-late", chain), chain)
+def _late(shared: Shared) -> Predictor:
+    net = trained(LateStage("tlf-late", fusion_net(shared, "tlf-late"), shared), shared)
 
     def predict(batch: Batch) -> Tensor:
         fused, present = net(batch), (batch["availability"] > 0).float()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..judging.judge import Predictor, unimodal
+from ..judging.judge import Predictor
+from ..judging.predictors import unimodal
 from ..learning.losses import label_loss
-from ..stages.chain import Chain
 from ..stages.stage import Batch, masked_mean
-from .fusion import FusionStep
+from .fusion import FusionNet, FusionStage, fusion_net
 from .method import Method, trained
+from .shared import Shared
 
 
-class SupervisedStep(FusionStep):
+class SupervisedStage(FusionStage[FusionNet]):
     """Joined features, true labels."""
 
     def method_loss(self, batch: Batch) -> Tensor:
@@ -25,13 +26,14 @@ class SupervisedStep(FusionStep):
         return masked_mean(losses, batch["label"] >= 0)
 
 
-def _supervised(chain: Chain) -> Predictor:
-    step = SupervisedStep("supervised-fusion", chain)
-    net = trained(step, chain, chain.labeled_cloudy_samples())
+def _supervised(shared: Shared) -> Predictor:
+    net = fusion_net(shared, "supervised-fusion")
+    stage = SupervisedStage("supervised-fusion", net, shared)
+    net = trained(stage, shared, shared.run.cloudy_samples_with_labels())
     return lambda batch: net(batch).logits.softmax(dim=1)
 
 
 SUPERVISED_FUSION = Method(_supervised, "upper bound: labels of the target", deployable=False)
 CLEAR_TEACHER = Method(
-    lambda chain: unimodal(chain.teacher, "clear"), "upper bound: no clouds", deployable=False
+    lambda shared: unimodal(shared.teacher, "clear"), "upper bound: no clouds", deployable=False
 )

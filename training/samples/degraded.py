@@ -1,31 +1,31 @@
-"""Raw pairs as the model will meet them: turned, given a SAR patch, clouded, sometimes half absent.
+"""Raw pairs as the model will see them: turned, given a SAR patch, clouded, or half absent.
 
-NumPy only, no normalisation. Everything drawn for a pair depends on (seed, epoch, index) alone,
-and SAR, clouds and the rest draw from separate streams, so that changing the cover never changes
-the SAR.
+NumPy only, nothing is normalized. Everything drawn for a pair depends on (seed, epoch, index)
+alone, and SAR, clouds and the rest draw from separate streams, so that changing the cover never
+changes the SAR.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.cloud_bins import CLOUD_BINS
+from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError
 
-from ..datasets.source import PairSource, indices_of
+from ..datasets.dataset import PairDataset, indices_of
 from ..simulate.clouds import UNITS_PER_REFLECTANCE, simulate_clouds
 from ..simulate.sar import simulate_sar
 from ..simulate.textures import CloudTextures
 from .cloud_cover import estimate_cloud_cover
 
-Array = npt.NDArray[Any]
-
-#: A fixed cover, a range to draw from, or equal numbers in five bins of 20 %.
+#: A fixed cover, a range to draw from, or equal numbers in all `CLOUD_BINS`.
 Cover = float | tuple[float, float] | Literal["stratified"]
-COVER_BINS = 5
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class DegradedPair:
         label: Class index, -1 if unknown.
         cover: Simulated share of cloudy pixels; 0 where nothing was simulated.
         estimated_cover: Cover estimated from ``optical`` alone; 1 when it is absent.
-        index: Position in the source.
+        index: Position in the data set.
     """
 
     clear: Array | None
@@ -73,20 +73,20 @@ class Degradation:
 
 
 class DegradedPairs:
-    """The pairs of one split of a source, seen through a `Degradation`."""
+    """The pairs of one split of a data set, seen through a `Degradation`."""
 
     def __init__(
         self,
-        source: PairSource,
+        dataset: PairDataset,
         split: str,
         degradation: Degradation,
         seed: int = 0,
     ) -> None:
-        self.source = source
+        self.dataset = dataset
         self.degradation = degradation
         self.seed = seed
-        self.indices = indices_of(source, split)
-        self.labels = np.asarray(source.labels)[self.indices]
+        self.indices = indices_of(dataset, split)
+        self.labels = np.asarray(dataset.labels)[self.indices]
         self._bins = self._assign_bins()
 
     def __len__(self) -> int:
@@ -96,19 +96,19 @@ class DegradedPairs:
         """Return the pair at ``position`` of the split as drawn for ``epoch``.
 
         Raises:
-            InputError: The source gave neither modality.
+            InputError: The data set gave neither modality.
         """
         index = int(self.indices[position])
         streams = np.random.SeedSequence((self.seed, epoch, index)).spawn(3)
         turn, radar, sky = (np.random.Generator(np.random.PCG64DXSM(s)) for s in streams)
-        optical, sar = self.source.pair(index)
+        optical, sar = self.dataset.pair(index)
         if optical is None and sar is None:
-            raise InputError(f"pair {index} of {self.source.name} has neither optical nor SAR")
+            raise InputError(f"pair {index} of {self.dataset.name} has neither optical nor SAR")
         if self.degradation.augment:
             optical, sar = _turned(optical, sar, turn)
-        if sar is None and not self.source.sar_channels and optical is not None:
-            name = self.source.classes[self.labels[position]] if self.labels[position] >= 0 else ""
-            sar = simulate_sar(optical, self.source.optical_channels, name, radar)
+        if sar is None and not self.dataset.sar_channels and optical is not None:
+            name = self.dataset.classes[self.labels[position]] if self.labels[position] >= 0 else ""
+            sar = simulate_sar(optical, self.dataset.optical_channels, name, radar)
         if self.degradation.augment and optical is not None:
             optical = _with_gains(optical, turn)
         cloudy, cover = self._clouded(optical, position, sky)
@@ -118,12 +118,17 @@ class DegradedPairs:
         label = -1 if self.degradation.hide_labels else int(self.labels[position])
         return DegradedPair(optical, cloudy, sar, label, cover, estimated, index)
 
+    def labeled(self) -> Iterator[DegradedPair]:
+        """Iterate over the pairs with a known label, in order."""
+        for position in np.flatnonzero(self.labels >= 0):
+            yield self.get(int(position))
+
     def estimated_cover(self, optical: Array | None) -> float:
         """Estimate the cover from the pixels; an absent patch counts as fully covered."""
         if optical is None:
             return 1.0
         scale = np.float32(1.0 / UNITS_PER_REFLECTANCE.get(optical.dtype.str[1:], 1.0))
-        return estimate_cloud_cover(optical * scale, self.source.optical_channels)
+        return estimate_cloud_cover(optical * scale, self.dataset.optical_channels)
 
     def _clouded(
         self, optical: Array | None, position: int, rng: np.random.Generator
@@ -133,14 +138,14 @@ class DegradedPairs:
         wanted = self._wanted_cover(position, rng)
         if wanted == 0.0:
             return optical, 0.0
-        bands, textures = self.source.optical_channels, self.degradation.textures
+        bands, textures = self.dataset.optical_channels, self.degradation.textures
         cloudy, cover, _ = simulate_clouds(optical, bands, wanted, rng, textures)
         return cloudy, cover
 
     def _wanted_cover(self, position: int, rng: np.random.Generator) -> float:
         cover = self.degradation.cover
         if cover == "stratified":
-            return float((self._bins[position] + rng.random()) / COVER_BINS)
+            return float((self._bins[position] + rng.random()) / len(CLOUD_BINS))
         if isinstance(cover, tuple):
             is_clear = rng.random() < self.degradation.clear_share
             return 0.0 if is_clear else float(rng.uniform(*cover))
@@ -150,7 +155,9 @@ class DegradedPairs:
         """Deal the pairs of each class to the cover bins in turn, in a seeded order."""
         rng = np.random.default_rng(self.seed)
         bins = np.empty(len(self.indices), np.int64)
-        bins[np.lexsort((rng.random(len(bins)), self.labels))] = np.arange(len(bins)) % COVER_BINS
+        bins[np.lexsort((rng.random(len(bins)), self.labels))] = np.arange(len(bins)) % len(
+            CLOUD_BINS
+        )
         return bins
 
 

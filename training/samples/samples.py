@@ -1,6 +1,6 @@
-"""Degraded pairs as normalised tensors: what the three training steps iterate over.
+"""Degraded pairs as normalized tensors: what the stages of training iterate over.
 
-Normalisation is `esccs_edge.pixels.preprocess`, the same function that runs on the device.
+Normalization is `esccs_edge.pixels.preprocess`, the same function that runs on the device.
 """
 
 from __future__ import annotations
@@ -8,30 +8,26 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from esccs_edge.contracts.modality import ModalitySpec
+from esccs_edge.contracts.types import Array
 from esccs_edge.pixels.preprocess import preprocess
 
-from ..datasets.source import PairSource
-from .degraded import Array, Degradation, DegradedPair, DegradedPairs
-from .specs import modality_specs
-
-__all__ = ["CloudySamples", "Degradation", "DegradedPair", "modality_specs"]
-
-Sample = dict[str, Tensor]
+from ..datasets.dataset import PairDataset
+from .degraded import Degradation, DegradedPair, DegradedPairs
+from .epoch_samples import EpochSamples, Sample
 
 
-class CloudySamples(Dataset[Sample]):
-    """One split of a source as tensors, deterministic per (seed, epoch, index).
+class CloudySamples(EpochSamples):
+    """One split of a data set as tensors, deterministic per (seed, epoch, index).
 
     An item holds ``clear`` and ``optical`` ``(C, H, W)``, ``sar`` ``(P, H, W)`` and
     ``availability`` ``(2,)`` as float32, ``cover`` (simulated) and ``reliability`` (1 - cover
     estimated from the pixels) as float32 scalars, ``label`` and ``index`` (position in the
-    source) as int64. An absent modality is all zeros with availability 0.
+    data set) as int64. An absent modality is all zeros with availability 0.
 
     Args:
-        source: Data set; where it has no SAR channels, SAR is simulated.
+        dataset: Data set; where it has no SAR channels, SAR is simulated.
         split: ``"train"``, ``"val"`` or ``"test"``.
         optical: Contract of the optical modality.
         sar: Contract of the SAR modality.
@@ -42,7 +38,7 @@ class CloudySamples(Dataset[Sample]):
 
     def __init__(
         self,
-        source: PairSource,
+        dataset: PairDataset,
         split: str,
         optical: ModalitySpec,
         sar: ModalitySpec,
@@ -50,44 +46,31 @@ class CloudySamples(Dataset[Sample]):
         seed: int = 0,
         draws: int = 0,
     ) -> None:
-        self.pairs = DegradedPairs(source, split, degradation or Degradation(), seed)
+        super().__init__(draws)
+        self.pairs = DegradedPairs(dataset, split, degradation or Degradation(), seed)
         self.optical_spec = optical
         self.sar_spec = sar
-        # Shared memory, so that loader workers that stay alive see a new epoch.
-        self._epoch = torch.zeros(1, dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-        self._size = _patch_size(source, self.pairs)
-        self.draws = draws
-        self._drawn: dict[tuple[int, int], Sample] = {}
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose draws the items show."""
-        self._epoch.fill_(epoch)
+        self._size = _patch_size(dataset, self.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, position: int) -> Sample:
-        epoch = int(self._epoch)
-        if not self.draws:
-            return self.tensors(self.pairs.get(position, epoch))
-        key = position, epoch % self.draws
-        if key not in self._drawn:
-            self._drawn[key] = self.tensors(self.pairs.get(*key))
-        return self._drawn[key]
+    def draw(self, position: int, epoch: int) -> Sample:
+        """Return the normalized pair at a position as drawn for an epoch."""
+        return self.tensors(self.pairs.get(position, epoch))
 
     def tensors(self, pair: DegradedPair) -> Sample:
-        """Normalise one raw pair."""
-        clear, seen = self._normalized(pair.clear, self.optical_spec)
+        """Normalize one raw pair."""
+        clear, optical_share = self._normalized(pair.clear, self.optical_spec)
         optical = clear
         if pair.optical is not pair.clear:
-            optical, seen = self._normalized(pair.optical, self.optical_spec)
-        sar, heard = self._normalized(pair.sar, self.sar_spec)
+            optical, optical_share = self._normalized(pair.optical, self.optical_spec)
+        sar, sar_share = self._normalized(pair.sar, self.sar_spec)
         return {
             "clear": clear,
             "optical": optical,
             "sar": sar,
-            "availability": torch.tensor([seen, heard], dtype=torch.float32),
+            "availability": torch.tensor([optical_share, sar_share], dtype=torch.float32),
             "label": torch.tensor(pair.label),
             "cover": torch.tensor(pair.cover, dtype=torch.float32),
             "reliability": torch.tensor(1.0 - pair.estimated_cover, dtype=torch.float32),
@@ -101,7 +84,7 @@ class CloudySamples(Dataset[Sample]):
         return torch.from_numpy(out[0]), float(stats.availability)
 
 
-def _patch_size(source: PairSource, pairs: DegradedPairs) -> tuple[int, int]:
-    optical, sar = source.pair(int(pairs.indices[0]))
+def _patch_size(dataset: PairDataset, pairs: DegradedPairs) -> tuple[int, int]:
+    optical, sar = dataset.pair(int(pairs.indices[0]))
     shape = (sar if optical is None else optical).shape  # type: ignore[union-attr]
     return int(shape[1]), int(shape[2])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.sensors import (
@@ -15,13 +15,12 @@ from esccs_edge.contracts.sensors import (
     SENTINEL2_L1C_BANDS,
     SENTINEL2_NODATA,
 )
+from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError
 
-from ..datasets.source import PairSource
+from ..datasets.dataset import PairDataset
 from ..simulate.textures import CloudTextures
 from .degraded import Degradation, DegradedPairs
-
-Array = npt.NDArray[Any]
 
 #: Pairs of the training split that are measured.
 MAX_PAIRS = 400
@@ -33,7 +32,7 @@ MIN_STD = 1e-3
 
 
 def modality_specs(
-    source: PairSource, seed: int = 0, textures: CloudTextures | None = None
+    dataset: PairDataset, seed: int = 0, textures: CloudTextures | None = None
 ) -> tuple[ModalitySpec, ModalitySpec]:
     """Measure the contracts (optical, SAR) on the training split.
 
@@ -43,7 +42,7 @@ def modality_specs(
     Raises:
         InputError: The training split has no pair of some modality, or its dtype is unknown.
     """
-    pairs = DegradedPairs(source, "train", Degradation(clear_share=CLEAR_SHARE, textures=textures),
+    pairs = DegradedPairs(dataset, "train", Degradation(clear_share=CLEAR_SHARE, textures=textures),
                           seed)  # fmt: skip
     chosen = np.random.default_rng(seed).permutation(len(pairs))[:MAX_PAIRS]
     drawn = [pairs.get(int(position)) for position in chosen]
@@ -51,9 +50,9 @@ def modality_specs(
     sar = [pair.sar for pair in drawn if pair.sar is not None]
     for name, found in (("optical", optical), ("SAR", sar)):
         if not found:
-            raise InputError(f"the training split of {source.name} has no {name} patch")
-    return optical_spec(source.optical_channels, optical), sar_spec(
-        source.sar_channels or SENTINEL1_POLARISATIONS, sar
+            raise InputError(f"the training split of {dataset.name} has no {name} patch")
+    return optical_spec(dataset.optical_channels, optical), sar_spec(
+        dataset.sar_channels or SENTINEL1_POLARISATIONS, sar
     )
 
 
@@ -61,10 +60,9 @@ def optical_spec(channels: tuple[str, ...], patches: Sequence[Array]) -> Modalit
     """Measure the optical contract on raw patches ``(C, H, W)``."""
     if set(channels) <= set(SENTINEL2_L1C_BANDS) and patches[0].dtype != np.uint8:
         level = "L1C" if "B10" in channels else "L1C or L2A"
-        mean, std = _measure(patches, SENTINEL2_DN_SCALE, OPTICAL_CLIP, SENTINEL2_NODATA)
-        return ModalitySpec(
-            channels, "Sentinel-2 MSI", level, "reflectance", SENTINEL2_DN_SCALE, 0.0,
-            float(SENTINEL2_NODATA), OPTICAL_CLIP, mean, std,
+        return _measured(
+            patches, channels, "Sentinel-2 MSI", level, "reflectance", SENTINEL2_DN_SCALE,
+            float(SENTINEL2_NODATA), OPTICAL_CLIP,
         )  # fmt: skip
     return _picture_spec(channels, patches, "optical")
 
@@ -72,9 +70,8 @@ def optical_spec(channels: tuple[str, ...], patches: Sequence[Array]) -> Modalit
 def sar_spec(channels: tuple[str, ...], patches: Sequence[Array]) -> ModalitySpec:
     """Measure the SAR contract on raw patches ``(P, H, W)``."""
     if np.issubdtype(patches[0].dtype, np.floating):
-        mean, std = _measure(patches, 1.0, SAR_CLIP_DB, 0.0)
-        return ModalitySpec(
-            channels, "Sentinel-1 SAR-C", "GRD IW", "dB", None, 0.0, 0.0, SAR_CLIP_DB, mean, std
+        return _measured(
+            patches, channels, "Sentinel-1 SAR-C", "GRD IW", "dB", None, 0.0, SAR_CLIP_DB
         )
     return _picture_spec(channels, patches, "SAR")
 
@@ -86,29 +83,36 @@ def _picture_spec(channels: tuple[str, ...], patches: Sequence[Array], what: str
             f"{what} patches are {patches[0].dtype} with channels {channels}, expected uint8 "
             "pictures or named Sentinel channels"
         )
-    mean, std = _measure(patches, 1 / 255, (0.0, 1.0), None)
-    return ModalitySpec(
-        channels, f"{what} picture", "8-bit", "dn", 1 / 255, 0.0, None, (0.0, 1.0), mean, std
-    )
+    return _measured(patches, channels, f"{what} picture", "8-bit", "dn", 1 / 255, None, (0.0, 1.0))
 
 
-def _measure(
-    patches: Sequence[Array], scale: float, clip: tuple[float, float], nodata: float | None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel over valid pixels, in double precision."""
+def _measured(
+    patches: Sequence[Array],
+    channels: tuple[str, ...],
+    sensor: str,
+    level: str,
+    unit: str,
+    dn_scale: float | None,
+    nodata: float | None,
+    clip: tuple[float, float],
+) -> ModalitySpec:
+    """Return a contract with mean and standard deviation over valid pixels, in double precision."""
+    zeros, ones = (0.0,) * len(channels), (1.0,) * len(channels)
+    spec = ModalitySpec(channels, sensor, level, unit, dn_scale, 0.0, nodata, clip, zeros, ones)
     total: Any = 0.0
     squares: Any = 0.0
     count = 0
     for patch in patches:
-        valid = np.isfinite(patch).all(axis=0)
-        if nodata is not None:
-            valid &= (patch != nodata).any(axis=0)
+        valid = spec.valid_mask(patch)
         is_dn = np.issubdtype(patch.dtype, np.integer)
-        values = np.clip(patch[:, valid].astype(np.float64) * (scale if is_dn else 1.0), *clip)
+        scale = dn_scale if is_dn and dn_scale is not None else 1.0
+        values = np.clip(patch[:, valid].astype(np.float64) * scale, *clip)
         total, squares = total + values.sum(axis=1), squares + (values**2).sum(axis=1)
         count += int(valid.sum())
     if not count:
         raise InputError("the training split has no valid pixel")
     mean = total / count
     std = np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0.0)), MIN_STD)
-    return tuple(np.round(mean, 6).tolist()), tuple(np.round(std, 6).tolist())
+    return replace(
+        spec, mean=tuple(np.round(mean, 6).tolist()), std=tuple(np.round(std, 6).tolist())
+    )

@@ -1,4 +1,4 @@
-"""Two parts of the training pairs: a labeled cloud-free source and an unlabeled cloudy target.
+"""Two parts of the training pairs: a labeled cloud-free one and an unlabeled cloudy target.
 
 The method's setting has no labels and no cloud-free images where it must work. A data set that
 has both is divided by place, so that no place of the target was ever seen clear or with a label.
@@ -6,58 +6,58 @@ has both is divided by place, so that no place of the target was ever seen clear
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from ..datasets import PairSource
+from esccs_edge.contracts.types import Mask
+
+from ..datasets import PairDataset, RawPair
 from ..datasets.splits import split_by_group
-from .recorded_covers import recorded_covers
 
 
 class TrainingPart:
-    """A source whose training split is cut down to some of its pairs; the rest is as it was.
+    """A data set whose training split is cut down to some of its pairs; the rest is as it was.
 
     Args:
-        source: The whole data set.
+        dataset: The whole data set.
         kept: ``(N,)`` bool; which pairs may stay in the training split.
     """
 
-    def __init__(self, source: PairSource, kept: npt.NDArray[np.bool_]) -> None:
-        self.source = source
-        self.name, self.classes = source.name, source.classes
-        self.labels, self.groups = source.labels, source.groups
-        self.optical_channels, self.sar_channels = source.optical_channels, source.sar_channels
-        self.covers = recorded_covers(source)
+    def __init__(self, dataset: PairDataset, kept: Mask) -> None:
+        self.dataset = dataset
+        self.name, self.classes = dataset.name, dataset.classes
+        self.labels, self.groups = dataset.labels, dataset.groups
+        self.optical_channels, self.sar_channels = dataset.optical_channels, dataset.sar_channels
+        self.covers = dataset.covers
         self.splits = tuple(
             "" if split == "train" and not keep else split
-            for split, keep in zip(source.splits, kept, strict=True)
+            for split, keep in zip(dataset.splits, kept, strict=True)
         )
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.dataset)
 
-    def pair(self, index: int) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
-        """Return (optical, SAR), raw; see `PairSource`."""
-        return self.source.pair(index)
+    def pair(self, index: int) -> RawPair:
+        """Return (optical, SAR), raw; see `PairDataset`."""
+        return self.dataset.pair(index)
 
 
-def source_and_target(
-    source: PairSource, target_share: float, seed: int
+def labeled_and_target(
+    dataset: PairDataset, target_share: float, seed: int
 ) -> tuple[TrainingPart, TrainingPart]:
     """Divide the training split by group, with like shares of each class.
 
+    The labeled part is what domain adaptation calls the source.
+
     Args:
-        source: The data set; its training pairs need labels.
+        dataset: The data set; its training pairs need labels.
         target_share: Wanted share of the training pairs in the target part, in (0, 1).
         seed: Same seed, same parts.
     """
-    trained = np.flatnonzero(np.asarray(source.splits) == "train")
+    trained = np.flatnonzero(np.asarray(dataset.splits) == "train")
     parts = split_by_group(
-        np.asarray(source.labels)[trained], [source.groups[int(i)] for i in trained], seed,
+        np.asarray(dataset.labels)[trained], [dataset.groups[int(i)] for i in trained], seed,
         (1 - target_share, 0.0, target_share), every_class=False,
     )  # fmt: skip
-    is_source = np.zeros(len(source), bool)
-    is_source[trained] = np.asarray(parts) == "train"
-    return TrainingPart(source, is_source), TrainingPart(source, ~is_source)
+    is_labeled = np.zeros(len(dataset), bool)
+    is_labeled[trained] = np.asarray(parts) == "train"
+    return TrainingPart(dataset, is_labeled), TrainingPart(dataset, ~is_labeled)

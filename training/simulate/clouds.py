@@ -2,7 +2,7 @@
 
 ``cloudy = (1 - a) * ground * shadow + a * cloud`` per band and pixel, where the opacity ``a`` is
 a thresholded power-law field with soft edges. Clouds are bright and nearly flat from blue to near
-infrared, darker in the shortwave infrared, dark in the water-vapour band B09 and faint in the
+infrared, darker in the shortwave infrared, dark in the water-vapor band B09 and faint in the
 cirrus band B10, both rising with height. The clouds are ours, not those of any published set.
 """
 
@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.types import Array, Floats
 from esccs_edge.errors import InputError
 
-from .noise import Field, power_law_field
+from .noise import power_law_field
 from .textures import CloudTextures
-
-Array = npt.NDArray[Any]
 
 #: A pixel counts as cloudy when the cloud hides at least this share of the ground's light.
 CLOUDY_OPACITY = 0.3
@@ -131,7 +129,7 @@ def draw_sky(rng: np.random.Generator, size: int, *, is_8bit: bool = False) -> S
     )
 
 
-def cloud_ramp(bands: Sequence[str], sky: Sky) -> Field:
+def cloud_ramp(bands: Sequence[str], sky: Sky) -> Floats:
     """Return cloud reflectance ``(2, C)`` at the thin edge and in the thick core.
 
     Shortwave factors are those of the brightest pixels of real Sentinel-2 L1C clouds (B11 0.79,
@@ -152,7 +150,7 @@ def _check(optical: Array, bands: Sequence[str], cover: float) -> None:
         raise InputError(f"cloud cover is {cover}, expected a share in [0, 1]")
 
 
-def _threshold(field: Field, cover: float) -> float:
+def _threshold(field: Floats, cover: float) -> float:
     """Field value that exactly ``round(cover * pixels)`` pixels reach."""
     values = field.ravel()
     wanted = round(cover * values.size)
@@ -163,7 +161,7 @@ def _threshold(field: Field, cover: float) -> float:
     return float(np.partition(values, values.size - wanted)[values.size - wanted])
 
 
-def _opacity(field: Field, level: float, sky: Sky) -> tuple[Field, Field]:
+def _opacity(field: Floats, level: float, sky: Sky) -> tuple[Floats, Floats]:
     """Return opacity and thickness in [0, 1]; opacity passes `CLOUDY_OPACITY` at ``level``."""
     depth = field - np.float32(level)
     opacity = np.clip(depth / np.float32(sky.softness) + np.float32(CLOUDY_OPACITY), 0.0,
@@ -172,7 +170,7 @@ def _opacity(field: Field, level: float, sky: Sky) -> tuple[Field, Field]:
 
 
 def _shadowed(
-    optical: Array, opacity: Field, inner: tuple[slice, slice], sky: Sky
+    optical: Array, opacity: Floats, inner: tuple[slice, slice], sky: Sky
 ) -> npt.NDArray[np.float32]:
     ground = optical.astype(np.float32)
     if sky.shadow < 1.0:
@@ -184,18 +182,18 @@ def _shadowed(
     return ground
 
 
-def _blend(ground: Array, opacity: Field, thickness: Field, ramp: Field) -> Array:
-    """Mix in place, band by band, the cloud colour interpolated along the ramp by thickness."""
+def _blend(ground: Array, opacity: Floats, thickness: Floats, ramp: Floats) -> Array:
+    """Mix in place, band by band, the cloud color interpolated along the ramp by thickness."""
     steps = len(ramp) - 1
     place = thickness * np.float32(steps)
     lower = np.minimum(place.astype(np.int32), steps - 1)
     rest = place - lower
     for band, pixels in enumerate(ground):
-        colours = ramp[:, band]
+        colors = ramp[:, band]
         if steps == 1:
-            cloud = colours[0] + (colours[1] - colours[0]) * thickness
+            cloud = colors[0] + (colors[1] - colors[0]) * thickness
         else:
-            cloud = colours[lower] * (1 - rest) + colours[lower + 1] * rest
+            cloud = colors[lower] * (1 - rest) + colors[lower + 1] * rest
         pixels += opacity * (cloud - pixels)
     return ground
 

@@ -1,6 +1,6 @@
 """Geometry of simulated landscapes: parcels, regions, rivers and roads on a pixel grid.
 
-Lengths are in pixels of 10 m. Every function is vectorised over the whole scene.
+Lengths are in pixels of 10 m. Every function is vectorized over the whole scene.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .noise import Field, power_law_field
+from esccs_edge.contracts.types import Floats
+
+from .noise import power_law_field
 
 Ids = npt.NDArray[np.int64]
 
@@ -20,8 +22,8 @@ Ids = npt.NDArray[np.int64]
 class Axes:
     """Coordinates along (``u``) and across (``v``) the local direction of fields and streets."""
 
-    u: Field
-    v: Field
+    u: Floats
+    v: Floats
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class Parcels:
     """
 
     ids: Ids
-    border: Field
+    border: Floats
 
 
-def coordinates(size: int, rng: np.random.Generator, warp: float) -> tuple[Field, Field]:
+def coordinates(size: int, rng: np.random.Generator, warp: float) -> tuple[Floats, Floats]:
     """Return rows and columns ``(size, size)``, bent smoothly by about ``warp`` pixels."""
     rows, columns = np.mgrid[:size, :size].astype(np.float32)
     bend = [power_law_field(size, size + size % 2, 3.6, rng)[:, :size] for _ in range(2)]
@@ -45,25 +47,25 @@ def coordinates(size: int, rng: np.random.Generator, warp: float) -> tuple[Field
 
 
 def regions(
-    rows: Field, columns: Field, spacing: float, rng: np.random.Generator
+    rows: Floats, columns: Floats, spacing: float, rng: np.random.Generator
 ) -> tuple[Ids, npt.NDArray[np.float32]]:
     """Divide the scene into cells about ``spacing`` wide.
 
     Returns:
-        The cell of each pixel and the cells' centres ``(N, 2)``.
+        The cell of each pixel and the cells' centers ``(N, 2)``.
     """
     size = len(rows)
     steps = max(2, round(size / spacing))
     grid = (np.mgrid[:steps, :steps].reshape(2, -1).T + 0.5) * (size / steps)
-    centres = (grid + rng.uniform(-0.28, 0.28, grid.shape) * (size / steps)).astype(np.float32)
+    centers = (grid + rng.uniform(-0.28, 0.28, grid.shape) * (size / steps)).astype(np.float32)
     nearest = np.zeros(rows.shape, np.int64)
     best = np.full(rows.shape, np.inf, np.float32)
-    for number, (row, column) in enumerate(centres):
+    for number, (row, column) in enumerate(centers):
         distance = (rows - row) ** 2 + (columns - column) ** 2
         closer = distance < best
         nearest[closer] = number
         best[closer] = distance[closer]
-    return nearest, centres
+    return nearest, centers
 
 
 def local_axes(cells: Ids, rng: np.random.Generator) -> Axes:
@@ -83,7 +85,7 @@ def parcels(axes: Axes, width: float, length: float, rng: np.random.Generator) -
     return Parcels(strip * 100003 + piece, np.minimum(strip_edge, piece_edge))
 
 
-def _cut(along: Field, width: float, rng: np.random.Generator) -> tuple[Ids, Field]:
+def _cut(along: Floats, width: float, rng: np.random.Generator) -> tuple[Ids, Floats]:
     start, stop = float(along.min()), float(along.max())
     count = int((stop - start) / width * 1.5) + 4
     edges = (start - 1 + np.cumsum(rng.uniform(0.6, 1.4, count)) * width).astype(np.float32)
@@ -98,7 +100,9 @@ def chosen(ids: Ids, choices: int, rng: np.random.Generator, shares: Any = None)
     return np.asarray(table[ids % 4099], np.int64)
 
 
-def path_distance(rows: Field, columns: Field, start: float, angle: float, bends: Field) -> Field:
+def path_distance(
+    rows: Floats, columns: Floats, start: float, angle: float, bends: Floats
+) -> Floats:
     """Signed distance from a winding line.
 
     The line runs at ``angle`` through the point ``start`` (share of the size) on the main
@@ -112,7 +116,7 @@ def path_distance(rows: Field, columns: Field, start: float, angle: float, bends
     return across - bends[place]
 
 
-def winding(length: int, sway: float, wavelength: float, rng: np.random.Generator) -> Field:
+def winding(length: int, sway: float, wavelength: float, rng: np.random.Generator) -> Floats:
     """Sideways shift in pixels along a line of ``length`` pixels: three slow waves."""
     place = np.arange(length, dtype=np.float32)
     shift = np.zeros(length, np.float32)

@@ -7,11 +7,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-Field = npt.NDArray[np.float32]
+from esccs_edge.contracts.types import Floats
 
 
 @lru_cache(maxsize=8)
-def _frequencies(height: int, width: int) -> tuple[Field, Field]:
+def _frequencies(height: int, width: int) -> tuple[Floats, Floats]:
     rows = np.fft.fftfreq(height).astype(np.float32)[:, None]
     columns = np.fft.rfftfreq(width).astype(np.float32)[None, :]
     return rows, columns
@@ -25,7 +25,7 @@ def power_law_field(
     *,
     stretch: float = 1.0,
     angle: float = 0.0,
-) -> Field:
+) -> Floats:
     """Return a periodic Gaussian field whose power falls as ``frequency ** -slope``.
 
     All octaves are drawn at once in the Fourier domain. The field has mean 0 and standard
@@ -55,7 +55,7 @@ def power_law_field(
     return np.asarray(field / max(float(field.std()), 1e-12), np.float32)
 
 
-def box_mean(field: Field, radius: int) -> Field:
+def box_mean(field: Floats, radius: int) -> Floats:
     """Return the mean over a square of ``2 * radius + 1`` pixels of ``(..., H, W)``.
 
     Edges are replicated. Running sums are in double precision, so the cost does not depend on the

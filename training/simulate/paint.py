@@ -13,17 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.types import Floats, Mask
 
 from .land import Axes, Ids, chosen, parcels
-from .noise import Field, box_mean, power_law_field
+from .noise import box_mean, power_law_field
 from .spectra import SHARES, SPECTRA
-
-Mask = npt.NDArray[np.bool_]
-Spectra = npt.NDArray[np.float32]
 
 #: Radius of the box that stands for the coarser 20 m and 60 m bands on the 10 m grid.
 BLUR = {"B05": 1, "B06": 1, "B07": 1, "B8A": 1, "B11": 1, "B12": 1, "B01": 3, "B09": 3, "B10": 3}
-#: Share of light that reaches each neighbour in a row of three.
+#: Share of light that reaches each neighbor in a row of three.
 OPTICS_SPREAD = 0.18
 RAMP_STEPS = 48
 
@@ -36,12 +34,12 @@ class Canvas:
     """
 
     def __init__(self, size: int) -> None:
-        self._tables: list[Spectra] = []
+        self._tables: list[Floats] = []
         self._rows = 0
         self._place = np.zeros((size, size), np.int32)
         self._texture = np.zeros((size, size), np.float32)
 
-    def fill(self, mask: Mask, spectra: Spectra, place: Ids | int, texture: float) -> None:
+    def fill(self, mask: Mask, spectra: Floats, place: Ids | int, texture: float) -> None:
         """Give the masked pixels rows ``place`` of ``spectra`` and a share of fine texture."""
         where = place[mask] if isinstance(place, np.ndarray) else place
         self._place[mask] = where + self._rows
@@ -68,8 +66,8 @@ class Canvas:
         return image
 
 
-def _softened(pixels: Field) -> Field:
-    """Spread each pixel a little over its neighbours, as the optics of the instrument do."""
+def _softened(pixels: Floats) -> Floats:
+    """Spread each pixel a little over its neighbors, as the optics of the instrument do."""
     side = np.float32(OPTICS_SPREAD)
     for axis in (0, 1):
         moved = np.roll(pixels, 1, axis) + np.roll(pixels, -1, axis)
@@ -79,7 +77,7 @@ def _softened(pixels: Field) -> Field:
 
 def mixtures(
     name: str, count: int, rng: np.random.Generator, *, spread: float = 0.07, blend: float = 0.35
-) -> Spectra:
+) -> Floats:
     """Draw spectra between the clusters of a class, by their shares, at varying brightness."""
     rows = SPECTRA[name]
     first, second = rng.choice(len(rows), (2, count), p=np.array(SHARES[name]) / sum(SHARES[name]))
@@ -88,7 +86,7 @@ def mixtures(
     return np.asarray((rows[first] * (1 - part) + rows[second] * part) * level, np.float32)
 
 
-def _ramp(name: str, order: tuple[int, ...]) -> Spectra:
+def _ramp(name: str, order: tuple[int, ...]) -> Floats:
     """Spectra blended step by step through the given clusters of a class."""
     rows = SPECTRA[name][list(order)]
     place = np.linspace(0, len(order) - 1, RAMP_STEPS)
@@ -97,18 +95,18 @@ def _ramp(name: str, order: tuple[int, ...]) -> Spectra:
     return np.asarray(rows[lower] * (1 - rest) + rows[lower + 1] * rest, np.float32)
 
 
-def _steps(value: Field) -> Ids:
+def _steps(value: Floats) -> Ids:
     return np.asarray(np.clip(value * RAMP_STEPS, 0, RAMP_STEPS - 1), np.int64)
 
 
-def _field(size: int, slope: float, rng: np.random.Generator, **shape: Any) -> Field:
+def _field(size: int, slope: float, rng: np.random.Generator, **shape: Any) -> Floats:
     return power_law_field(size, size + size % 2, slope, rng, **shape)[:, :size]
 
 
 def _annual_crop(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
     fields = parcels(axes, 54, 95, rng)
-    colours = mixtures("AnnualCrop", 64, rng, blend=0.1)
-    canvas.fill(mask, colours, chosen(fields.ids, 64, rng), 0.008)
+    colors = mixtures("AnnualCrop", 64, rng, blend=0.1)
+    canvas.fill(mask, colors, chosen(fields.ids, 64, rng), 0.008)
 
 
 def _permanent_crop(canvas: Canvas, axes: Axes, mask: Mask, rng: np.random.Generator) -> None:
@@ -196,7 +194,7 @@ PAINTERS: dict[str, Painter] = {
 }
 
 
-def paint_river(canvas: Canvas, distance: Field, land: Mask, rng: np.random.Generator) -> None:
+def paint_river(canvas: Canvas, distance: Floats, land: Mask, rng: np.random.Generator) -> None:
     """Lay a river with wooded banks; ``distance`` is the signed distance to its middle."""
     half_width = 10 + 2.5 * _field(len(land), 4.0, rng)
     reach = np.abs(distance)
@@ -206,7 +204,7 @@ def paint_river(canvas: Canvas, distance: Field, land: Mask, rng: np.random.Gene
 
 
 def paint_road(
-    canvas: Canvas, distance: Field, land: Mask, axes: Axes, rng: np.random.Generator
+    canvas: Canvas, distance: Floats, land: Mask, axes: Axes, rng: np.random.Generator
 ) -> None:
     """Lay a motorway: four lanes, a median, verges, and the small plots that roads leave over."""
     reach = np.abs(distance)

@@ -4,7 +4,7 @@ Simulated, never measured. Each pixel is a mixture of five ground covers (water,
 vegetation, bare ground, built) whose shares come from the clear optical patch (water index,
 NDVI, darkness, contrast) and from what is typical for the class. Each cover has a typical
 backscatter at C band; each patch draws its own offsets (wind, moisture, incidence and aspect
-angle), fields of one colour share an offset, buildings add bright double-bounce points, and
+angle), fields of one color share an offset, buildings add bright double-bounce points, and
 Gamma speckle with the looks of GRD IW is applied last. Only the clear optical patch is read, so
 the result cannot depend on simulated clouds. A class that is not in the table gets the structure
 alone.
@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.types import Array, Floats
+
 from .clouds import UNITS_PER_REFLECTANCE
-from .noise import Field, box_mean, power_law_field
+from .noise import box_mean, power_law_field
 from .speckle import GRD_IW_LOOKS, speckle
 
-Array = npt.NDArray[Any]
 #: One number for a patch, or a field ``(H, W)`` where classes differ from pixel to pixel.
-Amount = float | Field
+Amount = float | Floats
 
 COVERS = ("water", "trees", "low", "bare", "built")
 #: Typical sigma0 in dB of each cover at C band and 30 to 45 degrees incidence.
@@ -44,7 +45,7 @@ class GroundProfile:
     Attributes:
         trees: Share of the vegetation that scatters like trees.
         built: Share of the contrasty, unvegetated ground that scatters like buildings.
-        fields_db: Standard deviation in dB between fields of different colour.
+        fields_db: Standard deviation in dB between fields of different color.
         relief_db: Standard deviation in dB of smooth change by terrain slope.
         points: Bright double-bounce points per 1000 pixels.
     """
@@ -155,10 +156,10 @@ class Structure:
         contrast: Local contrast of brightness, in [0, 1].
     """
 
-    water: Field
-    ndvi: Field
-    brightness: Field
-    contrast: Field
+    water: Floats
+    ndvi: Floats
+    brightness: Floats
+    contrast: Floats
 
 
 def read_structure(optical: Array, bands: Sequence[str]) -> Structure:
@@ -166,7 +167,7 @@ def read_structure(optical: Array, bands: Sequence[str]) -> Structure:
     scale = np.float32(1.0 / UNITS_PER_REFLECTANCE.get(optical.dtype.str[1:], 1.0))
     place = {band: i for i, band in enumerate(bands)}
 
-    def band(name: str) -> Field:
+    def band(name: str) -> Floats:
         return np.asarray(optical[place[name]] * scale, np.float32)
 
     if {"B03", "B04", "B08"} <= place.keys():
@@ -182,12 +183,12 @@ def read_structure(optical: Array, bands: Sequence[str]) -> Structure:
     return Structure(water, ndvi, brightness, _contrast(brightness))
 
 
-def _step(value: Field, middle: float, width: float) -> Field:
+def _step(value: Floats, middle: float, width: float) -> Floats:
     share = (value - np.float32(middle - width)) / np.float32(2 * width)
     return np.asarray(np.clip(share, 0.0, 1.0), np.float32)
 
 
-def _contrast(brightness: Field) -> Field:
+def _contrast(brightness: Floats) -> Floats:
     """Local standard deviation of log brightness, mapped so that fields are 0 and roofs 1."""
     logarithm = np.log(np.maximum(brightness, np.float32(0.01)))
     mean, squares = box_mean(np.stack([logarithm, logarithm**2]), 2)
@@ -222,15 +223,15 @@ def _mixture(
     levels = np.stack([VV_DB + common, VH_DB + common + ratio])
     linear = (10 ** (levels / 10)).astype(np.float32)
     sigma0 = np.tensordot(linear, shares, axes=1)
-    change = profile.fields_db * _by_colour(structure, rng)
+    change = profile.fields_db * _by_color(structure, rng)
     height, width = structure.ndvi.shape
     relief = power_law_field(height, width + width % 2, 3.0, rng)[:, :width]
     change = (1 - shares[0]) * change + profile.relief_db * relief
     return np.asarray(sigma0 * 10 ** (change / 10), np.float32)
 
 
-def _by_colour(structure: Structure, rng: np.random.Generator) -> Field:
-    """A random smooth function of colour, so that fields of one colour share one offset."""
+def _by_color(structure: Structure, rng: np.random.Generator) -> Floats:
+    """A random smooth function of color, so that fields of one color share one offset."""
     ndvi, brightness = box_mean(np.stack([structure.ndvi, structure.brightness]), 1)
     tone = np.log(np.maximum(brightness, np.float32(0.01)))
     waves = rng.normal(0, (6.0, 4.0), (3, 2)).astype(np.float32)
@@ -240,7 +241,7 @@ def _by_colour(structure: Structure, rng: np.random.Generator) -> Field:
 
 
 def _bright_points(
-    built: Field, contrast: Field, profile: GroundProfile, rng: np.random.Generator
+    built: Floats, contrast: Floats, profile: GroundProfile, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """Corner reflections of buildings, linear ``(2, H, W)``, spread over one pixel around."""
     height, width = built.shape

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.types import Floats
 from esccs_edge.errors import InputError
 
 from .clouds import draw_sky, simulate_clouds
 from .land import coordinates, local_axes, path_distance, regions, winding
-from .noise import Field
 from .paint import PAINTERS, Canvas, paint_river, paint_road
 from .sar import simulate_sar_scene
 from .spectra import SPECTRA
@@ -25,7 +25,7 @@ from .spectra import SPECTRA
 CLASSES = tuple(SPECTRA)
 MIN_SIZE = 128
 REGION_PIXELS = 200.0
-#: Half the width in pixels of the strips labelled River and Highway.
+#: Half the width in pixels of the strips labeled River and Highway.
 RIVER_REACH, ROAD_REACH = 34.0, 24.0
 #: Region classes, dealt out in turn so that each is there as often as it can be.
 _LAND = ("AnnualCrop", "Forest", "Residential", "PermanentCrop", "Pasture", "Industrial",
@@ -82,10 +82,10 @@ def _landscape(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
     """Labels ``(H, W)`` and clear digital numbers ``(13, H, W)``."""
     rows, columns = coordinates(size, rng, 0.03 * size)
-    cells, centres = regions(rows, columns, min(REGION_PIXELS, size / 3), rng)
+    cells, centers = regions(rows, columns, min(REGION_PIXELS, size / 3), rng)
     axes = local_axes(cells, rng)
     sea = _is_sea(rows, columns)
-    labels = _region_classes(len(centres), rng)[cells]
+    labels = _region_classes(len(centers), rng)[cells]
     labels[sea] = CLASSES.index("SeaLake")
     canvas = Canvas(size)
     for name, paint in PAINTERS.items():
@@ -98,7 +98,7 @@ def _landscape(
     return labels.astype(np.uint8), canvas.render(rng)
 
 
-def _is_sea(rows: Field, columns: Field) -> npt.NDArray[np.bool_]:
+def _is_sea(rows: Floats, columns: Floats) -> npt.NDArray[np.bool_]:
     """The sea fills the lower left corner, about an eighth of the scene."""
     size = len(rows)
     return np.asarray((size - rows) + columns < 0.52 * size)
@@ -111,7 +111,7 @@ def _region_classes(count: int, rng: np.random.Generator) -> npt.NDArray[np.int6
     return np.array([CLASSES.index(name) for name in dealt])
 
 
-def _lines(size: int, rng: np.random.Generator) -> tuple[Field, Field]:
+def _lines(size: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Signed distances to the river, which runs into the sea, and to the motorway across it."""
     rows, columns = np.mgrid[:size, :size].astype(np.float32)
     river = winding(3 * size, 0.055 * size, 0.5 * size, rng)

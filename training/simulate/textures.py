@@ -10,17 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.types import Array, Floats
 from esccs_edge.errors import InputError, MissingDependencyError
-
-from .noise import Field
-
-Array = npt.NDArray[Any]
 
 #: Darkest visible reflectance from which a pixel of a cloudy image is taken as cloud.
 CLOUD_REFLECTANCE = 0.25
@@ -40,8 +35,8 @@ class CloudTextures:
         bands: Channel names of the ramps.
     """
 
-    fields: tuple[Field, ...]
-    ramps: tuple[Field, ...]
+    fields: tuple[Floats, ...]
+    ramps: tuple[Floats, ...]
     bands: tuple[str, ...] = SENTINEL2_L1C_BANDS
 
     @classmethod
@@ -86,7 +81,9 @@ class CloudTextures:
                 images.append(raster.read().astype(np.float32) * np.float32(1e-4))
         return cls.measure(images)
 
-    def field(self, shape: tuple[int, int], cover: float, rng: np.random.Generator) -> Field | None:
+    def field(
+        self, shape: tuple[int, int], cover: float, rng: np.random.Generator
+    ) -> Floats | None:
         """Return a random crop of a real field, turned at random.
 
         A crop must be at least as cloudy as the wanted cover, since below the clouds a field
@@ -104,7 +101,7 @@ class CloudTextures:
                 return turned[:, :: rng.choice((-1, 1))]
         return None
 
-    def ramp(self, bands: Sequence[str], rng: np.random.Generator) -> Field | None:
+    def ramp(self, bands: Sequence[str], rng: np.random.Generator) -> Floats | None:
         """Return a real ramp ``(RAMP_STEPS, len(bands))``; None if a band was not measured."""
         if not set(bands) <= set(self.bands):
             return None
@@ -112,14 +109,14 @@ class CloudTextures:
         return self.ramps[rng.integers(len(self.ramps))][:, order]
 
 
-def _thickness(darkest: Array) -> Field:
-    # Stored reflectances come in steps of 1e-4; without ties any cover can be cut exactly.
+def _thickness(darkest: Array) -> Floats:
+    # Stored reflectances are multiples of 1e-4; without ties any cover can be cut exactly.
     dither = np.random.default_rng(0).uniform(-0.5e-4, 0.5e-4, darkest.shape)
     field = np.log((np.maximum(darkest, 0.02) + dither) / CLOUD_REFLECTANCE)
     return np.asarray(field / max(float(field.std()), 1e-6), np.float32)
 
 
-def _ramp(spectra: Array, darkness: Array) -> Field:
+def _ramp(spectra: Array, darkness: Array) -> Floats:
     """Mean spectrum ``(RAMP_STEPS, C)`` of equal shares of the pixels, darkest first."""
     order = np.argsort(darkness)
     parts = np.array_split(spectra[:, order], RAMP_STEPS, axis=1)

@@ -1,1 +1,1 @@
-"""The three training steps: teacher, auxiliaries, student."""
+"""One stage of a run, whatever the task: its loop, its checkpoints, its seeds."""

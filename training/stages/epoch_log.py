@@ -13,16 +13,16 @@ from lightning.pytorch.callbacks import Callback
 
 from esccs_edge.system.atomic import write_atomic
 
-#: Plain lines per step at most, beside the last one.
+#: Plain lines per stage at most, beside the last one.
 PLAIN_LINES = 20
 
 
 class EpochLog(Callback):
-    """Writes what a step logged at the end of each epoch.
+    """Writes what a stage logged at the end of each epoch.
 
     Args:
         path: CSV file; rows of epochs that are run again after a restart are replaced.
-        name: Step, for the plain lines.
+        name: Of the stage, for the plain lines.
         print_lines: Print a line every so often to the standard error stream.
     """
 

@@ -1,6 +1,6 @@
-"""Run one training step to its end, through kills and restarts.
+"""Run one stage of training to its end, through kills and restarts.
 
-A step leaves `<name>.safetensors` (the averaged weights) when it is finished and is then never
+A stage leaves `<name>.safetensors` (the averaged weights) when it is finished and is then never
 run again; until then `<name>.ckpt` holds the state after the last finished epoch.
 """
 
@@ -9,24 +9,23 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from esccs_edge.system.atomic import atomic_path, write_atomic
 
-from ..samples.samples import CloudySamples
+from ..samples.epoch_samples import EpochSamples
 from .epoch_log import EpochLog
-from .stage import Step, epoch_seed
+from .stage import N, Stage, epoch_seed
 
 
 class EpochOrder(Sampler[int]):
@@ -50,18 +49,18 @@ class EpochOrder(Sampler[int]):
 class EpochData(L.LightningDataModule):
     """Loads the training split in an order and with draws that depend on the epoch alone."""
 
-    def __init__(self, samples: CloudySamples, batch_size: int, seed: int, name: str) -> None:
+    def __init__(self, samples: EpochSamples, batch_size: int, seed: int, name: str) -> None:
         super().__init__()
         self.samples = samples
         self.batch_size = batch_size
         self.seed = seed
-        self.step_name = name
+        self.stage_name = name
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Return the loader of the trainer's current epoch; an incomplete batch is left out."""
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
         self.samples.set_epoch(epoch)
-        order = EpochOrder(len(self.samples), epoch_seed(self.seed, self.step_name, epoch))
+        order = EpochOrder(len(self.samples), epoch_seed(self.seed, self.stage_name, epoch))
         return DataLoader(
             self.samples,
             min(self.batch_size, len(self.samples)),
@@ -83,54 +82,46 @@ class EpochCheckpoint(Callback):
             trainer.save_checkpoint(partial)
 
 
-def fit(
-    step: Step, samples: CloudySamples, folder: Path, extra_callbacks: Sequence[Callback] = ()
-) -> nn.Module:
-    """Train a step, or go on where it stopped, or load it if it is finished.
+def fit(stage: Stage[N], samples: EpochSamples, folder: Path) -> N:
+    """Train a stage, or go on where it stopped, or load it if it is finished.
 
     Args:
-        step: The step; its name names the files.
+        stage: The stage; its name names the files.
         samples: Training split.
         folder: Run folder; gets ``checkpoints/`` and ``logs/``.
-        extra_callbacks: Further Lightning callbacks.
 
     Returns:
-        The step's averaged network in eval mode, on the CPU.
+        The stage's averaged network in eval mode, on the CPU.
     """
-    finished = folder / "checkpoints" / f"{step.name}.safetensors"
+    finished = folder / "checkpoints" / f"{stage.name}.safetensors"
     checkpoint = finished.with_suffix(".ckpt")
     if finished.is_file():
-        step.average.load_state_dict(load_file(finished))
-        return step.average.eval()
-    data = EpochData(samples, step.schedule.batch_size, step.seed, step.name)
+        stage.average.load_state_dict(load_file(finished))
+        return stage.average.eval()
+    data = EpochData(samples, stage.schedule.batch_size, stage.seed, stage.name)
     with _quiet():
-        trainer = _trainer(step, folder, [*extra_callbacks, EpochCheckpoint(checkpoint)])
-        trainer.fit(step, data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
+        trainer = _trainer(stage, folder, EpochCheckpoint(checkpoint))
+        trainer.fit(stage, data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
                     weights_only=True)  # fmt: skip
     if trainer.interrupted:
         raise KeyboardInterrupt
-    state = {name: value.cpu().contiguous() for name, value in step.average.state_dict().items()}
+    state = {name: value.cpu().contiguous() for name, value in stage.average.state_dict().items()}
     write_atomic(finished, save(state))
     checkpoint.unlink(missing_ok=True)
-    return step.average.cpu().eval()
+    return stage.average.cpu().eval()
 
 
-def is_finished(name: str, folder: Path) -> bool:
-    """Say whether a step of this name has left its weights in a run folder."""
-    return (folder / "checkpoints" / f"{name}.safetensors").is_file()
-
-
-def _trainer(step: Step, folder: Path, callbacks: list[Callback]) -> L.Trainer:
+def _trainer(stage: Stage[N], folder: Path, checkpoint: Callback) -> L.Trainer:
     logs = folder / "logs"
     is_terminal = sys.stderr.isatty()
     bars: list[Callback] = [TQDMProgressBar(leave=True)] if is_terminal else []
-    log = EpochLog(logs / f"{step.name}.csv", step.name, print_lines=not is_terminal)
+    log = EpochLog(logs / f"{stage.name}.csv", stage.name, print_lines=not is_terminal)
     return L.Trainer(
-        max_epochs=step.schedule.epochs,
+        max_epochs=stage.schedule.epochs,
         accelerator="auto",
         devices=1,
-        logger=TensorBoardLogger(logs, name="tensorboard", version=step.name),
-        callbacks=[*bars, log, *callbacks],
+        logger=TensorBoardLogger(logs, name="tensorboard", version=stage.name),
+        callbacks=[*bars, log, checkpoint],
         reload_dataloaders_every_n_epochs=1,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -142,7 +133,7 @@ def _trainer(step: Step, folder: Path, callbacks: list[Callback]) -> L.Trainer:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what Lightning says about machines; errors and our own lines stay."""
+    """Silence Lightning's messages about the machine; errors and our own lines stay."""
     names = ("lightning.pytorch", "lightning.fabric")
     levels = {name: logging.getLogger(name).level for name in names}
     with warnings.catch_warnings():
@@ -159,11 +150,3 @@ def _quiet() -> Iterator[None]:
         finally:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
-
-
-def class_weights(labels: Any, classes: int) -> Tensor:
-    """Return ``(K,)`` factors that make the classes count alike; absent classes get 1."""
-    known = torch.as_tensor(labels)
-    counts = torch.bincount(known[known >= 0], minlength=classes).float()
-    mean = counts[counts > 0].mean()
-    return torch.where(counts > 0, mean / counts.clamp_min(1), torch.ones_like(counts))

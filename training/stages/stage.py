@@ -1,7 +1,8 @@
-"""What the training steps share: optimizer, schedule, averaged weights, one seed per epoch.
+"""What the stages of all tasks share: optimizer, schedule, averaged weights, one seed per epoch.
 
-A step's result depends on its inputs and on (seed, step name, epoch) only, so a run that was
-killed and goes on at the last finished epoch gives the same numbers as an unbroken one.
+A stage's result depends on its inputs and on (seed, stage name, epoch) only, so a run that was
+killed and goes on at the last finished epoch gives the same numbers as an unbroken one, and the
+order of the stages changes none of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import zlib
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import lightning as L
 import torch
@@ -19,23 +20,27 @@ from torch import Tensor, nn
 from ..options import Schedule
 
 Batch = dict[str, Tensor]
+N = TypeVar("N", bound=nn.Module)
 
 
 def epoch_seed(seed: int, name: str, epoch: int) -> int:
-    """Return the seed of everything drawn in one epoch of one step."""
+    """Return the seed of everything drawn in one epoch of one stage; -1 for its first weights."""
     return zlib.crc32(f"{seed}/{name}/{epoch}".encode())
 
 
-class Step(L.LightningModule):
-    """A network that learns; subclasses say from what loss.
+class Stage(L.LightningModule, Generic[N]):
+    """A network that learns; subclasses define the loss.
 
     Attributes:
         net: The network in training.
-        average: Running mean of its weights and statistics: what the step hands on.
-        name: Names the step's files and its random numbers.
+        average: Running mean of its weights and statistics, which is what the stage returns.
+        name: Names the stage's files and its random numbers.
     """
 
-    def __init__(self, net: nn.Module, schedule: Schedule, name: str, seed: int) -> None:
+    net: N
+    average: N
+
+    def __init__(self, net: N, schedule: Schedule, name: str, seed: int) -> None:
         super().__init__()
         self.net = net
         self.average = copy.deepcopy(net).requires_grad_(False)
@@ -54,7 +59,7 @@ class Step(L.LightningModule):
             own.load_state_dict(net.state_dict())
 
     def keep_frozen(self, **networks: nn.Module) -> None:
-        """Keep trained networks for use, outside of this step's weights and checkpoints."""
+        """Keep trained networks for use, outside of this stage's weights and checkpoints."""
         self._frozen = {
             name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in networks.items()
         }
@@ -67,7 +72,8 @@ class Step(L.LightningModule):
         """Compute and log the loss of one batch."""
         loss, logged = self.loss(batch)
         values = {"loss": loss.detach(), **{k: v.detach() for k, v in logged.items()}}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
+        batch_size = len(next(iter(batch.values())))
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=batch_size)
         return loss
 
     def on_fit_start(self) -> None:
@@ -80,7 +86,7 @@ class Step(L.LightningModule):
         torch.manual_seed(epoch_seed(self.seed, self.name, self.current_epoch))
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Move the averaged weights; their start is weighted down as the mean grows."""
+        """Move the averaged weights; early steps weigh more until the mean has grown."""
         decay = min(self.schedule.averaging, self.global_step / (self.global_step + 10))
         with torch.no_grad():
             for mean, value in zip(
@@ -115,7 +121,7 @@ class Step(L.LightningModule):
 
 
 def rate_share(step: int, total: int, warmup_share: float) -> float:
-    """Learning rate at a step as a share of its highest value."""
+    """Learning rate at a step of the optimizer as a share of its highest value."""
     warmup = max(1, round(warmup_share * total))
     if step < warmup:
         return (step + 1) / warmup

@@ -1,4 +1,4 @@
-"""Step 0: the source model f_S, taught by labels on cloud-free optical images."""
+"""The first stage: the teacher f_S learns from labels on cloud-free optical images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..learning.augment import augmented, mixed
-from ..learning.losses import distillation_loss
-from ..learning.networks import UnimodalNet
-from ..learning.reliability import source_reliability
-from ..options import TrainOptions
-from .stage import Batch, Step, masked_mean
+from ...learning.augment import augmented, mixed
+from ...learning.losses import distillation_loss
+from ...learning.networks import UnimodalNet
+from ...learning.reliability import teacher_reliability
+from ...options import TrainOptions
+from ..stage import Batch, Stage, masked_mean
 
 
-class TeacherStep(Step):
+class TeacherStage(Stage[UnimodalNet]):
     """Cross-entropy on true labels, smoothed, with classes weighted alike.
 
     Args:
@@ -51,7 +51,7 @@ class TeacherStep(Step):
         usable = (batch["label"] >= 0) & (batch["availability"][:, 0] > 0)
         if not self.options.clouds.simulate:  # the images may hold real clouds
             low, high = self.options.distillation.reliable_clear_share
-            usable &= source_reliability(batch["reliability"], low, high) > 0
+            usable &= teacher_reliability(batch["reliability"], low, high) > 0
         return usable
 
     def _targets(self, labels: Tensor) -> Tensor:

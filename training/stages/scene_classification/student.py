@@ -1,7 +1,7 @@
-"""Sub-task F2: the student, taught by the source model and both auxiliaries through IRM.
+"""Sub-task F2: the student, taught by the teacher and both auxiliaries through IRM.
 
-No sample is filtered out: the student must see the clouded ones to learn whom to trust. The
-source model's loss is weighted by its reliability, and its answers that pass the filter count as
+No sample is filtered out: the student must see the clouded ones to learn which modality to trust.
+The teacher's loss is weighted by its reliability, and its answers that pass the filter count as
 labels too; the auxiliaries' losses are weighted by IRM. The gate is supervised by the same
 contributions the other way round, times the share of each modality that can be used.
 """
@@ -9,10 +9,10 @@ contributions the other way round, times the share of each modality that can be 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..learning.augment import augmented
-from ..learning.irm import (
+from ...learning.augment import augmented
+from ...learning.irm import (
     RatioCenter,
     contributions,
     gate_target,
@@ -20,26 +20,25 @@ from ..learning.irm import (
     modality_weights,
     present_weights,
 )
-from ..learning.losses import distillation_loss, gate_loss, label_loss, soften
-from ..learning.networks import StudentNet, UnimodalNet
-from ..learning.pseudo_labels import PseudoLabelFilter
-from ..learning.reliability import known_or, trusted_decision
-from ..options import TrainOptions
-from .stage import Batch, Step, masked_mean
-from .teacher_answers import SourceAnswer
+from ...learning.losses import distillation_loss, gate_loss, label_loss, soften
+from ...learning.networks import StudentNet, UnimodalNet
+from ...learning.reliability import known_or, trusted_decision
+from ...options import TrainOptions
+from ..stage import Batch, Stage, masked_mean
+from .teacher_answers import Supervision, TeacherAnswer
 
 
-class StudentStep(Step):
+class StudentStage(Stage[StudentNet]):
     """The target model f_T.
 
     Args:
         channels: Optical and SAR channels.
         class_weights: ``(K,)`` factor per class for true labels.
         options: The run.
-        source: Answers for the source model f_S.
-        pseudo_labels: Which of these answers are taken for labels.
+        supervision: What the teacher f_S answers, and which answers are taken for labels.
         optical_auxiliary: f'_Opt.
         sar_auxiliary: f'_SAR.
+        name: Names the stage's files and its draws.
     """
 
     def __init__(
@@ -47,34 +46,34 @@ class StudentStep(Step):
         channels: tuple[int, int],
         class_weights: Tensor,
         options: TrainOptions,
-        source: nn.Module,
-        pseudo_labels: PseudoLabelFilter,
+        supervision: Supervision,
         optical_auxiliary: UnimodalNet,
         sar_auxiliary: UnimodalNet,
+        name: str = "student",
     ) -> None:
         part = options.student
         net = StudentNet(*channels, len(class_weights), part.optical, part.sar, part.dropout)
         if options.warm_start:
             net.start_from(optical_auxiliary, sar_auxiliary)
-        super().__init__(net, part.schedule, "student", options.seed)
+        super().__init__(net, part.schedule, name, options.seed)
         self.options = options
-        self.pseudo_labels = pseudo_labels
+        self.pseudo_labels = supervision.pseudo_labels
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.class_weights: Tensor
         self.center = RatioCenter(part.irm.center_decay) if part.irm.center_decay else None
-        self.keep_frozen(source=source, optical=optical_auxiliary, sar=sar_auxiliary)
+        self.keep_frozen(teacher=supervision.answers, optical=optical_auxiliary, sar=sar_auxiliary)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """``source + IRM-weighted auxiliaries + gate + labels``; see the module docstring."""
-        views = {name: batch[name] for name in ("clear", "optical", "sar")}
-        batch = {**batch, **augmented(views, self.options.augment)}
-        source = self.frozen("source")(batch)
+        """``teacher + IRM-weighted auxiliaries + gate + labels``; see the module docstring."""
+        images = {name: batch[name] for name in ("clear", "optical", "sar")}
+        batch = {**batch, **augmented(images, self.options.augment)}
+        answer = self.frozen("teacher")(batch)
         optical, sar = self._ask_auxiliaries(batch)
         logits, gate = self.net(batch["optical"], batch["sar"], batch["availability"])
-        share = contributions(self._decision(batch, source, optical, sar), optical, sar)
+        share = contributions(self._decision(batch, answer, optical, sar), optical, sar)
         weights = self._weights(share, optical, sar, batch["availability"])
         losses = {
-            "source_loss": self._source_loss(source, logits),
+            "source_loss": self._teacher_loss(answer, logits),
             "auxiliary_loss": self._auxiliary_loss(weights, optical, sar, logits),
             "gate_loss": self._gate_loss(gate, share, usable_share(batch)),
             "label_loss": self._label_loss(logits, batch["label"]),
@@ -92,11 +91,13 @@ class StudentStep(Step):
     def _ask_auxiliaries(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self.frozen("optical")(batch["optical"]), self.frozen("sar")(batch["sar"])
 
-    def _decision(self, batch: Batch, source: SourceAnswer, optical: Tensor, sar: Tensor) -> Tensor:
+    def _decision(
+        self, batch: Batch, answer: TeacherAnswer, optical: Tensor, sar: Tensor
+    ) -> Tensor:
         """What the contributions are measured against."""
         has_sar = batch["availability"][:, 1:] > 0
         second = torch.where(has_sar, sar, optical)
-        decision = trusted_decision(source.logits, second, source.reliability)
+        decision = trusted_decision(answer.logits, second, answer.reliability)
         if self.options.distillation.label_weight:
             decision = known_or(decision, batch["label"])
         return decision
@@ -112,13 +113,13 @@ class StudentStep(Step):
             weights = torch.ones_like(weights)
         return present_weights(weights, availability)
 
-    def _source_loss(self, source: SourceAnswer, logits: Tensor) -> Tensor:
+    def _teacher_loss(self, answer: TeacherAnswer, logits: Tensor) -> Tensor:
         temperature = self.options.distillation.temperature
-        losses = distillation_loss(soften(source.logits, temperature), logits, temperature)
-        probabilities = soften(source.logits)
-        kept = self.pseudo_labels.keep(probabilities, source.reliability)
+        losses = distillation_loss(soften(answer.logits, temperature), logits, temperature)
+        probabilities = soften(answer.logits)
+        kept = self.pseudo_labels.keep(probabilities, answer.reliability)
         by_answer = masked_mean(label_loss(logits, probabilities.argmax(dim=1)), kept)
-        soft = (source.reliability * losses).mean()
+        soft = (answer.reliability * losses).mean()
         return self.options.student.source_weight * (soft + by_answer)
 
     def _auxiliary_loss(

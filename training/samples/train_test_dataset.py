@@ -1,28 +1,24 @@
-"""Training pairs from one data set, judged pairs from another, as one `PairSource`."""
+"""Training pairs from one data set, judged pairs from another, as one `PairDataset`."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from esccs_edge.errors import InputError
 
-from ..datasets import PairSource
-from .recorded_covers import recorded_covers
+from ..datasets import PairDataset, RawPair
 
 
-class TrainTestSource:
-    """The ``train`` and ``val`` pairs of one source and the judged pairs of another.
+class TrainTestDataset:
+    """The ``train`` and ``val`` pairs of one data set and the judged pairs of another.
 
-    Judged are the pairs of split ``test``, or all pairs where the source has no such split.
+    Judged are the pairs of split ``test``, or all pairs where the data set has no such split.
 
     Raises:
         InputError: The two do not agree in classes or channels, or share a group.
     """
 
-    def __init__(self, train: PairSource, test: PairSource) -> None:
+    def __init__(self, train: PairDataset, test: PairDataset) -> None:
         self._check(train, test)
         learned = np.flatnonzero(np.asarray(train.splits) != "test")
         judged = np.flatnonzero(np.asarray(test.splits) == "test")
@@ -37,23 +33,21 @@ class TrainTestSource:
             [np.asarray(train.labels)[learned], place[np.asarray(test.labels)[judged]]]
         )
         self.splits = (*(train.splits[int(i)] for i in learned), *("test" for _ in judged))
-        self.groups = tuple(source.groups[i] for source, i in self._pairs)
+        self.groups = tuple(dataset.groups[i] for dataset, i in self._pairs)
         self.optical_channels, self.sar_channels = train.optical_channels, train.sar_channels
-        self.covers = np.concatenate(
-            [recorded_covers(train)[learned], recorded_covers(test)[judged]]
-        )
+        self.covers = np.concatenate([train.covers[learned], test.covers[judged]])
         self._refuse_shared_groups(len(learned))
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def pair(self, index: int) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
-        """Return (optical, SAR), raw; see `PairSource`."""
-        source, place = self._pairs[index]
-        return source.pair(place)
+    def pair(self, index: int) -> RawPair:
+        """Return (optical, SAR), raw; see `PairDataset`."""
+        dataset, place = self._pairs[index]
+        return dataset.pair(place)
 
     @staticmethod
-    def _check(train: PairSource, test: PairSource) -> None:
+    def _check(train: PairDataset, test: PairDataset) -> None:
         if unknown := sorted(set(test.classes) - set(train.classes)):
             raise InputError(
                 f"{test.name} has classes {unknown} that {train.name} does not teach, expected "

@@ -1,37 +1,34 @@
-"""What training asks of a data set: labelled optical + SAR pairs, grouped by place and split.
+"""What training asks of a data set: samples by index, grouped by place and split.
 
-Every reader in this folder answers the same few questions, so the three training steps never
-know which data set they read. Pairs are raw (digital numbers, dB); nothing is normalised here.
+`Dataset` is what every task needs; `PairDataset` adds the labeled optical + SAR pairs of scene
+classification. Pixels are raw (digital numbers, dB); nothing is normalized here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError
 
-Array = npt.NDArray[Any]
 RawPair = tuple[Array | None, Array | None]
 
 SPLITS = ("train", "val", "test")
 
 
-class PairSource(Protocol):
-    """A data set of N pairs, seen by index.
+class Dataset(Protocol):
+    """A data set of N samples, seen by index.
 
     Attributes:
         name: Short name for reports, such as ``"EuroSAT-MS"``.
         classes: Class names in label order.
-        labels: ``(N,)`` int64; -1 where a pair has no label.
-        groups: Place, scene or event of each pair; no group is in two splits.
-        splits: ``"train"``, ``"val"`` or ``"test"`` for each pair.
-        optical_channels: Channel names of the optical arrays; empty if there are none.
-        sar_channels: Channel names of the SAR arrays; empty if the set has no SAR.
+        groups: Place, scene or event of each sample; no group is in two splits.
+        splits: ``"train"``, ``"val"`` or ``"test"`` for each sample.
     """
 
     @property
@@ -39,17 +36,31 @@ class PairSource(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
-    def labels(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
-    @property
     def groups(self) -> Sequence[str]: ...  # noqa: D102
     @property
     def splits(self) -> Sequence[str]: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+
+class PairDataset(Dataset, Protocol):
+    """A data set of optical + SAR pairs, one class each.
+
+    Attributes:
+        labels: ``(N,)`` int64; -1 where a pair has no label.
+        covers: ``(N,)`` share of the optical image under cloud, in [0, 1]; NaN where not known.
+        optical_channels: Channel names of the optical arrays; empty if there are none.
+        sar_channels: Channel names of the SAR arrays; empty if the set has no SAR.
+    """
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def covers(self) -> npt.NDArray[np.float64]: ...  # noqa: D102
     @property
     def optical_channels(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def sar_channels(self) -> tuple[str, ...]: ...  # noqa: D102
-
-    def __len__(self) -> int: ...
 
     def pair(self, index: int) -> RawPair:
         """Return (optical ``(C, H, W)`` or None, SAR ``(P, H, W)`` or None), both raw."""
@@ -57,8 +68,8 @@ class PairSource(Protocol):
 
 
 @dataclass(frozen=True)
-class MemorySource:
-    """A `PairSource` whose pixels fit in memory; either array may be None."""
+class MemoryDataset:
+    """A `PairDataset` whose pixels fit in memory; either array may be None."""
 
     name: str
     classes: tuple[str, ...]
@@ -73,25 +84,30 @@ class MemorySource:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def covers(self) -> npt.NDArray[np.float64]:
+        """Not known."""
+        return np.full(len(self), np.nan)
+
     def pair(self, index: int) -> RawPair:
         """Return views of the stored arrays; do not write to them."""
         optical = None if self.opticals is None else self.opticals[index]
         return optical, None if self.sars is None else self.sars[index]
 
 
-def indices_of(source: PairSource, split: str) -> npt.NDArray[np.int64]:
-    """Return the positions of one split's pairs.
+def indices_of(dataset: Dataset, split: str) -> npt.NDArray[np.int64]:
+    """Return the positions of one split's samples.
 
     Raises:
-        InputError: The split is not one of `SPLITS`, or holds no pair.
+        InputError: The split is not one of `SPLITS`, or holds no sample.
     """
     if split not in SPLITS:
         raise InputError(f"split is {split!r}, expected one of {SPLITS}")
-    found = np.flatnonzero(np.asarray(source.splits) == split)
+    found = np.flatnonzero(np.asarray(dataset.splits) == split)
     if not found.size:
         raise InputError(
-            f"{source.name} has no pair in split {split!r}",
+            f"{dataset.name} has no pair in split {split!r}",
             hint="Add rows of that split, or choose one of "
-            + ", ".join(sorted(set(source.splits))),
+            + ", ".join(sorted(set(dataset.splits))),
         )
     return found

@@ -1,8 +1,8 @@
-"""What the source model says about a batch, and how far it can be believed there.
+"""What the teacher answers on a batch, and how far it can be believed there.
 
 Asked view by view, or once for all views of a place: an archive holds many acquisitions of a
-place, the ground stays what it is, and so what the source model says about the clear ones holds
-for the cloudy ones too.
+place, the ground stays what it is, and so what the teacher answers on the clear ones holds for
+the cloudy ones too.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..learning.losses import soften
-from ..learning.reliability import source_reliability
-from ..options import DistillationOptions
-from .stage import Batch
+from ...learning.losses import soften
+from ...learning.networks import UnimodalNet
+from ...learning.pseudo_labels import PseudoLabelFilter
+from ...learning.reliability import teacher_reliability
+from ...options import DistillationOptions
+from ..stage import Batch
 
 
 @dataclass(frozen=True)
-class SourceAnswer:
-    """Answers of the frozen source model.
+class TeacherAnswer:
+    """Answers of the frozen teacher.
 
     Attributes:
         logits: ``(N, K)``.
@@ -33,13 +35,13 @@ class SourceAnswer:
 
 
 class EachView(nn.Module):
-    """Asks the source model about every view on its own.
+    """Asks the teacher about every view on its own.
 
     On the clear image of a pair it is fully believed. On the cloudy one the belief follows the
     clear share estimated from the image; where there is no image it is 0.
 
     Args:
-        teacher: The source model.
+        teacher: The teacher.
         options: Which image it sees, and the clear shares between doubt and belief.
     """
 
@@ -49,25 +51,25 @@ class EachView(nn.Module):
         self.options = options
 
     @torch.no_grad()
-    def forward(self, batch: Batch) -> SourceAnswer:
+    def forward(self, batch: Batch) -> TeacherAnswer:
         """Answer for a batch of samples."""
         if self.options.teacher_view == "clear":
             seen = batch["clear"].flatten(1).any(dim=1)
-            return SourceAnswer(self.teacher(batch["clear"]), seen.float())
-        reliability = source_reliability(batch["reliability"], *self.options.reliable_clear_share)
+            return TeacherAnswer(self.teacher(batch["clear"]), seen.float())
+        reliability = teacher_reliability(batch["reliability"], *self.options.reliable_clear_share)
         seen = batch["availability"][:, 0] > 0
-        return SourceAnswer(self.teacher(batch["optical"]), reliability * seen)
+        return TeacherAnswer(self.teacher(batch["optical"]), reliability * seen)
 
 
 class AllViews(nn.Module):
-    """Answers with the mean over all views of a place, each counted by its reliability.
+    """Answers with the mean over all views of a place, each weighted by its reliability.
 
     The belief in the mean is that in the most reliable view.
 
     Args:
         each_view: How single views are answered.
         batches: Every view of every training pair, once.
-        count: Pairs of the source.
+        count: Pairs of the data set.
     """
 
     logits: Tensor
@@ -90,7 +92,49 @@ class AllViews(nn.Module):
         self.register_buffer("logits", torch.log(mean.clamp_min(1e-6)), persistent=False)
         self.register_buffer("reliability", best, persistent=False)
 
-    def forward(self, batch: Batch) -> SourceAnswer:
+    def forward(self, batch: Batch) -> TeacherAnswer:
         """Answer for the places of a batch; its images are not looked at."""
         places = batch["index"]
-        return SourceAnswer(self.logits[places], self.reliability[places])
+        return TeacherAnswer(self.logits[places], self.reliability[places])
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """The teacher as the stages after it use it.
+
+    Attributes:
+        teacher: The network.
+        answers: Batch -> its `TeacherAnswer`.
+        pseudo_labels: Which of its answers may be taken for labels.
+        report: How many are, and how many of these are right; see `filter_report`.
+    """
+
+    teacher: UnimodalNet
+    answers: EachView | AllViews
+    pseudo_labels: PseudoLabelFilter
+    report: dict[str, float]
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Answers on every view of the training pairs, in order.
+
+    Attributes:
+        probabilities: ``(N, K)``.
+        reliability: ``(N,)``.
+        labels: ``(N,)`` int64, -1 where not known.
+    """
+
+    probabilities: Tensor
+    reliability: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, answers: nn.Module, batches: Iterable[Batch]) -> KnownAnswers:
+        """Ask about all views."""
+        found = [(answers(batch), batch["label"]) for batch in batches]
+        return cls(
+            torch.cat([soften(answer.logits) for answer, _ in found]),
+            torch.cat([answer.reliability for answer, _ in found]),
+            torch.cat([labels for _, labels in found]),
+        )

@@ -1,0 +1,55 @@
+"""How good all networks of a run of scene classification are on its held-out pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..samples.samples import CloudySamples
+from ..stages.scene_classification.run import Networks, SceneRun
+from .judge import Predictor, has_labels, held_out, judge
+from .predictors import bimodal, unimodal
+
+
+def score_networks(run: SceneRun, networks: Networks) -> tuple[dict[str, Any], float]:
+    """Fit the student's temperature on the validation split and judge all networks.
+
+    Returns:
+        ``{split: {network: {overall, by_cloud}}, "pseudo_labels": {...}}`` and the temperature;
+        1 where there is no labeled validation pair.
+    """
+    temperature = 1.0
+    metrics: dict[str, Any] = {"pseudo_labels": networks.supervision.report}
+    for split in ("val", "test"):
+        if not has_labels(run, split):
+            continue
+        if split == "val":
+            both = [*held_out(run, split, clear=True), *held_out(run, split)]
+            temperature = judge(bimodal(networks.student), both).temperature()
+        metrics[split] = _scores(run, networks, split, temperature)
+    return metrics, temperature
+
+
+def _scores(run: SceneRun, networks: Networks, split: str, temperature: float) -> dict[str, Any]:
+    clear, cloudy = held_out(run, split, clear=True), held_out(run, split)
+    teacher, student = networks.supervision.teacher, networks.student
+    optical, sar = networks.optical_auxiliary, networks.sar_auxiliary
+    optical_only = bimodal(student, use_sar=False)
+    asked: dict[str, tuple[Predictor, list[CloudySamples]]] = {
+        "teacher on clear images": (unimodal(teacher, "clear"), clear),
+        "source-only": (unimodal(teacher, "optical"), cloudy),
+        "optical auxiliary on clear images": (unimodal(optical, "optical"), clear),
+        "optical auxiliary": (unimodal(optical, "optical"), cloudy),
+        "SAR auxiliary": (unimodal(sar, "sar"), clear),
+        "student on clear images": (bimodal(student), clear),
+        "student": (bimodal(student), cloudy),
+        "student, optical only, on clear images": (optical_only, clear),
+        "student, optical only": (optical_only, cloudy),
+        "student, SAR only": (bimodal(student, use_optical=False), clear),
+    }
+    reports = {}
+    for name, (predict, parts) in asked.items():
+        judged = judge(predict, parts)
+        if name.startswith("student"):
+            judged = judged.tempered(temperature)
+        reports[name] = judged.report()
+    return reports

@@ -1,0 +1,104 @@
+"""Scene classification, learned by ESCCS: teacher, two auxiliaries, student.
+
+Optical and SAR patch, one class each; clouds are laid over the optical images. What needs torch
+is imported where it is used, since options are checked before torch is loaded, and since export
+rebuilds a network without the stages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.errors import InputError, ManifestError
+
+from ...options import Branch, RunOptions, TrainOptions
+
+if TYPE_CHECKING:
+    from ...judging.heldout import HeldOutSample
+    from ...stages.scene_classification.run import Networks, SceneRun
+    from ..networks import StudentNet
+
+
+class SceneClassificationLearning:
+    """One class per optical + SAR pair."""
+
+    name = "scene-classification"
+    options_class: type[RunOptions] = TrainOptions
+
+    def open(self, options: TrainOptions, folder: Path) -> SceneRun:
+        """Open the pairs and measure both modalities."""
+        from ...datasets import open_dataset
+        from ...stages.scene_classification.run import SceneRun
+
+        return SceneRun.open(options, open_dataset(options.data, options.seed), folder)
+
+    def train(self, run: SceneRun) -> Networks:
+        """Train the four stages of ESCCS."""
+        from ...stages.scene_classification.run import Networks
+
+        teacher = run.train_teacher()
+        supervision = run.supervise(teacher)  # its answers under clouds, and which may teach
+        sar = run.train_sar_auxiliary(supervision)
+        optical = run.train_optical_auxiliary(supervision, sar)
+        student = run.train_student(supervision, sar, optical)
+        return Networks(supervision, sar, optical, student)
+
+    def judge(self, run: SceneRun, networks: Networks) -> tuple[dict[str, Any], float]:
+        """Judge all networks by cloud cover."""
+        from ...judging.network_scores import score_networks
+
+        return score_networks(run, networks)
+
+    def held_out(self, run: SceneRun) -> Iterator[HeldOutSample]:
+        """Yield the labeled validation and test pairs under clouds."""
+        from ...judging.held_out_pairs import held_out_pairs
+
+        return held_out_pairs(run)
+
+    def simulated(self, run: SceneRun) -> Mapping[str, str]:
+        """Return what is simulated: SAR where the data have none, and clouds."""
+        clouds, found = run.options.clouds, {}
+        if not run.dataset.sar_channels:
+            found["sar"] = (
+                "all SAR patches are simulated from the clear optical patch and its class"
+            )
+        if clouds.simulate:
+            found["clouds"] = "all clouds are simulated"
+            if clouds.textures:
+                found["clouds"] += ", half of them with shapes and spectra of real clouds"
+        return found
+
+    def architecture(self, options: TrainOptions) -> Mapping[str, Any]:
+        """Return the sizes of both branches."""
+        parts = {"optical": options.student.optical, "sar": options.student.sar}
+        return {
+            name: {**dataclasses.asdict(part), "blocks": list(part.blocks)}
+            for name, part in parts.items()
+        }
+
+    def network(self, manifest: Manifest) -> StudentNet:
+        """Return the student with the branches that the manifest states."""
+        from ..networks import StudentNet
+
+        branches = _branches(manifest.architecture)
+        optical, sar = (len(spec.channels) for spec in manifest.modalities.values())
+        return StudentNet(optical, sar, len(manifest.classes), branches["optical"], branches["sar"])
+
+
+def _branches(architecture: Mapping[str, Any]) -> dict[str, Branch]:
+    try:
+        parts = {name: architecture[name] for name in ("optical", "sar")}
+        return {
+            name: Branch(**{**part, "blocks": tuple(part["blocks"])})
+            for name, part in parts.items()
+        }
+    except (KeyError, TypeError, InputError) as error:
+        raise ManifestError(
+            f"manifest architecture is {dict(architecture)!r}, expected "
+            "{'optical': {'width', 'blocks', 'stem_stride', 'block'}, 'sar': {...}}",
+            hint="Export a bundle that `esccs-edge train` wrote",
+        ) from error

@@ -1,0 +1,1 @@
+"""The stages of scene classification: teacher, SAR auxiliary, optical auxiliary, student."""

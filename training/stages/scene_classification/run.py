@@ -1,0 +1,250 @@
+"""A run of scene classification: teacher -> SAR auxiliary -> optical auxiliary -> student.
+
+Every ``train_...`` trains its stage, goes on where it stopped, or loads it, and returns the
+network; what a stage needs of earlier ones is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from esccs_edge.contracts.modality import SampleSpec
+from esccs_edge.errors import InputError
+
+from ...datasets import PairDataset
+from ...learning.losses import class_weights
+from ...learning.networks import StudentNet, UnimodalNet
+from ...learning.pseudo_labels import PseudoLabelFilter, filter_report
+from ...options import TrainOptions
+from ...samples.degraded import Degradation
+from ...samples.samples import CloudySamples
+from ...samples.specs import modality_specs
+from ...samples.transfer_parts import labeled_and_target
+from ...simulate.textures import CloudTextures
+from ..stage import Batch
+from ..training_run import TrainingRun
+from .auxiliary import OpticalAuxiliaryStage, SarAuxiliaryStage
+from .student import StudentStage
+from .teacher import TeacherStage
+from .teacher_answers import AllViews, EachView, KnownAnswers, Supervision
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a run has trained; the teacher is that of the supervision."""
+
+    supervision: Supervision
+    sar_auxiliary: UnimodalNet
+    optical_auxiliary: UnimodalNet
+    student: StudentNet
+
+
+@dataclass(frozen=True)
+class SceneRun(TrainingRun):
+    """Options, data and folder of a run, and its stages.
+
+    Attributes:
+        labeled: The data set with the training pairs that the teacher learns on.
+        target: The data set with the training pairs that all later stages learn on: the same
+            ones or, with ``options.target_share``, those of other places, labels hidden.
+        textures: Real cloud shapes and spectra, or None.
+    """
+
+    options: TrainOptions
+    dataset: PairDataset
+    labeled: PairDataset
+    target: PairDataset
+    textures: CloudTextures | None
+    _kept: dict[tuple[int, str, Degradation], CloudySamples] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, options: TrainOptions, dataset: PairDataset, folder: Path) -> SceneRun:
+        """Divide the data and measure the contracts; nothing is written yet.
+
+        Raises:
+            InputError: The training split has labels of fewer than two classes, lacks a modality,
+                or the cloud textures cannot be read.
+        """
+        share = options.target_share
+        parts = labeled_and_target(dataset, share, options.seed) if share else (dataset, dataset)
+        _check_labels(parts[0])
+        clouds = options.clouds
+        textures = CloudTextures.read(clouds.textures) if clouds.textures else None
+        optical, sar = modality_specs(dataset, options.seed, textures)
+        size = _patch_size(dataset)
+        sample = SampleSpec(size, size, options.pixel_size_m)
+        specs = {"optical": optical, "sar": sar}
+        return cls(options, dataset, folder, specs, sample, *parts, textures)
+
+    def with_options(self, options: TrainOptions, folder: Path | None = None) -> SceneRun:
+        """Return the run with other options for the stages after the teacher.
+
+        Data, contracts and kept samples are shared, not made again.
+
+        Args:
+            options: The changed options.
+            folder: Where its stages are kept; None: in the same folder.
+        """
+        return replace(self, options=options, folder=folder or self.folder)
+
+    # ---- stages ---------------------------------------------------------------------------------
+
+    def train_teacher(self) -> UnimodalNet:
+        """Train the network that sees clear optical images and their labels."""
+        self.seed_weights("teacher")
+        stage = TeacherStage(self.channels[0], self.label_weights(), self.options)
+        return self.fit(stage, self.labeled_samples(Degradation(cover=0.0, augment=True)))
+
+    def supervise(self, teacher: UnimodalNet) -> Supervision:
+        """Ask the teacher about all cloudy training pairs and choose the answers that may teach."""
+        answers: EachView | AllViews
+        answers = each_view = EachView(teacher, self.options.distillation)
+        if self.options.distillation.views == "all":
+            answers = AllViews(each_view, self._every_view(), len(self.dataset))
+        known = KnownAnswers.of(answers, self._every_view())
+        chosen = PseudoLabelFilter.fit(
+            known.probabilities, known.reliability, self.options.auxiliary.filter
+        )
+        kept = chosen.keep(known.probabilities, known.reliability)
+        report = filter_report(kept, known.probabilities, known.labels)
+        return Supervision(teacher, answers, chosen, report)
+
+    def train_sar_auxiliary(self, supervision: Supervision) -> UnimodalNet:
+        """Train the auxiliary that sees SAR only."""
+        self.seed_weights("sar-auxiliary")
+        stage = SarAuxiliaryStage(self.channels[1], self.label_weights(), self.options, supervision)
+        return self.fit(stage, self.cloudy_samples())
+
+    def train_optical_auxiliary(
+        self, supervision: Supervision, sar_auxiliary: UnimodalNet
+    ) -> UnimodalNet:
+        """Train the auxiliary that sees cloudy optical images only."""
+        self.seed_weights("optical-auxiliary")
+        stage = OpticalAuxiliaryStage(
+            self.channels[0], self.label_weights(), self.options, supervision, sar_auxiliary
+        )
+        if self.options.warm_start:
+            stage.start_at(supervision.teacher)
+        return self.fit(stage, self.cloudy_samples())
+
+    def train_student(
+        self,
+        supervision: Supervision,
+        sar_auxiliary: UnimodalNet,
+        optical_auxiliary: UnimodalNet,
+        name: str = "student",
+    ) -> StudentNet:
+        """Train the deliverable.
+
+        Args:
+            supervision: What the teacher answers.
+            sar_auxiliary: One of its teachers.
+            optical_auxiliary: The other.
+            name: Names its files and draws; all students of a seed begin at the same weights.
+        """
+        self.seed_weights("student")
+        stage = StudentStage(
+            self.channels, self.label_weights(), self.options, supervision, optical_auxiliary,
+            sar_auxiliary, name,
+        )  # fmt: skip
+        return self.fit(stage, self.cloudy_samples(self.options.student.drop_share))
+
+    # ---- data -----------------------------------------------------------------------------------
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Number of optical and of SAR channels."""
+        optical, sar = self.modalities.values()
+        return len(optical.channels), len(sar.channels)
+
+    def samples(self, degradation: Degradation, split: str = "train") -> CloudySamples:
+        """Return the target's training pairs, or a held-out split, as this run's tensors."""
+        if split == "train" and self.options.target_share:
+            degradation = replace(degradation, hide_labels=True)
+        return self._tensors(self.target, split, degradation)
+
+    def cloudy_samples(self, drop_share: float = 0.0) -> CloudySamples:
+        """Return the target's training pairs as the auxiliaries and the student see them."""
+        return self.samples(self._cloudy(drop_share))
+
+    def cloudy_samples_with_labels(self) -> CloudySamples:
+        """Return the target's training pairs with their labels: for upper bounds only."""
+        return self._tensors(self.target, "train", self._cloudy())
+
+    def labeled_samples(self, degradation: Degradation) -> CloudySamples:
+        """Return the labeled pairs that the teacher learns on."""
+        return self._tensors(self.labeled, "train", degradation)
+
+    def cloudy_labeled_samples(self) -> CloudySamples:
+        """Return the teacher's labeled pairs under the clouds that the target has."""
+        return self.labeled_samples(self._cloudy())
+
+    def every_answer(self, teacher: UnimodalNet) -> KnownAnswers:
+        """Return the teacher's answers on every cloudy view of the target on its own."""
+        return KnownAnswers.of(EachView(teacher, self.options.distillation), self._every_view())
+
+    def label_weights(self) -> torch.Tensor:
+        """Factor per class, ``(K,)``, from the labels that may be known."""
+        return class_weights(_train_labels(self.labeled), len(self.dataset.classes))
+
+    def _cloudy(self, drop_share: float = 0.0) -> Degradation:
+        clouds = self.options.clouds
+        return Degradation(
+            cover=(0.0, 1.0) if clouds.simulate else 0.0,
+            clear_share=clouds.clear_share,
+            augment=True,
+            drop_share=drop_share,
+            textures=self.textures,
+        )
+
+    def _tensors(self, part: PairDataset, split: str, degradation: Degradation) -> CloudySamples:
+        """Samples that draw anew are made anew; those that repeat are made once for all stages."""
+        draws = self.options.clouds.draws
+        key = id(part), split, degradation  # a part lives as long as the samples that read it
+        if draws and key in self._kept:
+            return self._kept[key]
+        optical, sar = self.modalities.values()
+        samples = CloudySamples(part, split, optical, sar, degradation, self.options.seed, draws)
+        if draws:
+            self._kept[key] = samples
+        return samples
+
+    def _every_view(self) -> Iterator[Batch]:
+        """Yield the cloudy training pairs in batches, once per draw."""
+        samples = self.cloudy_samples()
+        batch_size = self.options.auxiliary.schedule.batch_size
+        for epoch in range(max(1, self.options.clouds.draws)):
+            samples.set_epoch(epoch)
+            yield from torch.utils.data.DataLoader(samples, batch_size, generator=torch.Generator())
+
+
+def _patch_size(dataset: PairDataset) -> int:
+    """Height and width of the patches in pixels."""
+    for index in range(len(dataset)):
+        for pixels in dataset.pair(index):
+            if pixels is not None:
+                return int(pixels.shape[-1])
+    raise InputError(f"{dataset.name} has no pixels")
+
+
+def _train_labels(dataset: PairDataset) -> npt.NDArray[np.int64]:
+    chosen = np.asarray(dataset.splits) == "train"
+    labels: npt.NDArray[np.int64] = np.asarray(dataset.labels, np.int64)[chosen]
+    return labels
+
+
+def _check_labels(dataset: PairDataset) -> None:
+    labels = _train_labels(dataset)
+    found = sorted({dataset.classes[k] for k in labels[labels >= 0]})
+    if len(found) < 2:
+        raise InputError(
+            f"the training split of {dataset.name} has labels of the classes {found}, "
+            "expected at least two",
+            hint="Check the columns label and split",
+        )
