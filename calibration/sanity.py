@@ -69,7 +69,7 @@ class DataCheck:
         for name in sorted(self._means):
             correlation, ratio = self._require_structure(name)
             p_value = self._class_p_value(name, np.random.default_rng(seed))
-            found[f"{name}_neighbour_correlation"] = correlation
+            found[f"{name}_neighbour_correlation"] = correlation  # codespell:ignore neighbour
             found[f"{name}_patch_f_ratio"] = ratio
             found[f"{name}_class_p_value"] = p_value
             p_values.append(p_value)
