@@ -328,9 +328,10 @@ def test_a_loss_past_the_budget_is_refused_and_nothing_written(index, tmp_path):
 def test_random_pixels_are_refused_and_nothing_written(index, tmp_path):
     rng = np.random.default_rng(0)
     for row in read_index(index).rows:
-        shape = np.load(row.optical).shape
-        np.save(tmp_path / row.optical.name, rng.integers(1, 10000, shape, np.uint16))
-        np.save(tmp_path / row.sar.name, rng.normal(-14, 4, (2, *shape[1:])).astype(np.float32))
+        optical, sar = row.paths.values()
+        shape = np.load(optical).shape
+        np.save(tmp_path / optical.name, rng.integers(1, 10000, shape, np.uint16))
+        np.save(tmp_path / sar.name, rng.normal(-14, 4, (2, *shape[1:])).astype(np.float32))
     (tmp_path / "index.csv").write_text(index.read_text())
     bundle = exported_bundle(tmp_path / "b")
     before = listing(bundle.folder)

@@ -103,7 +103,7 @@ def test_a_share_of_both_parts_is_shown_with_one_modality_alone():
 
 def test_an_absent_file_stays_absent():
     rows = made_index(list("ab") * 20).rows
-    lacking = [PairRow(r.optical, None, r.label, r.group, r.split) for r in rows]
+    lacking = [PairRow(r.paths["optical"], None, r.label, r.group, r.split) for r in rows]
     pairs = draw_pairs(PairIndex(HERE.parent, ("a", "b"), tuple(lacking)), MANIFEST)
     assert all(p.modalities == ("optical",) for p in (*pairs.calibration, *pairs.held_out))
 

@@ -55,7 +55,7 @@ def network_inputs(manifest: Manifest, images: np.ndarray) -> dict[str, np.ndarr
     spec = manifest.modalities["radar"]
     normalized = (np.clip(images, *spec.clip) - spec.mean[0]) / spec.std[0]
     shares = np.ones((len(images), 1), np.float32)
-    return {"radar": np.float32(normalized), "availability": shares}
+    return {"radar": normalized.astype(np.float32), "availability": shares}
 
 
 def answers(content: bytes, manifest: Manifest, images: np.ndarray) -> np.ndarray:
@@ -94,7 +94,10 @@ def _random_constants(manifest: Manifest, rng: np.random.Generator) -> dict[str,
         "merge": (width, 2 * width, 3, 3), "wide": (width, 2 * width, 3, 3),
         "head": (classes, 2 * width, 1, 1),
     }  # fmt: skip
-    constants = {"factors": np.array([1, 1, 2, 2], np.float32), "axes": np.array([2, 3], np.int64)}
+    constants: dict[str, np.ndarray] = {
+        "factors": np.array([1, 1, 2, 2], np.float32),
+        "axes": np.array([2, 3], np.int64),
+    }
     for name, shape in shapes.items():
         spread = 1.5 / np.sqrt(np.prod(shape[1:]))
         constants[f"{name}.weight"] = rng.normal(0, spread, shape).astype(np.float32)
