@@ -62,5 +62,4 @@ def _inputs(samples: Sequence[Sample], manifest: Manifest) -> dict[str, Floats]:
         stats = preprocess([sample.pixels[name] for sample in samples], spec, out)
         tensors[name] = out
         shares.append(np.array([seen.availability for seen in stats], np.float32))
-    (availability,) = (n for n, t in manifest.inputs.items() if t.role == "availability")
-    return {**tensors, availability: np.stack(shares, axis=1)}
+    return {**tensors, manifest.availability: np.stack(shares, axis=1)}

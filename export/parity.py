@@ -179,7 +179,7 @@ def _raw_samples(inputs: Arrays, manifest: Manifest) -> list[Sample]:
                 for name, share in zip(raw, shares, strict=True)
             }
         )
-        for i, shares in enumerate(inputs["availability"])
+        for i, shares in enumerate(inputs[manifest.availability])
     ]
 
 
@@ -203,7 +203,7 @@ def compare_outputs(
     allowed = {n: _allowed(tensor, expected[n], tolerance) for n, tensor in outputs.items()}
     worst = {n: float(np.abs(found[n] - expected[n]).max()) for n in outputs}
     labels, wanted = (arrays[manifest.logits].argmax(axis=1) for arrays in (found, expected))
-    absent = next(inputs[n] == 0 for n, t in manifest.inputs.items() if t.role == "availability")
+    absent = inputs[manifest.availability] == 0
     problems = []
     for n, tensor in outputs.items():
         if not worst[n] <= allowed[n]:  # also true for NaN

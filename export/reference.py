@@ -42,7 +42,7 @@ def reference_inputs(manifest: Manifest) -> Arrays:
         for column, (name, spec) in enumerate(manifest.modalities.items())
     }
     exact = np.floor(shares * height) / height
-    return {**tensors, "availability": exact.astype(np.float32)}
+    return {**tensors, manifest.availability: exact.astype(np.float32)}
 
 
 def availability_rows(modalities: int) -> Doubles:
@@ -79,7 +79,7 @@ def read_reference(bundle: Bundle) -> tuple[Arrays, Arrays]:
             arrays = {name: archive[name] for name in wanted}
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{REFERENCE} cannot be read: {error}") from error
-    rows = len(arrays["availability"])
+    rows = len(arrays[bundle.manifest.availability])
     for name, tensor in wanted.items():
         expected = (rows, *tensor.row)
         if arrays[name].shape != expected or arrays[name].dtype != np.float32:

@@ -100,6 +100,11 @@ class Manifest:
         """Name of the output that holds the logits."""
         return next(name for name, tensor in self.outputs.items() if tensor.role == "logits")
 
+    @property
+    def availability(self) -> str:
+        """Name of the input that holds the shares of valid pixels."""
+        return next(name for name, tensor in self.inputs.items() if tensor.role == "availability")
+
     def to_json(self) -> str:
         """Return the JSON text, with the derived tensors spelled out for other readers."""
         document = {"schema_version": SCHEMA_VERSION, **asdict(self), **self._tensors()}
