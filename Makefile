@@ -46,8 +46,8 @@ demo: $(VENV)/installed-runtime
 	$(BIN)/esccs-edge demo --out demo-out
 
 # What CI runs. The last line of each suite stands once more at the end.
-test: forget-results lint types suite test-lowest test-pythons
-	@printf '\n== passed: lint, types and the suites\n'
+test: forget-results lint spell types suite test-lowest test-pythons
+	@printf '\n== passed: lint, spelling, types and the suites\n'
 	@cd $(RESULTS); for suite in *; do printf '%-8s %s\n' $$suite "$$(tail -n 1 $$suite)"; done
 
 forget-results:

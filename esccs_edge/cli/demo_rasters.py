@@ -9,7 +9,7 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 
-from ..contracts.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_NODATA
+from ..contracts.sensors import SENTINEL1_POLARIZATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_NODATA
 from ..system.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def write_rasters(scene: SimulatedScene, folder: Path, pixel_size_m: float) -> t
     """
     optical, sar = folder / "optical.tif", folder / "sar.tif"
     _write(optical, scene.optical, SENTINEL2_L1C_BANDS, pixel_size_m, SENTINEL2_NODATA)
-    _write(sar, scene.sar, SENTINEL1_POLARISATIONS, pixel_size_m, None)
+    _write(sar, scene.sar, SENTINEL1_POLARIZATIONS, pixel_size_m, None)
     return optical, sar
 
 

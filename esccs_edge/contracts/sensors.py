@@ -18,7 +18,7 @@ SENTINEL2_L2A_BANDS = tuple(band for band in SENTINEL2_L1C_BANDS if band != "B10
 #: The public EuroSAT-MS GeoTIFFs put B8A last.
 EUROSAT_BANDS = tuple(b for b in SENTINEL2_L1C_BANDS if b != "B8A") + ("B8A",)
 
-SENTINEL1_POLARISATIONS = ("VV", "VH")
+SENTINEL1_POLARIZATIONS = ("VV", "VH")
 
 #: Reflectance per digital number of Sentinel-2 L1C and L2A products.
 SENTINEL2_DN_SCALE = 1e-4

@@ -49,9 +49,9 @@ def test_bench_times_rows_parts_and_the_start(bundle):
     assert [(row.batch, row.threads) for row in found.rows] == [(1, 1), (3, 1)]
     for row in found.rows:
         assert 0 < row.p50_ms <= row.p90_ms <= row.p99_ms and row.calls >= 1
-    for row in found.parts:
-        assert row.preprocess_ms > 0 and row.postprocess_ms > 0
-        assert (row.queue_ms is not None) == (row.batch == 1)
+    for spent in found.parts:
+        assert spent.preprocess_ms > 0 and spent.postprocess_ms > 0
+        assert (spent.queue_ms is not None) == (spent.batch == 1)
     assert 0 < found.start.import_ms < found.start.cold_start_ms and found.start.peak_rss_mb > 10
     assert found.backend["backend"]["backend"] == "cpu"
 

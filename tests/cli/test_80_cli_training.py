@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def optical_only(index) -> Path:
     from esccs_edge.rasters.pair_index import PairRow, read_index, write_index
 
     rows = [
-        PairRow(row.optical, None, row.label, row.group, row.split, row.cover)
+        PairRow(row.paths["optical"], None, row.label, row.group, row.split, row.cover)
         for row in read_index(index).rows
     ]
     write_index(index.with_name("optical.csv"), rows)
@@ -142,7 +143,7 @@ def test_train_settings_win_over_the_file(tmp_path):
 
     config = tmp_path / "run.toml"
     config.write_text('data = "a.csv"\nseed = 1\n[student.schedule]\nepochs = 9\nbatch_size = 4\n')
-    found = training_options(config, {"seed": 5}, ("student.schedule.epochs=2", "out=runs/x"))
+    found: Any = training_options(config, {"seed": 5}, ("student.schedule.epochs=2", "out=runs/x"))
     assert (found.data, found.seed, found.out) == ("a.csv", 5, "runs/x")
     assert (found.student.schedule.epochs, found.student.schedule.batch_size) == (2, 4)
 

@@ -30,7 +30,7 @@ def test_band_names_have_one_spelling(written, canonical):
     assert sensors.band_name(written) == canonical
 
 
-@given(st.sampled_from(sensors.SENTINEL2_L1C_BANDS + sensors.SENTINEL1_POLARISATIONS))
+@given(st.sampled_from(sensors.SENTINEL2_L1C_BANDS + sensors.SENTINEL1_POLARIZATIONS))
 def test_canonical_names_stay_as_they_are(name):
     assert sensors.band_name(name) == name
 

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_gpu import FakeDriver
+from support.fake_trt import onnx_network
 from support.power_meters import Steady
 from support.tiny import CLASSES, expected, raw_pair, tiny_manifest, tiny_onnx
-from support.toy_task import toy_bundle
+from support.toy_task import toy_bundle, toy_manifest, toy_onnx
 from support.trt_machine import Machine
 
 from esccs_edge.backends.trt import backend as trt_backend
@@ -112,6 +113,20 @@ def bundle(tmp_path):
         files[name] = model.SerializeToString()
     files["reference.npz"] = pack_reference(inputs, outputs)
     return Bundle.create(tmp_path / "bundle", manifest, files)
+
+
+def test_model_of_another_task_is_chosen_by_its_agreement(machine, tmp_path, monkeypatch):
+    manifest = toy_manifest()
+    inputs, content = reference_inputs(manifest), toy_onnx(manifest)
+    reference = pack_reference(inputs, onnx_network(content)(inputs))
+    files = {"student.onnx": content, "reference.npz": reference}
+    bundle = Bundle.create(tmp_path / "toy", manifest, files)
+    machine.serve(bundle)
+    monkeypatch.setattr(choose, "measure_speed", lambda *a, **k: speed(1.0, 1.0))
+    made, choice = choose_precision(bundle, tmp_path / "new", seconds=0)
+    floats = choice.candidates[:2]
+    assert [(row.problem, row.label_agreement) for row in floats] == [("", 1.0)] * 2
+    assert choice.picked in ("fp32", "fp16") and made.manifest.task == "toy-mapping"
 
 
 def with_speeds(monkeypatch, **p50_ms):

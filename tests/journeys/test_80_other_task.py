@@ -1,4 +1,5 @@
-"""A task that the package does not know, from data to an answer: train, export, calibrate, run."""
+"""A task that the package does not know goes all the way: train, export, calibrate, verify, build
+an engine, map a scene. It has one modality and answers with a map (`support.toy_task`)."""
 
 from __future__ import annotations
 
@@ -6,58 +7,102 @@ import json
 
 import numpy as np
 import pytest
+from support.cli_parts import refused, run, run_json
 
-pytest.importorskip("torch")
-pytest.importorskip("lightning")
+from esccs_edge import Bundle, open_model
 
-from support.toy_learning import write_toy_data  # noqa: E402
-from support.toy_task import ToyMapping  # noqa: E402
+pytest.importorskip("torch", reason="training needs torch")
+rasterio = pytest.importorskip("rasterio")
 
-from esccs_edge.backends.cpu.backend import CpuBackend  # noqa: E402
-from esccs_edge.calibration.quantize import quantize_student  # noqa: E402
-from esccs_edge.contracts.bundle import Bundle  # noqa: E402
-from esccs_edge.export.parity import check_parity  # noqa: E402
-from esccs_edge.export.to_onnx import export_student  # noqa: E402
-from esccs_edge.runtime.model import ModelRuntime  # noqa: E402
-from esccs_edge.training.options_file import options_from  # noqa: E402
-from esccs_edge.training.run import train  # noqa: E402
+SIDE = 16
+SCENE = 40
 
 
 @pytest.fixture(scope="module")
-def calibrated(tmp_path_factory) -> Bundle:
-    folder = tmp_path_factory.mktemp("toy")
-    data = write_toy_data(folder / "toy.npz", count=96)
-    given = {"task": ToyMapping.name, "data": str(data), "out": str(folder / "run"), "threads": 1}
-    bundle = export_student(train(options_from(given)))
-    return quantize_student(bundle, folder / "run" / "heldout" / "index.csv")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("toy-journey")
 
 
-def test_every_form_of_the_bundle_answers_like_the_trained_network(calibrated):
-    backend = CpuBackend(calibrated, calibrated.manifest, max_batch=4)
-    report = check_parity(calibrated, backend)
-    backend.close()
-    names = [row.name for row in report.rows]
-    assert names == ["student.int8.onnx", "student.onnx", "backend cpu"]
-    assert all(row.label_agreement > 0.95 for row in report.rows)
+@pytest.fixture(scope="module")
+def calibrated(folder) -> Bundle:
+    """Trained, exported and calibrated by the commands that every bundle goes through."""
+    from support.toy_learning import write_toy_data
+
+    data = write_toy_data(folder / "toy.npz", count=160)
+    config = folder / "run.toml"
+    config.write_text('task = "toy-mapping"\nthreads = 1\n')
+    run_json("train", "--config", config, "--data", data, "--out", folder / "run")
+    bundle = folder / "run" / "bundle"
+    run_json("export", bundle)
+    run_json("calibrate", bundle, folder / "run" / "heldout" / "index.csv")
+    return Bundle.open(bundle)
 
 
-def test_the_int8_bundle_finds_water_and_land_in_each_pixel(calibrated):
-    report = json.loads(calibrated.read("calibration.json"))
-    assert report["int8"]["overall"]["balanced_accuracy"] > 0.95
-    image = np.full((1, 16, 16), -8, np.float32)
-    image[..., 8:] = -20
-    image += np.random.default_rng(0).normal(0, 1, image.shape).astype(np.float32)
-    backend = CpuBackend(calibrated, calibrated.manifest, max_batch=4)
-    model = ModelRuntime(backend, calibrated.manifest, bundle=calibrated.identity)
-    labels = model.run({"radar": image}).labels
-    model.close()
-    right = labels == np.where(np.arange(16) < 8, 0, 1)
-    assert right[:, [*range(7), *range(9, 16)]].mean() > 0.95
+@pytest.fixture(scope="module")
+def scene(folder):
+    """Water in the left half of a scene that is no multiple of the patch size."""
+    path = folder / "scene.tif"
+    rng = np.random.default_rng(5)
+    pixels = np.where(np.arange(SCENE) < SCENE // 2, -20.0, -8.0) + rng.normal(
+        0, 1, (1, SCENE, SCENE)
+    )
+    with rasterio.open(
+        path, "w", driver="GTiff", width=SCENE, height=SCENE, count=1, dtype="float32",
+        crs="EPSG:32632", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6), nodata=0,
+    ) as dataset:  # fmt: skip
+        dataset.write(pixels.astype(np.float32))
+    return path
 
 
-def test_tensorrt_rtx_builds_the_calibrated_graph(calibrated, tmp_path):
-    pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheels are x86-64 only")
-    from esccs_edge.export.to_engine import build_engine
+def test_the_chain_writes_every_file_of_a_bundle(calibrated):
+    manifest = calibrated.manifest
+    assert manifest.task == "toy-mapping" and manifest.model == "student.int8.onnx"
+    assert manifest.quantization["balanced_accuracy"]["int8"] > 0.95
+    wanted = {"student.safetensors", "student.onnx", "student.int8.onnx", "reference.npz",
+              "calibration.json", "calibration-pairs.csv"}  # fmt: skip
+    assert wanted <= manifest.files.keys()
+    item = json.loads((calibrated.folder / "mlm.json").read_text())
+    assert item["properties"]["mlm:output"][0]["result"]["dim_order"][-2:] == ["height", "width"]
 
-    report = build_engine(calibrated, flavor="rtx", precision="int8", out=tmp_path)
-    assert report.path.stat().st_size == report.bytes > 1_000
+
+def test_verify_holds_every_form_against_the_trained_network(calibrated):
+    found = run_json("verify", calibrated.folder)
+    names = json.dumps(found)
+    assert "student.onnx" in names and "student.int8.onnx" in names
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_both_graphs_run_on_the_cpu(calibrated, precision):
+    from support.toy_task import toy_pixels
+
+    with open_model(calibrated, "cpu", precision=precision) as model:
+        samples = [{"radar": toy_pixels(calibrated.manifest, seed)} for seed in range(5)]
+        answers = model.run_batch(samples)
+        assert model.backend.describe()["precision"] == precision
+    assert all(answer.labels.shape == (SIDE, SIDE) for answer in answers)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_both_graphs_compile_to_engines_without_a_gpu(calibrated, folder, precision):
+    pytest.importorskip("tensorrt_rtx_bindings")
+    words = ("--flavor", "rtx", "--precision", precision, "--out", folder / f"{precision}.plan")
+    assert run_json("build", calibrated.folder, *words)["bytes"] > 0
+
+
+def test_map_draws_the_classes_of_a_scene(calibrated, scene, folder):
+    out = folder / "map.tif"
+    words = ("--input", f"radar={scene}", "--bundle", calibrated.folder, "--backend", "cpu")
+    found = run_json("map", out, *words)
+    with rasterio.open(out) as dataset:
+        classes = dataset.read(1)
+    wanted = np.where(np.arange(SCENE) < SCENE // 2, 1, 0)  # Water, Land
+    assert classes.shape == (SCENE, SCENE) and (classes == wanted).mean() > 0.9
+    assert found["class_shares"]["Water"] == pytest.approx(0.5, abs=0.1)
+    with rasterio.open(found["scores"]) as dataset:
+        assert dataset.count == 1  # confidence; there is no gate to show
+
+
+def test_a_modality_that_the_model_does_not_read_is_refused(calibrated, scene, folder):
+    words = ("--input", f"optical={scene}", "--bundle", calibrated.folder, "--backend", "cpu")
+    assert "radar" in refused(run("map", folder / "other.tif", *words))
+    assert not (folder / "other.tif").exists()

@@ -47,7 +47,7 @@ def test_files_labels_groups_and_splits_are_read(folder):
     assert index.classes == ("Forest", "River") and len(index) == 3
     assert index.rows[0] == PairRow(folder / "o.npy", folder / "s.npy", "River", "a", "val")
     assert index.rows[1] == PairRow(None, folder / "s.npy", None, "line 3", "train")
-    assert index.rows[2].sar is None
+    assert index.rows[2].paths["sar"] is None
 
 
 def test_pixels_are_loaded_in_the_manifests_order(folder):
@@ -145,7 +145,7 @@ def test_what_is_written_is_read_back(rows):
             written.append(PairRow(optical, sar, label, group, split, cover))
         write_index(folder / "lists" / "index.csv", written)
         read = read_index(folder / "lists" / "index.csv").rows
-    assert [r.optical and r.optical.resolve() for r in read] == [
+    assert [(found := r.paths["optical"]) and found.resolve() for r in read] == [
         w.optical and w.optical.resolve() for w in written
     ]
     assert [(r.label, r.group, r.split, r.cover) for r in read] == [

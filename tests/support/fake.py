@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,9 @@ def numbered_pair(number: int) -> PatchPair:
     return PatchPair(optical, np.full((2, 16, 16), -12.0, np.float32))
 
 
-def number_of(pair: PatchPair) -> int:
-    return int(pair.optical[0, 0, 0])
+def number_of(sample: Sample) -> int:
+    pixels: Any = sample.pixels["optical"]
+    return int(pixels[0, 0, 0])
 
 
 class FakeBackend(Backend):
@@ -82,7 +84,7 @@ class FakeLane(Lane):
         self._batch: list[int] | None = None
         self._is_open = True
 
-    def start(self, batch: Sequence[PatchPair]) -> None:
+    def start(self, batch: Sequence[Sample]) -> None:
         assert self._is_open, "a closed lane was started"
         assert self._batch is None, "a lane was started twice"
         assert 1 <= len(batch) <= self._backend.max_batch

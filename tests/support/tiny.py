@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.manifest import BatchProfile, Manifest
 from esccs_edge.contracts.modality import ModalitySpec, SampleSpec
-from esccs_edge.contracts.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.sensors import SENTINEL1_POLARIZATIONS, SENTINEL2_L1C_BANDS
 from esccs_edge.contracts.values import PatchPair
 from esccs_edge.pixels.checks import checked_sample
 
@@ -35,7 +35,7 @@ def tiny_manifest(patch_size: int = 16, **changes) -> Manifest:
                 mean=tuple(np.linspace(0.05, 0.3, bands).round(3).tolist()), std=(0.1,) * bands,
             ),
             "sar": ModalitySpec(
-                channels=SENTINEL1_POLARISATIONS, sensor="Sentinel-1 SAR-C", level="GRD IW",
+                channels=SENTINEL1_POLARIZATIONS, sensor="Sentinel-1 SAR-C", level="GRD IW",
                 unit="dB", dn_scale=None, dn_offset=0.0, nodata=0.0, clip=(-35.0, 5.0),
                 mean=(-11.8, -18.3), std=(4.5, 4.4),
             ),

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ def test_a_place_on_both_sides_is_refused(indexes, tmp_path):
 
 @pytest.mark.parametrize("name", ["b1-ombria", "b2-eurosat", "b3-sen12ms"])
 def test_committed_benchmarks_hide_the_target_and_give_all_methods_one_schedule(name):
-    options = read_options(CONFIGS / f"{name}.toml")
+    options: Any = read_options(CONFIGS / f"{name}.toml")
     assert 0 < options.target_share < 1
     assert options.distillation.label_weight == 0
     assert options.distillation.teacher_view == "cloudy"
@@ -213,7 +214,7 @@ def test_the_sen12ms_benchmark_runs_on_a_tiny_folder_in_its_layout(tmp_path):
     from support.sen12ms_layout import write_sen12ms
 
     write_sen12ms(tmp_path, 16, [("ROIs1158_spring", n) for n in range(1, 17)], classes=2)
-    options = read_options(CONFIGS / "b3-sen12ms.toml")
+    options: Any = read_options(CONFIGS / "b3-sen12ms.toml")
     short = replace(options.student.schedule, epochs=1, batch_size=4)
     parts = {
         name: replace(getattr(options, name), schedule=short)

@@ -6,25 +6,24 @@ import csv
 
 import numpy as np
 import pytest
+import torch
+from support.toy_learning import ToyOptions, ToyStage, write_toy_data
+from support.toy_task import CLASSES, SIDE, ToyMapping
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("lightning")
-
-from support.toy_learning import ToyOptions, ToyStage, write_toy_data  # noqa: E402
-from support.toy_task import CLASSES, SIDE, ToyMapping  # noqa: E402
-
-from esccs_edge.contracts.bundle import Bundle  # noqa: E402
-from esccs_edge.errors import InputError  # noqa: E402
-from esccs_edge.training.learning.tasks import learning_task, register  # noqa: E402
-from esccs_edge.training.options_file import options_from  # noqa: E402
-from esccs_edge.training.run import train  # noqa: E402
+from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.errors import InputError
+from esccs_edge.training.learning.tasks import learning_task, register
+from esccs_edge.training.options_file import options_from
+from esccs_edge.training.run import train
 
 #: Two float32 programs of the same sums in another order.
 FLOAT32_ATOL = 1e-4
 
 
 def options(data, out, **changes) -> ToyOptions:
-    return options_from({"task": ToyMapping.name, "data": str(data), "out": str(out), **changes})
+    found = options_from({"task": ToyMapping.name, "data": str(data), "out": str(out), **changes})
+    assert isinstance(found, ToyOptions)
+    return found
 
 
 def copied(bundle: Bundle, folder) -> Bundle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_logs_have_one_row_per_epoch(finished):
 def test_a_killed_run_resumes_to_the_same_numbers(
     finished, data, tmp_path, monkeypatch, stage_class, epoch
 ):
-    options = options_from(tiny_document(data, tmp_path / "run", epochs=3))
+    options: Any = options_from(tiny_document(data, tmp_path / "run", epochs=3))
     with monkeypatch.context() as patched:
         killed_at(patched, stage_class, epoch)
         with pytest.raises(KilledError):
@@ -137,7 +138,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(
 
 
 def test_finished_stages_are_not_run_again(finished, data, tmp_path, monkeypatch):
-    options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
+    options: Any = options_from(tiny_document(data, tmp_path / "run", epochs=1))
     with monkeypatch.context() as patched:
         killed_at(patched, StudentStage, 0)
         with pytest.raises(KilledError):
@@ -178,7 +179,7 @@ def test_a_run_without_data_or_folder_is_refused():
 
 
 def test_the_frozen_networks_stay_as_they_are_while_the_student_learns(data, tmp_path):
-    options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
+    options: Any = options_from(tiny_document(data, tmp_path / "run", epochs=1))
     torch.set_num_threads(1)
     run = SceneRun.open(options, open_dataset(options.data), tmp_path / "run")
     supervision = run.supervise(run.train_teacher())
@@ -193,7 +194,8 @@ def test_the_frozen_networks_stay_as_they_are_while_the_student_learns(data, tmp
 
 
 def test_all_views_answer_with_the_reliable_ones_whatever_the_batch_shows():
-    options = options_from({"distillation": {"reliable_clear_share": [0.0, 1.0]}}).distillation
+    given: Any = options_from({"distillation": {"reliable_clear_share": [0.0, 1.0]}})
+    options = given.distillation
     each = EachView(torch.nn.Flatten(), options)  # the "images" are the logits
 
     def view(place, logits, clear_share, present=1.0):
@@ -232,7 +234,7 @@ def test_a_warm_started_student_begins_as_the_mean_of_its_auxiliaries():
 def test_samples_are_shared_by_stages_and_changed_runs_only_if_they_repeat(data, tmp_path, draws):
     document = tiny_document(data, tmp_path / "run", epochs=1)
     document["clouds"] = {"draws": draws}
-    options = options_from(document)
+    options: Any = options_from(document)
     dataset = open_dataset(options.data)
     dataset.__class__ = type("Unhashable", (type(dataset),), {"__hash__": None})
     run = SceneRun.open(options, dataset, tmp_path / "run")
@@ -255,7 +257,7 @@ def test_every_protocol_gives_finite_losses_and_gradients(data, tmp_path, view, 
     document["distillation"] = {"teacher_view": view, "label_weight": float(view == "clear")}
     apply_to = "logits" if variant == "power" else "loss"
     document["student"]["irm"] = {"variant": variant, "warmup_epochs": 0, "apply_to": apply_to}
-    options = options_from(document)
+    options: Any = options_from(document)
     run = SceneRun.open(options, open_dataset(options.data), tmp_path / "run")
     nets = [torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
                                 torch.nn.Linear(c, 3)) for c in (13, 13, 2)]  # fmt: skip
@@ -299,7 +301,7 @@ def test_the_committed_configuration_is_read_and_flags_win():
     from esccs_edge import training
 
     path = f"{training.__path__[0]}/configs/eurosat.toml"
-    options = read_options(path, data="eurosat:x", out="y", seed=3)
+    options: Any = read_options(path, data="eurosat:x", out="y", seed=3)
     assert (options.data, options.out, options.seed) == ("eurosat:x", "y", 3)
     assert options.distillation.label_weight > 0
 
@@ -310,7 +312,7 @@ def test_a_clear_view_is_refused_where_no_clear_image_exists():
 
 
 def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
-    options = options_from({"clouds": {"simulate": False}, "augment": {"shift_px": 0}})
+    options: Any = options_from({"clouds": {"simulate": False}, "augment": {"shift_px": 0}})
     stage = TeacherStage(13, torch.ones(3), options)
     images = torch.randn(4, 13, 16, 16, generator=torch.Generator().manual_seed(0))
     batch = {
@@ -326,12 +328,12 @@ def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
 
 
 def test_options_survive_json():
-    options = options_from({"teacher": {"network": {"width": 5, "blocks": [2, 1]}}})
+    options: Any = options_from({"teacher": {"network": {"width": 5, "blocks": [2, 1]}}})
     assert options_from(json.loads(json.dumps(options.as_dict()))) == options
 
 
 def test_what_ran_before_a_stage_does_not_change_its_weights(data, tmp_path):
-    options = options_from(tiny_document(data, "", epochs=1))
+    options: Any = options_from(tiny_document(data, "", epochs=1))
 
     def trained(folder, *, disturbed: bool):
         run = SceneRun.open(options, open_dataset(options.data), tmp_path / folder)
@@ -349,7 +351,7 @@ def test_what_ran_before_a_stage_does_not_change_its_weights(data, tmp_path):
 
 
 def test_a_run_whose_options_lack_a_later_one_resumes_with_its_default(data, tmp_path, monkeypatch):
-    options = options_from(tiny_document(data, tmp_path / "run", epochs=1))
+    options: Any = options_from(tiny_document(data, tmp_path / "run", epochs=1))
     with monkeypatch.context() as patched:
         killed_at(patched, TeacherStage, 0)
         with pytest.raises(KilledError):

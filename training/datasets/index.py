@@ -10,7 +10,7 @@ import numpy as np
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.sensors import (
-    SENTINEL1_POLARISATIONS,
+    SENTINEL1_POLARIZATIONS,
     SENTINEL2_L1C_BANDS,
     SENTINEL2_L2A_BANDS,
 )
@@ -101,10 +101,10 @@ def _channels(paths: Sequence[Path], *, is_sar: bool) -> tuple[str, ...]:
     if not paths:
         return ("absent",)
     described = described_channels(paths[0])
-    known = SENTINEL1_POLARISATIONS if is_sar else SENTINEL2_L1C_BANDS
+    known = SENTINEL1_POLARIZATIONS if is_sar else SENTINEL2_L1C_BANDS
     if named := tuple(channel for channel in known if channel in described):
         return named
-    defaults = (SENTINEL1_POLARISATIONS, ("VV",)) if is_sar else (
+    defaults = (SENTINEL1_POLARIZATIONS, ("VV",)) if is_sar else (
         SENTINEL2_L1C_BANDS, SENTINEL2_L2A_BANDS)  # fmt: skip
     for channels in defaults:
         if len(channels) == len(described):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from esccs_edge.contracts.sensors import SENTINEL1_POLARISATIONS, SENTINEL2_L1C_BANDS
+from esccs_edge.contracts.sensors import SENTINEL1_POLARIZATIONS, SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError
 
 from .dataset import RawPair
@@ -44,7 +44,7 @@ class Sen12msDataset:
     splits: tuple[str, ...]
     paths: tuple[Path, ...]
     optical_channels: tuple[str, ...] = SENTINEL2_L1C_BANDS
-    sar_channels: tuple[str, ...] = SENTINEL1_POLARISATIONS
+    sar_channels: tuple[str, ...] = SENTINEL1_POLARIZATIONS
 
     def __len__(self) -> int:
         return len(self.labels)

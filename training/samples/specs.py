@@ -10,7 +10,7 @@ import numpy as np
 
 from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.sensors import (
-    SENTINEL1_POLARISATIONS,
+    SENTINEL1_POLARIZATIONS,
     SENTINEL2_DN_SCALE,
     SENTINEL2_L1C_BANDS,
     SENTINEL2_NODATA,
@@ -52,7 +52,7 @@ def modality_specs(
         if not found:
             raise InputError(f"the training split of {dataset.name} has no {name} patch")
     return optical_spec(dataset.optical_channels, optical), sar_spec(
-        dataset.sar_channels or SENTINEL1_POLARISATIONS, sar
+        dataset.sar_channels or SENTINEL1_POLARIZATIONS, sar
     )
 
 
