@@ -18,7 +18,7 @@ from esccs_edge.rasters.reader import read_sample
 
 
 def has_maps(manifest: Manifest) -> bool:
-    """Tell whether the model is judged by a map of classes per sample, not by one class."""
+    """Return whether the model is judged by a map of classes per sample, not by one class."""
     return task_named(manifest.task).target == "map"
 
 

@@ -62,7 +62,7 @@ def open_backend(
 
 
 def tensorrt_is_usable() -> bool:
-    """Tell whether TensorRT, a CUDA binding, our kernels and a GPU are all here; imports none."""
+    """Return whether TensorRT, a CUDA binding, our kernels and a GPU are all here; imports none."""
     return (
         any(map(_is_installed, _TENSORRT_MODULES))
         and any(map(_is_installed, _CUDA_MODULES))

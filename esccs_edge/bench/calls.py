@@ -39,7 +39,7 @@ def described(model: HasHealth) -> dict[str, Any]:
 
 
 def runs_on_cpu(model: ModelRuntime[Any]) -> bool:
-    """Tell whether parts can be timed: on a GPU they overlap."""
+    """Return whether parts can be timed: on a GPU they overlap."""
     return model.backend.name == "cpu"
 
 

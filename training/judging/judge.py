@@ -82,7 +82,7 @@ def held_out(run: SceneRun, split: str, *, clear: bool = False) -> list[CloudySa
 
 
 def has_labels(run: SceneRun, split: str) -> bool:
-    """Tell whether a split holds a pair that can be judged."""
+    """Return whether a split holds a pair that can be judged."""
     chosen = np.asarray(run.dataset.splits) == split
     return bool((np.asarray(run.dataset.labels)[chosen] >= 0).any())
 

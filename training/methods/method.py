@@ -118,7 +118,7 @@ class MethodStage(Stage[N]):
         return teacher_reliability(batch["reliability"], *span) * (batch["availability"][:, 0] > 0)
 
     def judged(self, logits: Tensor, reliability: Tensor) -> Taught:
-        """Tell which answers pass the filter; all do where the stage has none."""
+        """Return which answers pass the filter; all do where the stage has none."""
         probabilities = soften(logits)
         kept = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
         if self.filter is not None:
