@@ -1,21 +1,15 @@
-"""The tasks by name: those of this package, and those that other packages add.
-
-A package adds a task by calling `register`, or by naming an instance in its metadata under the
-entry point group ``esccs_edge.tasks``, which is looked at when an unknown name is asked for.
-"""
+"""The tasks by name; other packages add theirs (entry point group ``esccs_edge.tasks``)."""
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
 from ...errors import ManifestError
+from ..registry import Registry
 from ..task import Task
 from .scene_classification import SceneClassification
 
-ENTRY_POINTS = "esccs_edge.tasks"
-
-_TASKS: dict[str, Task[Any]] = {}
+_TASKS: Registry[Task[Any]] = Registry("esccs_edge.tasks", "manifest field 'task'", ManifestError)
 
 
 def register(task: Task[Any]) -> None:
@@ -24,10 +18,7 @@ def register(task: Task[Any]) -> None:
     Raises:
         ManifestError: Another task has that name.
     """
-    if (known := _TASKS.setdefault(task.name, task)) is not task:
-        raise ManifestError(
-            f"two tasks are called {task.name!r}: {type(known).__name__} and {type(task).__name__}"
-        )
+    _TASKS.register(task)
 
 
 def task_named(name: str) -> Task[Any]:
@@ -36,15 +27,7 @@ def task_named(name: str) -> Task[Any]:
     Raises:
         ManifestError: No task of that name is known.
     """
-    if name not in _TASKS:
-        for point in entry_points(group=ENTRY_POINTS, name=name):
-            register(point.load())
-    if name not in _TASKS:
-        raise ManifestError(
-            f"manifest field 'task' is {name!r}, expected one of {', '.join(sorted(_TASKS))}",
-            hint="Install the package that adds the task, or the esccs-edge version that knows it",
-        )
-    return _TASKS[name]
+    return _TASKS.named(name)
 
 
 register(SceneClassification())
