@@ -110,7 +110,9 @@ def test_another_task_is_exported_to_a_graph_that_answers_like_its_network(finis
 def test_an_unknown_task_is_refused_and_a_name_is_taken_once(data, tmp_path):
     with pytest.raises(InputError, match="option 'task' is 'none-such', expected one of .*toy"):
         options_from({"task": "none-such"})
-    with pytest.raises(InputError, match="two learning tasks are called 'toy-mapping'"):
+    with pytest.raises(
+        InputError, match="two parts of esccs_edge.learning_tasks are called 'toy-mapping'"
+    ):
         register(type("Other", (), {"name": ToyMapping.name})())
     assert learning_task(ToyMapping.name).options_class is ToyOptions
 
