@@ -15,8 +15,8 @@ from esccs_edge import Classifier
 from esccs_edge.rasters.reader import read_patch
 
 
-def main(folder: Path, bundle: str) -> None:
-    """Print the table for the first place in the folder."""
+def agreement(folder: Path, bundle: str) -> tuple[int, dict[str, int]]:
+    """Return the tiles of the first place, and in how many the label is that of the clear image."""
     name = min(path.name for path in (folder / "s1").glob("*.tif"))
     with Classifier(bundle) as classifier:
         spec, size = classifier.manifest.modalities, classifier.manifest.sample.height
@@ -30,10 +30,18 @@ def main(folder: Path, bundle: str) -> None:
             "cloudy optical + SAR": labels(classifier, cloudy, sar),
             "clear optical + SAR": labels(classifier, clear, sar),
         }
-    print(f"{name}: {len(wanted)} tiles; same label as clear optical alone:")
-    for inputs, answers in found.items():
-        same = sum(a == b for a, b in zip(wanted, answers, strict=True))
-        print(f"  {inputs:22s} {same:3d} of {len(wanted)}")
+    return len(wanted), {
+        inputs: sum(a == b for a, b in zip(wanted, answers, strict=True))
+        for inputs, answers in found.items()
+    }
+
+
+def main(folder: Path, bundle: str) -> None:
+    """Print the counts."""
+    tiles, same = agreement(folder, bundle)
+    print(f"{tiles} tiles; same label as clear optical alone:")
+    for inputs, count in same.items():
+        print(f"  {inputs:22s} {count:3d} of {tiles}")
 
 
 def tiles(image, size: int) -> list:

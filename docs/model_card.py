@@ -3,7 +3,8 @@
 Everything on the card comes from the bundle's manifest and from judging the bundle here: on the
 held-out pairs, clear and once in each cloud bin.
 
-    python docs/model_card.py eurosat:../shared/data/eurosat-ms [BUNDLE]
+    D=../shared/data
+    python docs/model_card.py eurosat:$D/eurosat-ms $D/sen12ms-cr/triplet [BUNDLE]
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from agreement import agreement
 
 from esccs_edge import Bundle, Classifier
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS
@@ -32,7 +34,7 @@ esccs-edge export runs/eurosat/bundle
 esccs-edge calibrate runs/eurosat/bundle runs/eurosat/heldout/index.csv"""
 
 
-def main(data: str, name: str) -> None:
+def main(data: str, triplet: str, name: str) -> None:
     """Judge the bundle and write `model-card.md` and its picture."""
     bundle = Bundle.open(name)
     dataset = open_dataset(data, manifest=bundle.manifest)
@@ -45,7 +47,7 @@ def main(data: str, name: str) -> None:
         often = evaluate(classifier, dataset, clouds_seeds=CLOUDS_SEEDS)
     matrix = np.array(cloudy["optical + SAR"]["confusion"])
     draw_confusion(matrix, bundle.manifest.classes, FOLDER / "images" / "confusion.png")
-    text = card(bundle, clear, cloudy, often)
+    text = card(bundle, clear, cloudy, often, agreement(Path(triplet), name))
     (FOLDER / "model-card.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -55,6 +57,7 @@ def card(
     clear: Mapping[str, Any],
     cloudy: Mapping[str, Any],
     often: Mapping[str, Any],
+    real: tuple[int, Mapping[str, int]],
 ) -> str:
     """Return the page."""
     manifest = bundle.manifest
@@ -98,8 +101,8 @@ def card(
         "![Confusion matrix](images/confusion.png)",
         "## Limits",
         "- SAR was simulated from the class and the clear image, in training and here; real SAR "
-        "carries less. On one real place with real SAR and real clouds see "
-        "[`agreement.py`](agreement.py).\n"
+        "carries less.\n"
+        f"- {_agreement(*real)}\n"
         "- Ten classes of European land at 10 m; nothing else can be answered, and a patch that "
         "shows none of them gets one of them all the same.\n"
         f"- {pairs['train']} training patches are few. It shows how the SDK works end to end; for "
@@ -151,6 +154,15 @@ def _by_class(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str
     return _table(["class", "pairs", "recall", "precision"], rows)
 
 
+def _agreement(tiles: int, same: Mapping[str, int]) -> str:
+    counts = ", ".join(f"{inputs} {count}" for inputs, count in same.items())
+    return (
+        f"On one real place with real SAR and real clouds, {tiles} tiles without labels, the "
+        f"answer equals that for the clear image alone in so many tiles: {counts} "
+        "([`agreement.py`](agreement.py))."
+    )
+
+
 def _error(part: Mapping[str, Any]) -> str:
     return f"{part['ece']:.3f} ({part['ece_by_chance']:.3f})"
 
@@ -165,4 +177,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "default")
+    main(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "default")
