@@ -34,7 +34,7 @@ def open_model(
         bundle: Bundle folder, an open `Bundle`, or None for the one in the package.
         backend: ``"cpu"``, ``"tensorrt"`` or ``"auto"``, which picks once, here.
         max_batch: Most samples in one batch.
-        max_delay_ms: Longest wait of `ModelRuntime.submit` for company in its batch, while another
+        max_delay_ms: Longest wait of `ModelRuntime.submit` for others in its batch, while another
             batch is under way.
         lanes: Batches that may be under way at once.
         queue_size: Most requests that wait before `Overloaded`.

@@ -14,6 +14,7 @@ from .any_task import open_model
 from .contracts.bundle import Bundle
 from .contracts.bundle_files import Precision
 from .contracts.stored_units import as_stored
+from .contracts.tasks.scene_classification import require_scene_classification
 from .contracts.values import Prediction
 from .errors import EsccsError, InputError
 from .runtime.counters import Stats
@@ -30,7 +31,7 @@ class Classifier:
         bundle: Bundle folder, an open `Bundle`, or None for the one in the package.
         backend: ``"cpu"``, ``"tensorrt"`` or ``"auto"``, which picks once, here.
         max_batch: Most pairs in one batch.
-        max_delay_ms: Longest wait of `submit` for company in its batch, while another batch is
+        max_delay_ms: Longest wait of `submit` for others in its batch, while another batch is
             under way.
         lanes: Batches that may be on the way at once.
         queue_size: Most requests of `submit` that wait before `Overloaded`.
@@ -39,14 +40,15 @@ class Classifier:
             fastest on this device. `health` says which it is, and why.
         dn_offset: Added to optical digital numbers instead of the manifest's offset; see
             `esccs_edge.contracts.sensors.sentinel2_dn_offset`.
-        sar_unit: ``"dB"``, or ``"linear"`` when SAR pixels are linear sigma0.
+        sar_unit: ``"dB"``, or ``"linear"`` when SAR pixels are linear sigma0; None is the unit
+            that the manifest gives.
 
     Raises:
         ArtifactError: The bundle or its model file is missing, altered or unsafe.
         ManifestError: The manifest breaks its contract or does not fit the model.
         BackendError: The model does not run here.
         MissingDependencyError: The backend's library is not installed.
-        InputError: An argument is out of its range.
+        InputError: An argument is out of its range, or the bundle does another task.
     """
 
     def __init__(
@@ -61,9 +63,10 @@ class Classifier:
         threads: int | None = None,
         precision: Precision = "auto",
         dn_offset: float | None = None,
-        sar_unit: str = "dB",
+        sar_unit: str | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        require_scene_classification(self.bundle.manifest.task)
         self.manifest = as_stored(self.bundle.manifest, dn_offset=dn_offset, sar_unit=sar_unit)
         self._model: ModelRuntime[Prediction] = open_model(
             self.bundle,

@@ -110,10 +110,10 @@ def check_parity(bundle: Bundle, backend: Backend | None = None) -> ParityReport
         tolerance = REDUCED_TOLERANCE if name in (INT8_ONNX, FP16_ONNX) else FP32_TOLERANCE
         rows.append(compare_outputs(name, run(inputs), inputs, expected, tolerance, manifest))
     if backend is not None:
-        is_exact = backend.describe().get("precision") == "fp32"
-        tolerance = BACKEND_FP32_TOLERANCE if is_exact else REDUCED_TOLERANCE
+        precision = backend.describe().get("precision")
+        tolerance = BACKEND_FP32_TOLERANCE if precision == "fp32" else REDUCED_TOLERANCE
         found = run_backend(backend, inputs, manifest)
-        name = f"backend {backend.name}"
+        name = f"backend {backend.name}" + (f", {precision}" if precision else "")
         rows.append(compare_outputs(name, found, inputs, expected, tolerance, manifest))
     report = ParityReport(tuple(rows))
     if problems := [f"{row.name}: {row.problem}" for row in rows if row.problem]:

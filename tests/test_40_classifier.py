@@ -150,6 +150,23 @@ def test_linear_sar_is_converted_when_asked_for(bundle):
         assert linear.health().ok
 
 
+def test_the_manifest_gives_the_unit_of_sar_unless_an_argument_does(tmp_path):
+    bundle = tiny.tiny_bundle(tmp_path / "db")
+    optical, sar_db = tiny.raw_pair(bundle.manifest)
+    sigma0 = np.power(10, sar_db / 10, dtype=np.float32)
+    spec = bundle.manifest.modalities["sar"].stored_as("linear")
+    specs = {**bundle.manifest.modalities, "sar": spec}
+    stores_linear = tiny.tiny_bundle(tmp_path / "linear", modalities=specs)
+    with Classifier(stores_linear, "cpu") as made:
+        by_manifest = made.classify(optical, sigma0)
+    with Classifier(stores_linear, "cpu", sar_unit="dB") as made:
+        by_argument = made.classify(optical, sar_db)
+    assert by_argument.label == by_manifest.label
+    assert by_argument.confidence == pytest.approx(
+        by_manifest.confidence, abs=DEFAULT_PRECISION_ATOL
+    )
+
+
 # ---- every way in -------------------------------------------------------------------------------
 
 

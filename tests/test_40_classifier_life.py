@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import tiny
+from support.toy_task import toy_bundle
 
 from esccs_edge import Classifier, Prediction
 from esccs_edge.backends.cpu import compiled as cpu_compiled
@@ -53,6 +54,12 @@ def test_arguments_out_of_range_are_refused(bundle, options):
 def test_a_missing_bundle_is_an_artifact_error(tmp_path):
     with pytest.raises(ArtifactError, match="no bundle folder"):
         Classifier(tmp_path / "nowhere")
+
+
+def test_a_bundle_of_another_task_is_refused_with_what_opens_it(tmp_path):
+    toy = toy_bundle(tmp_path / "toy")
+    with pytest.raises(InputError, match="toy-mapping.*open_model"):
+        Classifier(toy, "cpu")
 
 
 def test_a_bundle_opens_from_its_folder(bundle):

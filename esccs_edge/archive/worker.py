@@ -54,7 +54,7 @@ class ArchiveOptions:
     backend: str = "auto"
     stride: int | None = None
     dn_offset: float | None = None
-    sar_unit: str = "dB"
+    sar_unit: str | None = None
     precision: Precision = "auto"
 
 
@@ -149,8 +149,11 @@ class SceneWorker:
             "sar_sha256": _sha256(scene.sar),
             "bundle_sha256": self._classifier.bundle.digest,
         }
+        sar = self._classifier.manifest.modalities["sar"]
         options = {
-            name: getattr(self._options, name) for name in ("stride", "dn_offset", "sar_unit")
+            "stride": self._options.stride,
+            "dn_offset": self._options.dn_offset,
+            "sar_unit": sar.stored_unit or sar.unit,
         }
         if self._options.precision != "auto":  # else results of earlier versions still count
             options["precision"] = self._options.precision

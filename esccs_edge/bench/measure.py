@@ -84,7 +84,7 @@ def bench(
     parts: list[Parts] = []
     samples = smooth_samples(bundle.manifest, max(plan.batches))
     for threads in plan.threads:
-        # No waiting for company, so that what `submit` costs is the queue and nothing else.
+        # No waiting for others, so that what `submit` costs is the queue and nothing else.
         with open_model(
             bundle, plan.backend, MAX_BATCH, 0.0, threads=threads, precision=plan.precision
         ) as model:

@@ -47,7 +47,7 @@ def run(
     backend: str,
     precision: Any,
     baseline: str | None,
-    sar_unit: str,
+    sar_unit: str | None,
 ) -> CommandResult:
     """Classify one patch from OPTICAL and SAR of the same ground.
 
@@ -59,8 +59,10 @@ def run(
 
     from ..classifier import Classifier
     from ..contracts.bundle import Bundle
+    from ..contracts.tasks.scene_classification import require_scene_classification
 
     opened = Bundle.open(bundle)
+    require_scene_classification(opened.manifest.task)
     pixels = _read(optical_path, sar_path, opened.manifest)
     with Classifier(
         opened,

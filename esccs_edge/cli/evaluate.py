@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import backend_option
+from .options import backend_option, precision_option
 from .progress import Progress
 from .shell import CommandResult, command
 
@@ -36,6 +36,7 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 @click.option("--split", default="test", show_default=True, help="Rows to judge.")
 @click.option("--only", type=click.Choice(["optical", "sar"]), help="Hold the other modality back.")
 @backend_option
+@precision_option
 def run(
     bundle: str,
     index: str,
@@ -43,8 +44,9 @@ def run(
     split: str,
     only: Literal["optical", "sar"] | None,
     backend: str,
+    precision: Any,
 ) -> CommandResult:
-    """Judge BUNDLE on labeled pairs, by cloud cover.
+    """Judge BUNDLE, a scene classification, on labeled pairs, by cloud cover.
 
     INDEX is an index.csv, or eurosat:FOLDER and the like. Reports overall accuracy, balanced
     accuracy, macro F1, kappa and expected calibration error,
@@ -57,18 +59,18 @@ def run(
 
     from ..classifier import Classifier
     from ..contracts.bundle import Bundle
-    from ..errors import InputError
 
     opened = Bundle.open(bundle)
-    if opened.manifest.task != "scene-classification":
-        raise InputError(
-            f"the task of {bundle} is {opened.manifest.task!r}, expected 'scene-classification'"
-        )
-    dataset = open_dataset(index, manifest=opened.manifest)
     rounds = len(clouds) * len(CLOUD_BINS) or 1
-    with Classifier(opened, backend=backend) as classifier, Progress("evaluate") as progress:
+    with (
+        Classifier(opened, backend=backend, precision=precision) as classifier,
+        Progress("evaluate") as progress,
+    ):
+        dataset = open_dataset(index, manifest=opened.manifest)
         watched = _Watched(dataset, list(dataset.splits).count(split) * rounds, progress)
         report = evaluate(classifier, watched, clouds_seeds=clouds, split=split, only=only)
+        backend_used = classifier.health().backend
+    report = {**report, "model": backend_used["model"], "precision": backend_used["precision"]}
     return CommandResult(report, _table(report))
 
 
@@ -102,6 +104,7 @@ def _table(report: Mapping[str, Any]) -> str:
             f"{name:>10}" + "".join(f"{_cell(row[c]):>{width}}" for c, width in widths.items())
             for name, row in rows.items()
         ]
+        + [f"  answered by {report['model']} in {report['precision']}"]
         + ([f"  simulated here: {', '.join(simulated)}"] if simulated else [])
     )
 

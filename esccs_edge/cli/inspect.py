@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..contracts.bundle_files import INT8_ONNX
 from .shell import CommandResult, command
 
 if TYPE_CHECKING:
@@ -124,9 +125,9 @@ def _modality(spec: ModalitySpec) -> str:
 def _arithmetic(manifest: Manifest) -> str:
     if manifest.model not in manifest.files:
         return "not made yet: run `esccs-edge export`"
-    if manifest.quantization is None:
+    if manifest.model != INT8_ONNX:
         return "float"
-    method = manifest.quantization.get("method")
+    method = (manifest.quantization or {}).get("method")
     return f"INT8 ({method})" if method else "INT8"
 
 

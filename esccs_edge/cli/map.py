@@ -94,7 +94,7 @@ def run(
     backend: str,
     precision: Any,
     baseline: str | None,
-    sar_unit: str,
+    sar_unit: str | None,
 ) -> CommandResult:
     """Turn a whole scene into a map of classes, whatever the bundle's task.
 

@@ -28,7 +28,7 @@ def map_archive(
     precision: Precision,
     stride: int | None,
     dn_offset: int | None,
-    sar_unit: str,
+    sar_unit: str | None,
 ) -> CommandResult:
     """Classify the scenes of a catalog; the exit code is 1 if any of them failed."""
     from ..archive.run import classify_archive

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,11 +13,7 @@ from .shell import CommandResult
 
 if TYPE_CHECKING:
     from ..contracts.bundle_files import Precision
-    from ..runtime.model import ModelRuntime
     from ..scenes.summary import SceneSummary
-
-#: Patches in a batch.
-MAX_BATCH = 32
 
 
 def map_scene(
@@ -32,7 +27,7 @@ def map_scene(
     backend: str,
     precision: Precision,
     dn_offset: float | None,
-    sar_unit: str,
+    sar_unit: str | None,
 ) -> CommandResult:
     """Map one scene with a bundle of any task, and draw it if asked."""
     if quicklook is not None:
@@ -40,10 +35,15 @@ def map_scene(
 
         if quicklook.suffix.lower() != ".png":
             raise click.BadParameter(f"{quicklook} does not end in .png", param_hint="--quicklook")
+    from ..any_task import open_model
+    from ..contracts.bundle import Bundle
+    from ..contracts.stored_units import as_stored
     from ..scenes import mapping
 
+    opened = Bundle.open(bundle)
+    manifest = as_stored(opened.manifest, dn_offset=dn_offset, sar_unit=sar_unit)
     with (
-        _open_model(bundle, backend, precision, dn_offset, sar_unit) as model,
+        open_model(opened, backend, precision=precision, manifest=manifest) as model,
         Progress("map") as progress,
     ):
         summary = mapping.map_scene(
@@ -53,27 +53,6 @@ def map_scene(
         draw_quicklook(quicklook, summary.class_map, paths, model.manifest)
     document = {**summary.to_dict(), "quicklook": quicklook}
     return CommandResult(document, _text(summary, quicklook))
-
-
-@contextmanager
-def _open_model(
-    bundle: str, backend: str, precision: Precision, dn_offset: float | None, sar_unit: str
-) -> Iterator[ModelRuntime[Any]]:
-    from ..backends.choice import open_backend
-    from ..contracts.bundle import Bundle
-    from ..contracts.stored_units import as_stored
-    from ..runtime.model import ModelRuntime
-
-    opened = Bundle.open(bundle)
-    manifest = as_stored(opened.manifest, dn_offset=dn_offset, sar_unit=sar_unit)
-    loaded = open_backend(
-        backend, opened, manifest, max_batch=MAX_BATCH, threads=None, precision=precision
-    )
-    model: ModelRuntime[Any] = ModelRuntime(loaded, manifest, bundle=opened.identity)
-    try:
-        yield model
-    finally:
-        model.close()
 
 
 def _text(summary: SceneSummary, quicklook: Path | None) -> str:

@@ -44,9 +44,7 @@ baseline_option = click.option(
 sar_unit_option = click.option(
     "--sar-unit",
     type=click.Choice(["dB", "linear"]),
-    default="dB",
-    show_default=True,
-    help="Unit of the SAR raster.",
+    help="Unit of the SAR raster  [as the bundle says].",
 )
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 

@@ -23,14 +23,14 @@ BATCH = 8
     "verify",
     example="""
     esccs-edge verify default --json
-    esccs-edge verify default --precision auto
+    esccs-edge verify default --precision fp32
     """,
 )
 @click.argument("bundle")
 @click.option(
     "--precision",
     type=PRECISIONS,
-    default="fp32",
+    default="auto",
     show_default=True,
     help="Number format in which this machine answers; others than fp32 may differ more.",
 )

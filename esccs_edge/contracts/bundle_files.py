@@ -57,7 +57,7 @@ def require_graph(files: Collection[str], precision: GraphPrecision) -> str:
     name = MODEL_FILES[precision]
     if name not in files:
         raise ArtifactError(
-            f"the bundle has no {name}, which precision {precision} is built from",
+            f"the bundle has no {name}, which precision {precision} needs",
             hint=_MADE_BY[precision],
         )
     return name

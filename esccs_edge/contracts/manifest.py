@@ -84,6 +84,13 @@ class Manifest:
         require(self.temperature > 0, "temperature", self.temperature, "a positive number")
         shared = self.inputs.keys() & self.outputs.keys()
         require(not shared, "modalities", sorted(shared), "other names than those of outputs")
+        inputs = {name: tensor.role for name, tensor in self.inputs.items()}
+        pixels = {name for name, role in inputs.items() if role == "pixels"}
+        others = [role for role in inputs.values() if role != "pixels"]
+        require(pixels == set(self.modalities) and others == ["availability"], "inputs", inputs,
+                "the pixels of each modality under its name, and one availability")  # fmt: skip
+        outputs = {name: tensor.role for name, tensor in self.outputs.items()}
+        require(list(outputs.values()).count("logits") == 1, "outputs", outputs, "one of logits")
 
     @cached_property
     def inputs(self) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import InputError
@@ -10,33 +11,42 @@ from .modality import ModalitySpec
 
 
 def as_stored(
-    manifest: Manifest, *, dn_offset: float | None = None, sar_unit: str = "dB"
+    manifest: Manifest, *, dn_offset: float | None = None, sar_unit: str | None = None
 ) -> Manifest:
     """Return the contract for pixels that are stored in another way.
 
     Args:
         manifest: Contract of the model.
-        dn_offset: Added to optical digital numbers instead of the manifest's offset; None keeps it.
-        sar_unit: ``"dB"``, or ``"linear"`` when SAR pixels are linear sigma0.
+        dn_offset: Added to digital numbers of modalities read as reflectance, instead of the
+            manifest's offset; None keeps it.
+        sar_unit: Unit of floating-point pixels of modalities read in dB: ``"dB"``, or
+            ``"linear"`` for linear sigma0; None keeps that of the manifest.
 
     Raises:
-        InputError: An unknown unit, or the model does not read that modality in dB, or at all.
+        InputError: An unknown unit, or the model reads no such modality.
     """
-    if sar_unit not in ("dB", "linear"):
+    if sar_unit not in (None, "dB", "linear"):
         raise InputError(f"sar_unit is {sar_unit!r}, expected 'dB' or 'linear'")
-    if sar_unit == "linear":
-        sar = _modality(manifest, "sar", "sar_unit is 'linear'")
-        if sar.unit != "dB":
-            raise InputError(f"sar_unit is 'linear', but the bundle reads SAR in {sar.unit}")
-        manifest = manifest.with_modality("sar", sar.stored_as("linear"))
+    if sar_unit is not None:
+        unit = sar_unit
+        manifest = _changed(manifest, "dB", f"sar_unit is {unit!r}", lambda s: s.stored_as(unit))
     if dn_offset is not None:
-        optical = _modality(manifest, "optical", f"dn_offset is {dn_offset:g}")
-        shifted = replace(optical, dn_offset=float(dn_offset))
-        manifest = manifest.with_modality("optical", shifted)
+        offset = float(dn_offset)
+        manifest = _changed(
+            manifest,
+            "reflectance",
+            f"dn_offset is {offset:g}",
+            lambda s: replace(s, dn_offset=offset),
+        )
     return manifest
 
 
-def _modality(manifest: Manifest, name: str, argument: str) -> ModalitySpec:
-    if name not in manifest.modalities:
-        raise InputError(f"{argument}, but the bundle reads {', '.join(manifest.modalities)}")
-    return manifest.modalities[name]
+def _changed(
+    manifest: Manifest, unit: str, argument: str, change: Callable[[ModalitySpec], ModalitySpec]
+) -> Manifest:
+    specs = manifest.modalities
+    changed = {name: change(spec) for name, spec in specs.items() if spec.unit == unit}
+    if not changed:
+        read = ", ".join(f"{name} in {spec.unit}" for name, spec in specs.items())
+        raise InputError(f"{argument}, but the bundle reads no modality in {unit}: {read}")
+    return manifest.evolve(modalities={**specs, **changed})

@@ -54,7 +54,7 @@ class Task(Protocol[A]):
     network: str
 
     def inputs(self, contract: Contract) -> tuple[Tensor, ...]:
-        """Return the inputs of the network: one of role ``pixels`` per modality, and others.
+        """Return the inputs of the network: the ``pixels`` of each modality, and one availability.
 
         Raises:
             ManifestError: The task cannot work on these modalities or this grid.
@@ -79,7 +79,7 @@ class Task(Protocol[A]):
         """Name the score layers that a map gets beside the probability of each class."""
 
     def map_values(self, answer: A, contract: Contract) -> Floats | None:
-        """Return what a map blends: class probabilities, then the `map_layers`.
+        """Return what a map blends, all in [0, 1]: class probabilities, then the `map_layers`.
 
         Returns:
             ``(layers,)`` where one answer holds for the whole sample, or ``(layers, H, W)``; None

@@ -89,7 +89,7 @@ def given_paths(paths: SamplePaths, modalities: Iterable[str]) -> dict[str, Path
         InputError: No file, or one of a modality that is not known.
     """
     names = list(modalities)
-    if unknown := [name for name in paths if name not in names]:
+    if unknown := [name for name, path in paths.items() if name not in names and path is not None]:
         raise InputError(
             f"files are given for {', '.join(unknown)}, expected among {', '.join(names)}",
             hint="Name each file by its modality in `paths`",

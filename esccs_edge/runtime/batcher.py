@@ -40,8 +40,8 @@ class BatchRules:
     """When a batch is complete and when a queue is full.
 
     Attributes:
-        max_batch: Most pairs in a batch.
-        max_delay_s: Longest wait of a request for company, while another batch is under way.
+        max_batch: Most samples in a batch.
+        max_delay_s: Longest wait of a request for others, while another batch is under way.
         queue_size: Most requests that wait.
     """
 
@@ -88,7 +88,7 @@ class Batcher(Generic[A]):
         self._release = release
         self._threads: list[threading.Thread] = []
         self._queue: deque[_Request[A]] = deque()
-        self._reserved = 0  # places promised to callers that still check their pixels
+        self._reserved: set[object] = set()  # places of callers that still check their pixels
         self._expired: list[_Request[A]] = []  # their futures are resolved outside the lock
         # Looking at every request costs more than all the rest of a refusal, so it is only done
         # where one was cancelled or a deadline has passed.
@@ -106,56 +106,28 @@ class Batcher(Generic[A]):
         """Requests that wait now."""
         return len(self._queue)
 
-    def reserve(self, *, wait: bool) -> None:
-        """Promise the caller a place in the queue; `put` or `withdraw` must follow.
+    def put(
+        self, sample_of: Callable[[], Sample], *, wait: bool = False, deadline_s: float = math.inf
+    ) -> Future[A]:
+        """Queue a sample.
 
         Args:
+            sample_of: Returns a checked sample, whose arrays must not change any more. Called once
+                there is a place for it.
             wait: Wait for a place in a full queue instead of refusing.
+            deadline_s: `time.monotonic` at which the answer is no longer wanted.
 
         Raises:
             Overloaded: The queue is full and ``wait`` is False.
             ClosedError: The batcher is closed.
         """
-        self._counters.submitted(1)
-        with self._lock:
-            try:
-                self._await_place(wait)
-                self._start_workers()
-            except BaseException:
-                self._counters.rejected()
-                raise
-            self._reserved += 1
-
-    def withdraw(self) -> None:
-        """Give up a reserved place: there is nothing to run after all."""
-        self._counters.submitted(-1)
-        with self._lock:
-            self._reserved -= 1
-            self._space.notify()
-
-    def put(self, sample: Sample, *, deadline_s: float = math.inf) -> Future[A]:
-        """Queue a sample in a reserved place; its arrays must not change any more.
-
-        Args:
-            sample: A checked sample.
-            deadline_s: `time.monotonic` at which the answer is no longer wanted.
-        """
-        with self._lock:
-            self._reserved -= 1
-            now = time.monotonic()
-            ready = now + self._rules.max_delay_s
-            request: _Request[A] = _Request(
-                sample, Future(), now, deadline_s, ready if deadline_s > ready else now
-            )
-            request.future.add_done_callback(self._note_cancelled)
-            if self._closing:  # since the place was reserved; the workers may have ended
-                self._cancel([request])
-                return request.future
-            self._queue.append(request)
-            self._next_deadline_s = min(self._next_deadline_s, deadline_s)
-            if len(self._queue) in (1, self._rules.max_batch) or request.ready_s == now:
-                self._arrived.notify()
-        return request.future
+        place = object()
+        try:
+            self._reserve(place, wait)
+            return self._fill(place, sample_of(), deadline_s)
+        except BaseException:
+            self._withdraw(place)
+            raise
 
     def close(self, *, drain: bool, timeout_s: float) -> None:
         """Stop taking requests; answer those that wait, or cancel them. Idempotent.
@@ -176,8 +148,46 @@ class Batcher(Generic[A]):
         self._cancel_queued()
         self._resolve_expired()
 
+    def _reserve(self, place: object, wait: bool) -> None:
+        self._counters.submitted(1)
+        with self._lock:
+            try:
+                self._await_place(wait)
+                self._start_workers()
+            except BaseException:
+                self._counters.rejected()
+                raise
+            self._reserved.add(place)
+
+    def _withdraw(self, place: object) -> None:
+        """Give up a place, if it is still reserved: there is nothing to run after all."""
+        with self._lock:
+            if place in self._reserved:
+                self._reserved.remove(place)
+                self._counters.submitted(-1)
+                self._space.notify()
+
+    def _fill(self, place: object, sample: Sample, deadline_s: float) -> Future[A]:
+        """Turn a reserved place into a request."""
+        with self._lock:
+            self._reserved.remove(place)
+            now = time.monotonic()
+            ready = now + self._rules.max_delay_s
+            request: _Request[A] = _Request(
+                sample, Future(), now, deadline_s, ready if deadline_s > ready else now
+            )
+            request.future.add_done_callback(self._note_cancelled)
+            if self._closing:  # since the place was reserved; the workers may have ended
+                self._cancel([request])
+                return request.future
+            self._queue.append(request)
+            self._next_deadline_s = min(self._next_deadline_s, deadline_s)
+            if len(self._queue) in (1, self._rules.max_batch) or request.ready_s == now:
+                self._arrived.notify()
+        return request.future
+
     def _is_full(self) -> bool:
-        return len(self._queue) + self._reserved >= self._rules.queue_size
+        return len(self._queue) + len(self._reserved) >= self._rules.queue_size
 
     def _await_place(self, wait: bool) -> None:
         if self._is_full():
@@ -185,7 +195,7 @@ class Batcher(Generic[A]):
         if wait:
             self._space.wait_for(lambda: self._closing or not self._is_full())
         if self._closing:
-            raise ClosedError("the classifier was closed")
+            raise ClosedError("the model was closed")
         if self._is_full():
             raise Overloaded(
                 f"{self._rules.queue_size} requests are waiting, the most that queue_size allows",
@@ -278,7 +288,7 @@ class Batcher(Generic[A]):
     def _count_under_way(self, change: int) -> None:
         with self._lock:
             self._under_way += change
-            self._arrived.notify()  # with none under way, requests do not wait for company
+            self._arrived.notify()  # with none under way, requests do not wait for others
 
     def _note_cancelled(self, future: Future[A]) -> None:
         if future.cancelled():

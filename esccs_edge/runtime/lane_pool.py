@@ -63,7 +63,7 @@ class LanePool:
             if not self._changed.wait_for(lambda: self._may_borrow(ticket), timeout_s):
                 return None
             if self._closed:
-                raise ClosedError("the classifier was closed")
+                raise ClosedError("the model was closed")
             if self._idle:
                 lane = self._idle[-1]
                 self._lent[lane] = ticket.thread

@@ -64,7 +64,7 @@ class ModelRuntime(Generic[A]):
         backend: Where the network runs.
         manifest: Contract of the model.
         bundle: ``name``, ``digest`` and ``folder`` of the bundle, for `health`.
-        max_delay_ms: Longest wait of `submit` for company in its batch, while another batch is
+        max_delay_ms: Longest wait of `submit` for others in its batch, while another batch is
             under way.
         lanes: Batches that may be under way at once.
         queue_size: Most requests of `submit` that wait before `Overloaded`.
@@ -179,9 +179,9 @@ class ModelRuntime(Generic[A]):
         except (ClosedError, ForkedProcessError):
             raise
         except (EsccsError, FutureTimeoutError) as error:
-            return f"the test pair got no answer: {error or 'it took too long'}"
+            return f"the test sample got no answer: {error or 'it took too long'}"
         if not self._task.is_same(answer, self._golden_answer):
-            return "the test pair is answered differently than at the start; restart the process"
+            return "the test sample is answered differently than at the start; restart the process"
         return None
 
 

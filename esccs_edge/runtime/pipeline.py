@@ -42,7 +42,7 @@ class Pipeline(Generic[A]):
         manifest: Contract of the model.
         lanes: Batches that may be on the way at once.
         queue_size: Most requests of `submit` that wait.
-        max_delay_ms: Longest wait of a request of `submit` for company in its batch, while another
+        max_delay_ms: Longest wait of a request of `submit` for others in its batch, while another
             batch is under way.
         release: Called with each sample of `submit` or `stream` once it is answered and not read
             any more.
@@ -170,13 +170,7 @@ class Pipeline(Generic[A]):
             if not deadline_ms > 0:
                 raise InputError(f"deadline_ms is {deadline_ms}, expected a positive number")
             deadline_s = time.monotonic() + deadline_ms / 1e3
-        self._batcher.reserve(wait=False)
-        try:
-            sample = sample_of()
-        except BaseException:
-            self._batcher.withdraw()
-            raise
-        return self._batcher.put(sample, deadline_s=deadline_s)
+        return self._batcher.put(sample_of, deadline_s=deadline_s)
 
     def stream(self, items: Iterable[Item]) -> Iterator[A | EsccsError]:
         """Answer an iterable in its order, while later items are read and run.
@@ -213,8 +207,7 @@ class Pipeline(Generic[A]):
                     waiting.append(item)
                 else:
                     self._check_usable()
-                    self._batcher.reserve(wait=True)
-                    waiting.append(self._batcher.put(item))
+                    waiting.append(self._queued(item))
                 while waiting and (len(waiting) >= self._look_ahead or _is_done(waiting[0])):
                     yield self._answer_of(waiting.popleft())
             while waiting:
@@ -224,13 +217,16 @@ class Pipeline(Generic[A]):
                 if isinstance(future, Future):
                     future.cancel()
 
+    def _queued(self, sample: Sample) -> Future[A]:
+        return self._batcher.put(lambda: sample, wait=True)
+
     def _answer_of(self, slot: Future[A] | EsccsError) -> A | EsccsError:
         if isinstance(slot, EsccsError):
             return slot
         try:
             return slot.result()
         except CancelledError:
-            raise ClosedError("the classifier was closed while it streamed") from None
+            raise ClosedError("the model was closed while it streamed") from None
         except EsccsError as error:
             return error
 
@@ -246,11 +242,11 @@ class Pipeline(Generic[A]):
     def _check_usable(self) -> None:
         if os.getpid() != self._process:
             raise ForkedProcessError(
-                "this classifier was made before fork() and cannot be used in the child process",
-                hint="Make one in the child, or use the 'spawn' start method of multiprocessing",
+                "this model was opened before fork() and cannot be used in the child process",
+                hint="Open one in the child, or use the 'spawn' start method of multiprocessing",
             )
         if self._closed:
-            raise ClosedError("the classifier was closed", hint="Make a new one")
+            raise ClosedError("the model was closed", hint="Open it again")
 
 
 def warmup_sizes(max_batch: int) -> list[int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..contracts.types import Floats, Mask
+from ..contracts.types import Floats
 from .tiling import Tiling, window_weights
 
 #: Pixel rows blended at once; bounds memory for wide scenes with large patches.
@@ -50,17 +50,6 @@ class Blender:
         if self._detailed is None:
             self._detailed = _DetailedPatches(self._tiling, self._layers)
         self._detailed.add(i, k, values)
-
-    def add_row(self, i: int, values: Floats, is_judged: Mask) -> None:
-        """Add the ``i``-th row of patches.
-
-        Args:
-            i: Which row of patches.
-            values: ``(patches in a row, layers)``, or ``(patches in a row, layers, size, size)``.
-            is_judged: ``(patches in a row,)``; the others count for nothing.
-        """
-        for k in np.flatnonzero(is_judged):
-            self.add(i, int(k), values[k])
 
     def finished(self, i: int) -> Iterator[tuple[int, Floats]]:
         """Yield ``(first pixel row, values)`` for the pixel rows that row ``i`` completed.

@@ -34,6 +34,9 @@ from .tiling import Tiling
 #: Columns of pixels read at once; bounds memory for wide scenes.
 COLUMNS_AT_ONCE = 8192
 
+#: Shares in low precision may leave [0, 1] by this much.
+SHARE_ATOL = 1e-2
+
 #: Modality name -> ``(C, H, W)``, or None where the modality is absent.
 RawPatch = Mapping[str, Array | None]
 
@@ -267,7 +270,13 @@ class _SceneRun:
             return None
         if isinstance(answer, EsccsError):
             raise answer
-        return self._task.map_values(answer, self._manifest)
+        values = self._task.map_values(answer, self._manifest)
+        if values is not None and not (-SHARE_ATOL < values.min() <= values.max() < 1 + SHARE_ATOL):
+            raise BackendError(
+                f"values to map are {values.min():g} to {values.max():g}, expected 0 to 1",
+                hint="Shares and probabilities can be mapped; see `esccs_edge.contracts.task.Task`",
+            )
+        return values
 
     def _write_finished(self, i: int) -> None:
         valid = self._valid.popleft()

@@ -1,7 +1,8 @@
 """What this CPU computes exactly and fast in low precision, as its instruction sets say.
 
 The kernels of OpenVINO come from oneDNN, which ``ONEDNN_MAX_CPU_ISA`` can hold back to older
-instruction sets; so the answers here honor it.
+instruction sets; so the answers here honor it. Flags are read on Linux only: elsewhere no feature
+is promised, and float graphs run.
 """
 
 from __future__ import annotations

@@ -333,6 +333,14 @@ def radar(tmp_path: Path):
     return write_raster(tmp_path / "radar.tif", pixels.astype(np.float32)), at
 
 
+@pytest.mark.parametrize("command", ["classify", "evaluate"])
+def test_commands_of_scene_classification_refuse_another_task(radar, command):
+    raster, at = radar
+    words = ("classify", "-", raster, *at) if command == "classify" else ("evaluate", at[1], raster)
+    message = refused(run(*words))
+    assert "'toy-mapping', expected 'scene-classification'" in message and "map" in message
+
+
 def test_map_takes_rasters_by_modality_for_any_bundle(radar, tmp_path):
     raster, at = radar
     options = (*at, "--quicklook", tmp_path / "map.png")

@@ -101,7 +101,7 @@ def test_the_cpu_backend_agrees_from_raw_pixels(exported, calibrated, kind, prec
     picked = backend.describe()["precision"]
     row = check_parity(bundle, backend).rows[-1]
     backend.close()
-    assert row.name == "backend cpu" and row.label_agreement == 1
+    assert row.name == f"backend cpu, {picked}" and row.label_agreement == 1
     tolerance = BACKEND_FP32_TOLERANCE if picked == "fp32" else REDUCED_TOLERANCE
     assert row.worst["gate"] <= row.allowed["gate"] == tolerance.share
     if kind == "int8" and precision == "auto":

@@ -37,7 +37,7 @@ def test_the_onnx_file_and_the_cpu_backend_agree_and_each_output_has_its_columns
     backend = CpuBackend(toy, toy.manifest, max_batch=4, threads=1, precision="fp32", cache=False)
     report = check_parity(toy, backend)
     backend.close()
-    assert [row.name for row in report.rows] == ["student.onnx", "backend cpu"]
+    assert [row.name for row in report.rows] == ["student.onnx", "backend cpu, fp32"]
     for row in report.rows:
         assert set(row.worst) == set(row.allowed) == {"class_scores"}
         assert row.worst["class_scores"] < row.allowed["class_scores"]

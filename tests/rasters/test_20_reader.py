@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.rasters import north_up, random_scene, write_raster
 from support.tiny import tiny_manifest
+from support.toy_task import toy_manifest
 
 from esccs_edge.contracts.sensors import EUROSAT_BANDS, SENTINEL2_L1C_BANDS, SENTINEL2_L2A_BANDS
 from esccs_edge.errors import RasterError
@@ -66,6 +67,13 @@ def test_an_npy_comes_back_native_and_contiguous(tmp_path, scene, order):
     read = read_patch(tmp_path / "a.npy", OPTICAL)
     assert read.dtype == np.uint16 and read.dtype.isnative and read.flags.c_contiguous
     np.testing.assert_array_equal(read, scene[0])
+
+
+def test_an_absent_modality_may_be_named_that_the_model_does_not_read(tmp_path):
+    radar = toy_manifest().modalities
+    path = write_raster(tmp_path / "r.tif", np.full((1, 16, 16), -14, np.float32))
+    read = read_sample({"optical": None, "radar": path}, radar)
+    assert list(read) == ["radar"] and (read["radar"] == -14).all()
 
 
 def test_band_descriptions_decide_the_order(tmp_path, scene):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.toy_task import CLASSES, toy_bundle, toy_onnx, toy_pixels
+from support.toy_task import CLASSES, ToyMapping, toy_bundle, toy_onnx, toy_pixels
 
 from esccs_edge.backends.cpu.backend import CpuBackend
 from esccs_edge.contracts.bundle import Bundle
@@ -75,6 +75,21 @@ def test_the_manifest_carries_any_task_and_an_unknown_one_is_refused(toy):
     text = toy.manifest.to_json().replace("toy-mapping", "not-installed")
     with pytest.raises(ManifestError, match="'not-installed', expected one of .*toy-mapping"):
         type(again).from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("method", "tensors", "message"),
+    [
+        ("inputs", (), "'inputs' is {}, expected the pixels of each modality"),
+        ("outputs", (), "'outputs' is {}, expected one of logits"),
+    ],
+)
+def test_a_task_whose_tensors_no_backend_could_fill_is_refused(
+    toy, monkeypatch, method, tensors, message
+):
+    monkeypatch.setattr(ToyMapping, method, lambda *_: tensors)
+    with pytest.raises(ManifestError, match=message):
+        toy.manifest.evolve(name="other")
 
 
 def test_a_package_adds_a_task_by_an_entry_point(tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from esccs_edge.errors import (
     InputError,
     Overloaded,
 )
+from esccs_edge.runtime.batcher import Batcher
 
 MANIFEST = numbered_manifest()
 
@@ -121,7 +122,7 @@ def test_a_request_does_not_wait_for_company_while_nothing_is_under_way(make):
         assert submit(pipeline, numbered_pair(3)).result(PATIENCE_S / 4).label == "c3"
 
 
-def test_a_request_waits_for_company_while_another_batch_is_under_way(make, gate):
+def test_a_request_waits_for_others_while_another_batch_is_under_way(make, gate):
     backend = FakeBackend(max_batch=4, script=gate.for_zero)
     pipeline = with_a_batch_under_way(make, gate, backend, max_delay_ms=50.0)
     start = time.monotonic()
@@ -133,7 +134,7 @@ def test_a_request_waits_for_company_while_another_batch_is_under_way(make, gate
     assert backend.batches == [[0], [3, 4]]
 
 
-def test_what_waits_for_company_starts_when_the_other_batch_is_answered(make, gate):
+def test_what_waits_for_others_starts_when_the_other_batch_is_answered(make, gate):
     backend = FakeBackend(max_batch=4, script=gate.for_zero)
     pipeline = with_a_batch_under_way(make, gate, backend)
     waiting = [submit(pipeline, numbered_pair(n)) for n in (1, 2)]
@@ -223,6 +224,24 @@ def test_a_sample_that_cannot_be_checked_gives_its_place_in_the_queue_back(make,
     assert labels(f.result(PATIENCE_S) for f in (running, queued)) == ["c0", "c1"]
     stats = pipeline.stats()
     assert (stats.submitted, stats.completed, stats.rejected) == (2, 2, 0)
+
+
+def test_an_interrupt_on_the_way_into_the_queue_gives_the_place_back(make, monkeypatch):
+    pipeline = make(FakeBackend(max_batch=1), lanes=1, queue_size=1, max_delay_ms=0)
+    fill = Batcher._fill
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        monkeypatch.setattr(Batcher, "_fill", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            submit(pipeline, numbered_pair(0))
+        with pytest.raises(KeyboardInterrupt):
+            next(pipeline.stream([numbered_pair(0)]))
+    monkeypatch.setattr(Batcher, "_fill", fill)
+    assert submit(pipeline, numbered_pair(1)).result(PATIENCE_S).label == "c1"
+    assert pipeline.stats().submitted == 1
 
 
 def test_a_running_request_cannot_be_cancelled(make, gate):

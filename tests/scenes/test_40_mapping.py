@@ -134,7 +134,8 @@ def test_blending_equals_a_loop_over_whole_arrays(height, width, size, seed, dat
     blender = Blender(tiling, 3)
     blended = []
     for i in range(len(tiling.rows)):
-        blender.add_row(i, values[i], is_judged[i])
+        for k in np.flatnonzero(is_judged[i]):
+            blender.add(i, int(k), values[i, k])
         blended += [rows for _, rows in blender.finished(i)]
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(np.concatenate(blended, axis=1), layers / total, BLEND_RTOL)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 from support.rasters import write_raster
-from support.toy_task import toy_bundle, toy_manifest
+from support.toy_task import ToyMapping, toy_bundle, toy_manifest
 
 from esccs_edge.backends.cpu.backend import CpuBackend
 from esccs_edge.contracts.modality import SampleSpec
-from esccs_edge.errors import InputError
+from esccs_edge.errors import BackendError, InputError
 from esccs_edge.runtime.model import ModelRuntime
 from esccs_edge.scenes.blending import Blender
 from esccs_edge.scenes.map_reader import read_map
@@ -106,6 +106,18 @@ def test_samples_that_no_map_can_tile_are_refused(tmp_path, sample, found):
     with pytest.raises(InputError, match=found):
         map_scene(Unused(), {"radar": raster}, tmp_path / "map.tif")
     assert [path.name for path in tmp_path.iterdir()] == ["radar.tif"]
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, np.nan])
+def test_values_that_are_no_shares_are_not_mapped(tmp_path, model, monkeypatch, value):
+    def values(self, answer, contract):
+        return np.full((len(contract.classes), 16, 16), value, np.float32)
+
+    monkeypatch.setattr(ToyMapping, "map_values", values)
+    scene = write_raster(tmp_path / "r.tif", radar_scene(20, 20))
+    with pytest.raises(BackendError, match="expected 0 to 1"):
+        map_scene(model, {"radar": scene}, tmp_path / "map.tif")
+    assert not (tmp_path / "map.tif").exists()
 
 
 def test_an_unknown_modality_is_refused(tmp_path, model):

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...contracts.bundle_files import INT8_ONNX, STUDENT_ONNX, Precision, require_precision
+from ...contracts.bundle_files import (
+    INT8_ONNX,
+    STUDENT_ONNX,
+    Precision,
+    require_graph,
+    require_precision,
+)
 from ...contracts.manifest import Manifest
-from ...errors import ArtifactError, BackendError
+from ...errors import BackendError
 from ...system.cpu_features import has_bf16, has_fp16, has_int8_dot_products
 
 #: Precision -> OpenVINO's name of it, for float graphs and for the float layers of an INT8 graph.
@@ -56,11 +62,12 @@ def choose_arithmetic(manifest: Manifest, precision: Precision) -> Arithmetic:
         if not _IS_NATIVE.get(precision, lambda: True)():
             raise BackendError(
                 f"precision {precision} was asked for, but this CPU does not compute in it",
-                hint="Use precision='auto' or 'fp32'",
+                hint="Use `precision='auto'`",
             )
         is_int8 = precision == "int8"
-        return Arithmetic(_graph(manifest, precision), is_int8, _HINTS[precision], "asked for")
-    if manifest.quantization is None:
+        model = require_graph(manifest.files, "int8" if is_int8 else "fp32")
+        return Arithmetic(model, is_int8, _HINTS[precision], "asked for")
+    if manifest.model != INT8_ONNX:
         # OpenVINO plans for bfloat16 on CPUs that have it, even where oneDNN is held back from it.
         hint = None if has_bf16() or has_fp16() else "f32"
         return Arithmetic(manifest.model, False, hint, "the bundle's model is float")
@@ -69,16 +76,3 @@ def choose_arithmetic(manifest: Manifest, precision: Precision) -> Arithmetic:
     if STUDENT_ONNX not in manifest.files:
         return Arithmetic(manifest.model, True, "f32", "the bundle holds no float graph")
     return Arithmetic(STUDENT_ONNX, False, "f32", "this CPU has no INT8 dot products")
-
-
-def _graph(manifest: Manifest, precision: str) -> str:
-    is_int8 = manifest.quantization is not None
-    if is_int8 == (precision == "int8"):
-        return manifest.model
-    name = INT8_ONNX if precision == "int8" else STUDENT_ONNX
-    if name not in manifest.files:
-        raise ArtifactError(
-            f"precision {precision} was asked for, but the bundle has no {name}",
-            hint="Run `esccs-edge calibrate`" if precision == "int8" else "Export the bundle again",
-        )
-    return name

@@ -26,6 +26,9 @@ from .quantized_concats import keep_scales_of_concats
 from .quantized_inputs import expose_quantized_inputs
 from .signal_stack import kept_signal_stack
 
+#: Counts up whenever the graph is rewritten in another way before it is compiled.
+REWRITING = 1
+
 #: How long to wait for another process that stores an entry.
 LOCK_TIMEOUT_S = 5.0
 
@@ -172,6 +175,7 @@ def _key(core: ov.Core, graph: _Graph, samples: int, options: Mapping[str, Any])
     tensors = graph.manifest.inputs | graph.manifest.outputs
     return {
         "kind": "openvino",
+        "rewriting": REWRITING,
         "model": hashlib.sha256(graph.content).hexdigest(),
         "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()},
         "pairs": samples,

@@ -173,6 +173,7 @@ class Slot:
     def __init__(self, models: CompiledModels, manifest: Manifest, rows: int) -> None:
         self._models = models
         self._specs = manifest.modalities
+        self._availability = manifest.availability
         self._steps = models.get(1, single=True).steps
         self._requests: dict[tuple[int, bool], Any] = {}
         tensors = (manifest.inputs | manifest.outputs).values()
@@ -194,7 +195,7 @@ class Slot:
             )
             for name, spec in self._specs.items()
         }
-        self.arrays["availability"][: len(samples)] = [
+        self.arrays[self._availability][: len(samples)] = [
             [one.availability for one in row] for row in zip(*seen.values(), strict=True)
         ]
         return seen

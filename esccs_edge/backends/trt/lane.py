@@ -120,7 +120,7 @@ class TrtLane(Lane):
             raise ClosedError("the lane was closed")
         if self._batch or not 1 <= len(batch) <= self._max_batch:
             raise BackendError(
-                f"{len(batch)} samples were started with {self._batch} in flight, "
+                f"{len(batch)} samples were started with {self._batch} under way, "
                 f"expected 1..{self._max_batch} with none"
             )
         with self._device.active():

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...errors import BackendError, ManifestError
+from ...errors import BackendError, InputError, ManifestError
 from ..task import Contract, input_tensors
 from ..tensor import Tensor
 from ..types import Floats
@@ -58,7 +58,7 @@ class SceneClassification:
         logits, gate = row
         if not math.isfinite(sum(logits) + sum(gate)):
             return BackendError(
-                "the network answered NaN or infinity for this pair, expected finite logits and "
+                "the network answered NaN or infinity for this sample, expected finite logits and "
                 "gate",
                 hint="A damaged or overflowing model does this; check it with `esccs-edge verify`",
             )
@@ -93,6 +93,22 @@ class SceneClassification:
             return None
         values = [answer.probabilities[name] for name in contract.classes]
         return np.array([*values, answer.gate.optical], np.float32)
+
+
+def require_scene_classification(task: str) -> None:
+    """Refuse bundles of other tasks.
+
+    Args:
+        task: ``manifest.task``.
+
+    Raises:
+        InputError: It is another task.
+    """
+    if task != SceneClassification.name:
+        raise InputError(
+            f"the bundle's task is {task!r}, expected {SceneClassification.name!r}",
+            hint="Open it with `esccs_edge.open_model`; map a scene with `esccs-edge map`",
+        )
 
 
 def softmax(logits: Sequence[float], temperature: float) -> list[float]:

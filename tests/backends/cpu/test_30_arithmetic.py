@@ -61,6 +61,12 @@ def test_a_precision_that_is_asked_for_is_taken(dots, manifest):
     assert (found.model, found.hint, found.precision("f32")) == ("student.onnx", "f32", "fp32")
 
 
+def test_a_float_model_stays_float_although_the_bundle_holds_an_int8_graph_too(dots):
+    kept = INT8.evolve(model="student.onnx")
+    assert choose_arithmetic(kept, "auto").precision("f32") == "fp32"
+    assert choose_arithmetic(kept, "int8").model == "student.int8.onnx"
+
+
 def test_int8_that_is_asked_for_is_taken(dots):
     found = choose_arithmetic(INT8, "int8")
     assert (found.model, found.precision("f32")) == ("student.int8.onnx", "int8")
