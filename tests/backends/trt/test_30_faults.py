@@ -142,7 +142,7 @@ def test_wrong_use_of_a_lane_is_refused(machine):
     with pytest.raises(BackendError, match="9 samples"):
         lane.start(awkward_batch(machine.manifest, 9))
     lane.start(awkward_batch(machine.manifest, 2))
-    with pytest.raises(BackendError, match="2 in flight"):
+    with pytest.raises(BackendError, match="2 under way"):
         lane.start(awkward_batch(machine.manifest, 2))
     lane.close()
     lane.close()
