@@ -29,7 +29,7 @@ _NVML = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
 
 
 #: Seconds on a clock, and what a meter showed then.
-Sample = tuple[float, float]
+Reading = tuple[float, float]
 
 
 class PowerMeter(ABC):
@@ -50,7 +50,7 @@ class PowerMeter(ABC):
         """
 
     @abstractmethod
-    def joules(self, samples: Sequence[Sample]) -> float:
+    def joules(self, samples: Sequence[Reading]) -> float:
         """Return the energy between the first and the last of what was read."""
 
 
@@ -74,7 +74,7 @@ class WattMeter(PowerMeter):
         """See `PowerMeter`; watts."""
         return self.total_watts()
 
-    def joules(self, samples: Sequence[Sample]) -> float:
+    def joules(self, samples: Sequence[Reading]) -> float:
         """See `PowerMeter`; by the trapezoidal rule."""
         return sum(
             (later - sooner) * (before + after) / 2
@@ -175,7 +175,7 @@ class RaplMeter(PowerMeter):
             raise BackendError(f"an energy counter cannot be read any more: {error}") from error
         return 1e-6 * self._counted_uj
 
-    def joules(self, samples: Sequence[Sample]) -> float:
+    def joules(self, samples: Sequence[Reading]) -> float:
         """See `PowerMeter`."""
         return samples[-1][1] - samples[0][1]
 
@@ -220,7 +220,7 @@ class EnergyLog:
     def __init__(self, meter: PowerMeter, *, every_s: float = SAMPLE_EVERY_S) -> None:
         self.seconds = self.joules = 0.0
         self._meter, self._every_s = meter, every_s
-        self._samples: list[Sample] = []
+        self._samples: list[Reading] = []
         self._error: BackendError | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="esccs-energy", daemon=True)

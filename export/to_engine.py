@@ -19,9 +19,9 @@ from typing import Any, get_args
 from esccs_edge import __version__
 from esccs_edge.backends.trt.build import (
     WORKSPACE_BYTES,
+    BuildCallback,
     BuildOptions,
     BuiltPlan,
-    Progress,
     build_plan,
 )
 from esccs_edge.backends.trt.layers import layers_of_inspector, layers_of_table
@@ -89,7 +89,7 @@ def build_engine(
     precision: GraphPrecision = "int8",
     out: str | os.PathLike[str] | None = None,
     target: str | None = None,
-    progress: Progress | None = None,
+    progress: BuildCallback | None = None,
     workspace_bytes: int = WORKSPACE_BYTES,
 ) -> EngineReport:
     """Build one engine and write it as ``<target>.<precision>.<flavor>.plan``.

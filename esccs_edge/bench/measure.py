@@ -21,7 +21,7 @@ from ..runtime.counters import percentiles_ms
 from ..runtime.model import ModelRuntime
 from .calls import CpuParts, answers, described, queue_ms, runs_on_cpu
 from .host import host
-from .rows import Measured, Parts, Timing
+from .rows import BenchResult, Parts, Timing
 from .start import time_starts
 from .timing import median_parts, timed
 
@@ -66,7 +66,7 @@ class Plan:
 
 def bench(
     bundle: Bundle, plan: Plan | None = None, *, progress: Progress = lambda done, total: None
-) -> Measured:
+) -> BenchResult:
     """Time a bundle.
 
     Args:
@@ -101,7 +101,7 @@ def bench(
     options = {"backend": plan.backend, "threads": plan.threads[0], "precision": plan.precision}
     start = time_starts(bundle.folder, plan.starts, **options)
     progress(total, total)
-    return Measured(rows, parts, start, backend, machine, meter.name if meter else None)
+    return BenchResult(rows, parts, start, backend, machine, meter.name if meter else None)
 
 
 def _time_row(

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .measure import Plan
-from .rows import Measured
+from .rows import BenchResult
 
 Document = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -19,7 +19,7 @@ _PARTS = ("preprocess_ms", "inference_ms", "postprocess_ms", "queue_ms")
 _TIMES = ("p50_ms", "p90_ms", "p99_ms")
 
 
-def document(found: Measured, plan: Plan) -> dict[str, Any]:
+def document(found: BenchResult, plan: Plan) -> dict[str, Any]:
     """Return the JSON form; the figures of the cold start stand at its top level."""
     whole = asdict(found)
     return {**whole.pop("start"), **whole, "plan": asdict(plan)}

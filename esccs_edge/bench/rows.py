@@ -69,7 +69,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Measured:
+class BenchResult:
     """All that one run found out.
 
     Attributes:

@@ -24,7 +24,7 @@ from .preprocess import KERNEL_DTYPES
 _FLOAT32 = np.dtype(np.float32)
 
 #: Height and width in pixels.
-Grid = tuple[int, int]
+Size = tuple[int, int]
 
 
 def checked_sample(
@@ -60,7 +60,7 @@ def checked_sample(
 
 
 def _checked(
-    pixels: Any, name: str, spec: ModalitySpec, grid: Grid, memory: PixelMemory | None
+    pixels: Any, name: str, spec: ModalitySpec, grid: Size, memory: PixelMemory | None
 ) -> Pixels:
     if (on_gpu := device_pixels_of(pixels, name)) is not None:
         return _checked_on_gpu(on_gpu, name, spec, grid)
@@ -83,7 +83,7 @@ def _checked(
 
 
 def _checked_on_gpu(
-    pixels: DevicePixels, name: str, spec: ModalitySpec, grid: Grid
+    pixels: DevicePixels, name: str, spec: ModalitySpec, grid: Size
 ) -> DevicePixels:
     _check_shape(pixels.shape, name, spec, grid)
     wanted = (np.float32,) if spec.dn_scale is None else KERNEL_DTYPES
@@ -93,7 +93,7 @@ def _checked_on_gpu(
     return pixels
 
 
-def _check_shape(found: tuple[int, ...], name: str, spec: ModalitySpec, grid: Grid) -> None:
+def _check_shape(found: tuple[int, ...], name: str, spec: ModalitySpec, grid: Size) -> None:
     expected = (len(spec.channels), *grid)
     if found != expected:
         raise InputError(

@@ -28,7 +28,7 @@ from ...errors import BackendError, ClosedError, InputError, Remedy
 from ...system.sealed_cache import SealedCache
 from ..base import Backend, Lane
 from .buffers import Allocator
-from .build import BuildOptions, Progress, build_plan
+from .build import BuildCallback, BuildOptions, build_plan
 from .kernel_cache import JitCache
 from .lane import LaneOptions, TrtLane
 from .library import Flavor, FlavorName, LoadedEngine, load_engine, load_flavor, pick_flavor
@@ -84,7 +84,7 @@ class TrtBackend(Backend):
         cache: SealedCache | None = None,
         memory: float | None = None,
         wait: str | None = None,
-        progress: Progress | None = None,
+        progress: BuildCallback | None = None,
     ) -> None:
         wait = _way_of_waiting(wait)
         self.max_batch = min(max_batch, manifest.batch.max)
@@ -223,7 +223,7 @@ class EngineBuilder:
         manifest: Manifest,
         flavor: Flavor,
         device: Device,
-        progress: Progress | None,
+        progress: BuildCallback | None,
     ) -> None:
         self._onnx, self._manifest, self._flavor = onnx, manifest, flavor
         self._progress = progress

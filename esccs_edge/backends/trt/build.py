@@ -17,7 +17,7 @@ from ...errors import ArtifactError, BackendError, InputError
 from .library import Flavor, error_log, implement, logger_of, trt_error
 
 #: Called as ``progress(phase, steps_done, steps)``, from the builder's threads.
-Progress = Callable[[str, int, int], None]
+BuildCallback = Callable[[str, int, int], None]
 #: Scratch memory the builder may plan with; a student of a few MB needs far less.
 WORKSPACE_BYTES = 1 << 30
 
@@ -59,7 +59,7 @@ class BuiltPlan:
 class BuildProgress:
     """TensorRT's build phases -> a callback. What the callback raises stops the build."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: BuildCallback) -> None:
         self._progress = progress
         self._steps: dict[str, int] = {}
         self.error: BaseException | None = None
@@ -93,7 +93,7 @@ def build_plan(
     manifest: Manifest,
     options: BuildOptions,
     *,
-    progress: Progress | None = None,
+    progress: BuildCallback | None = None,
     timing_cache: bytes | None = None,
 ) -> BuiltPlan:
     """Compile an ONNX model into a serialized engine.
