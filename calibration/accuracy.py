@@ -69,10 +69,11 @@ def accuracy_by_cloud(
     }
 
 
-def label_agreement(first: Floats, second: Floats) -> tuple[float, float]:
-    """Return the share of labels, or pixels, that two models agree on, and its standard error."""
+def label_agreement(first: Floats, second: Floats, labels: Labels) -> tuple[float, float]:
+    """Return the share of known labels that two models agree on, and its standard error."""
+    known = labels >= 0
     differing = first.argmax(axis=1) != second.argmax(axis=1)
-    return 1 - float(differing.mean()), _standard_error(_means(differing))
+    return 1 - float(differing[known].mean()), _standard_error(differing, known)
 
 
 def loss_in_points(before: Floats, after: Floats, labels: Labels) -> tuple[float, float]:
@@ -84,24 +85,16 @@ def loss_in_points(before: Floats, after: Floats, labels: Labels) -> tuple[float
     loss = accuracy(before, labels).balanced_accuracy - accuracy(after, labels).balanced_accuracy
     right_before, right_after = (logits.argmax(axis=1) == labels for logits in (before, after))
     lost = np.subtract(right_before, right_after, dtype=np.float64)
-    return 100 * loss, 100 * _standard_error(_means(lost, labels >= 0))
+    return 100 * loss, 100 * _standard_error(lost, labels >= 0)
 
 
-def _means(values: Array, known: Array | None = None) -> Array:
-    """Return the mean of each sample over its known pixels.
+def _standard_error(changes: Array, known: Array) -> float:
+    """Standard error of the mean over all known values, of changes that are 0 on average.
 
-    The pixels of a sample resemble each other, so that it counts once in a standard error.
+    The pixels of a sample resemble each other, so that what changes in one counts as one change.
     """
-    rows = np.reshape(values, (len(values), -1))
-    if known is None:
-        return np.asarray(rows.mean(axis=1))
-    weights = np.reshape(known, rows.shape)
-    return np.asarray((rows * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1))
-
-
-def _standard_error(changes: Array) -> float:
-    """Standard error of the mean of changes that are 0 on average."""
-    return float(np.sqrt(np.sum(np.square(changes)))) / len(changes)
+    sums = np.reshape(changes * known, (len(changes), -1)).sum(axis=1)
+    return float(np.sqrt(np.sum(np.square(sums, dtype=np.float64))) / known.sum())
 
 
 def tensor_errors(

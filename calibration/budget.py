@@ -30,8 +30,8 @@ class Cost:
     @classmethod
     def of(cls, exact: Floats, logits: Floats, labels: Labels) -> Cost:
         """Compare logits ``(N, K, ...)`` with those of the float model and with the labels."""
-        loss, agreement = loss_in_points(exact, logits, labels), label_agreement(exact, logits)
-        return cls(*loss, *agreement, len(labels))
+        loss = loss_in_points(exact, logits, labels)
+        return cls(*loss, *label_agreement(exact, logits, labels), len(labels))
 
     def __str__(self) -> str:
         return (

@@ -221,7 +221,7 @@ def _method_row(model: QuantizedModel, result: CalibrationResult) -> dict[str, A
     return {
         "method": model.method,
         **accuracy(model.logits, result.labels).to_dict(),
-        "label_agreement": label_agreement(result.exact, model.logits)[0],
+        "label_agreement": label_agreement(result.exact, model.logits, result.labels)[0],
         "logit_mse": float(np.mean((model.logits - result.exact) ** 2)),
     }
 
