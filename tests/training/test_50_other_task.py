@@ -7,11 +7,11 @@ import csv
 import numpy as np
 import pytest
 import torch
-from support.toy_learning import ToyOptions, ToyStage, write_toy_data
+from support.toy_learning import ToyLearning, ToyOptions, ToyStage, write_toy_data
 from support.toy_task import CLASSES, SIDE, ToyMapping
 
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.errors import InputError
+from esccs_edge.errors import InputError, ManifestError
 from esccs_edge.training.learning.tasks import learning_task, register
 from esccs_edge.training.options_file import options_from
 from esccs_edge.training.run import train
@@ -115,6 +115,20 @@ def test_an_unknown_task_is_refused_and_a_name_is_taken_once(data, tmp_path):
     ):
         register(type("Other", (), {"name": ToyMapping.name})())
     assert learning_task(ToyMapping.name).options_class is ToyOptions
+
+
+def test_a_task_that_no_runtime_knows_is_refused_before_any_stage(data, tmp_path, monkeypatch):
+    class Unanswered(ToyLearning):
+        name = "nobody-answers"
+
+        def train(self, run):
+            raise AssertionError("a stage was started")
+
+    register(Unanswered())
+    given = options(data, tmp_path / "run").evolve(task=Unanswered.name)
+    with pytest.raises(ManifestError, match="'task' is 'nobody-answers'"):
+        train(given)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_package_adds_a_learning_task_by_an_entry_point(tmp_path, monkeypatch):

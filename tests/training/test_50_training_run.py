@@ -21,7 +21,7 @@ from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.learning.networks import StudentNet, UnimodalNet
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
 from esccs_edge.training.options import Branch, TrainOptions
-from esccs_edge.training.options_file import options_from, read_options
+from esccs_edge.training.options_file import changed_options, options_from, read_options
 from esccs_edge.training.run import train
 from esccs_edge.training.stages.scene_classification.run import SceneRun
 from esccs_edge.training.stages.scene_classification.student import StudentStage
@@ -169,6 +169,15 @@ def test_one_class_is_refused_before_anything_is_written(tmp_path):
     text = index.read_text()
     index.write_text(text.replace("River", "Forest").replace("SeaLake", "Forest"))
     with pytest.raises(InputError, match="at least two"):
+        train(options_from(tiny_document(index, tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_patches_that_are_not_square_are_refused_before_anything_is_written(tmp_path):
+    index = tiny_index(tmp_path / "data", count=12)
+    for file in index.parent.glob("*.npy"):
+        np.save(file, np.load(file)[:, :12])
+    with pytest.raises(InputError, match="12 x 16 pixels, expected squares"):
         train(options_from(tiny_document(index, tmp_path / "run")))
     assert not (tmp_path / "run").exists()
 
@@ -358,9 +367,23 @@ def test_a_run_whose_options_lack_a_later_one_resumes_with_its_default(data, tmp
             train(options)
     record = tmp_path / "run" / "options.json"
     before = json.loads(record.read_text())
-    del before["task"]
+    del before["task"], before["student"]["irm"]["clip"]
     record.write_text(json.dumps(before))
     assert train(options, resume=True).verify()
+
+
+def test_changed_options_are_found_at_any_depth_and_unknown_ones_refused():
+    options: Any = options_from({"student": {"dropout": 0.5}, "data": "here"})
+    record = json.loads(json.dumps(options.as_dict()))
+    del record["student"]["irm"], record["clouds"]
+    record["data"] = "there"
+    assert changed_options(record, options) == []
+    record["student"]["irm"] = {"beta": 0.25}
+    record["seed"] = 3
+    assert changed_options(record, options) == ["seed", "student"]
+    record["student"]["irm"] = {"gamma": 0.25}
+    with pytest.raises(InputError, match="cannot go on: .*'student.irm.gamma'"):
+        changed_options(record, options)
 
 
 @pytest.mark.parametrize(
