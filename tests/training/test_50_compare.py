@@ -208,7 +208,7 @@ def test_committed_benchmarks_hide_the_target_and_give_all_methods_one_schedule(
     options: Any = read_options(CONFIGS / f"{name}.toml")
     assert 0 < options.target_share < 1
     assert options.distillation.label_weight == 0
-    assert options.distillation.teacher_view == "cloudy"
+    assert options.distillation.teacher_input == "cloudy"
     schedules = {options.auxiliary.schedule, options.student.schedule}
     branches = {options.teacher.network, options.auxiliary.optical, options.student.optical}
     assert len(schedules) == len(branches) == 1

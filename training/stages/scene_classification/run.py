@@ -104,7 +104,7 @@ class SceneRun(TrainingRun):
         """Ask the teacher about all cloudy training pairs and choose the answers that may teach."""
         answers: EachView | AllViews
         answers = each_view = EachView(teacher, self.options.distillation)
-        if self.options.distillation.views == "all":
+        if self.options.distillation.teacher_views == "all":
             answers = AllViews(each_view, self._every_view(), len(self.dataset))
         known = KnownAnswers.of(answers, self._every_view())
         chosen = PseudoLabelFilter.fit(
