@@ -1,4 +1,4 @@
-"""What INT8 may cost, and what it does cost on held-out pairs."""
+"""What INT8 may cost, and what it does cost on held-out samples."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Cost:
     Attributes:
         loss: Loss of balanced accuracy in points.
         loss_error: Standard error of the loss.
-        agreement: Share of pairs, or of their pixels, with the label of the float model.
+        agreement: Share of samples, or of their known pixels, with the label of the float model.
         agreement_error: Standard error of the agreement.
-        pairs: Number of pairs.
+        pairs: Number of samples.
     """
 
     loss: float
@@ -36,7 +36,7 @@ class Cost:
     def __str__(self) -> str:
         return (
             f"loses {self.loss:.2f} (+- {self.loss_error:.2f}) points of balanced accuracy and "
-            f"keeps the label of {100 * self.agreement:.1f} % of {self.pairs} held-out pairs"
+            f"keeps the label of {100 * self.agreement:.1f} % of {self.pairs} held-out samples"
         )
 
 
@@ -46,7 +46,7 @@ class Budget:
 
     Attributes:
         max_loss: Allowed loss of balanced accuracy in points.
-        min_agreement: Share of pairs that must keep the label of the float model.
+        min_agreement: Share of labels that must be those of the float model.
     """
 
     max_loss: float

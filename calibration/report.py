@@ -29,9 +29,9 @@ class CalibrationResult:
     """What one calibration found.
 
     Attributes:
-        pairs: The drawn pairs.
+        pairs: The drawn samples.
         checks: Statistics that separate real data from noise.
-        exact: Float logits ``(N, K, ...)`` on the held-out pairs.
+        exact: Float logits ``(N, K, ...)`` on the held-out samples.
         labels: Their classes ``(N, ...)``.
         attempts: What was tried in turn; the last one is kept.
         budget: What INT8 may cost.
@@ -122,10 +122,10 @@ def report_as_table(report: Mapping[str, Any]) -> str:
     """Return the report for people, 80 columns wide."""
     size = list(report["bytes"].values())
     lines = [
-        f"INT8 calibration: {report['method']}, {report['pairs']['calibration']} pairs measured, "
+        f"INT8 calibration: {report['method']}, {report['pairs']['calibration']} samples measured, "
         f"{report['pairs']['held_out']} held out, seed {report['seed']}",
         "",
-        f"{'held-out pairs':22}{'n':>6}{'FP32':>9}{'INT8':>9}   balanced accuracy, %",
+        f"{'held-out samples':22}{'n':>6}{'FP32':>9}{'INT8':>9}   balanced accuracy, %",
         _score_line("all", report["fp32"]["overall"], report["int8"]["overall"]),
         _score_line(
             "all, overall acc.", report["fp32"]["overall"], report["int8"]["overall"], "oa"
@@ -137,7 +137,7 @@ def report_as_table(report: Mapping[str, Any]) -> str:
         "",
         f"loss {report['balanced_accuracy_loss_points']:.2f} +- "
         f"{report['loss_standard_error_points']:.2f} points; same label on "
-        f"{100 * report['label_agreement']:.1f} % of pairs",
+        f"{100 * report['label_agreement']:.1f} % of samples",
         f"size {size[0] / 1e6:.2f} MB -> {size[1] / 1e6:.2f} MB: {100 * report['size_share']:.1f} %"
         f" of it, wanted at most {100 * report['size_share_wanted']:.1f} %",
         *_attempt_lines(report),
@@ -166,17 +166,18 @@ def _scores(logits: Floats, result: CalibrationResult) -> dict[str, Any]:
 
 
 def _doubts(result: CalibrationResult) -> list[str]:
-    """Say so when the float model cannot do the task on these pairs: INT8 then cannot lose."""
+    """Say so when the float model cannot do the task on these samples: INT8 then cannot lose."""
     found = accuracy(result.exact, result.labels).oa
     known = result.labels[result.labels >= 0]
     most_frequent = float(np.bincount(known).max()) / len(known)
-    # The pixels of a pair resemble each other, so that it counts as one answer.
+    # The pixels of a sample resemble each other, so that it counts as one answer.
     error = np.sqrt(most_frequent * (1 - most_frequent) / len(result.labels))
     if found > most_frequent + 2 * error:
         return []
     return [
-        f"the float model is right on {100 * found:.0f} % of these pairs, hardly more than naming "
-        f"the most frequent class ({100 * most_frequent:.0f} %): are they what it was trained for?"
+        f"the float model is right on {100 * found:.0f} % of these samples, hardly more than "
+        f"naming the most frequent class ({100 * most_frequent:.0f} %): are they what it was "
+        "trained for?"
     ]
 
 
@@ -195,7 +196,7 @@ def _attempt_lines(report: Mapping[str, Any]) -> list[str]:
     if learned := report["finetune"]:
         lines.append(
             f"fine-tuned from {learned['start']}: {learned['epochs']} epochs of {learned['pairs']} "
-            f"pairs, error {learned['first_error']:.4f} -> {learned['last_error']:.4f}"
+            f"samples, error {learned['first_error']:.4f} -> {learned['last_error']:.4f}"
         )
     return lines
 
