@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esccs_edge.contracts.types import Floats, Labels
+from esccs_edge.contracts.types import Labels
 
-from .accuracy import label_agreement, loss_in_points
+from .accuracy import Classes, label_agreement, loss_in_points
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Cost:
     pairs: int
 
     @classmethod
-    def of(cls, exact: Floats, logits: Floats, labels: Labels) -> Cost:
-        """Compare logits ``(N, K, ...)`` with those of the float model and with the labels."""
-        loss = loss_in_points(exact, logits, labels)
-        return cls(*loss, *label_agreement(exact, logits, labels), len(labels))
+    def of(cls, exact: Classes, classes: Classes, labels: Labels) -> Cost:
+        """Compare answers ``(N, ...)`` with those of the float model and with the labels."""
+        loss = loss_in_points(exact, classes, labels)
+        return cls(*loss, *label_agreement(exact, classes, labels), len(labels))
 
     def __str__(self) -> str:
         return (

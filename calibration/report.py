@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from esccs_edge.contracts.types import Floats, Labels
+from esccs_edge.contracts.types import Labels
 
-from .accuracy import accuracy, accuracy_by_cloud, label_agreement
+from .accuracy import Classes, accuracy, accuracy_by_cloud, label_agreement
 from .attempts import Attempt, QuantizedModel
 from .budget import Budget
 from .sampler import PairList
@@ -31,8 +31,8 @@ class CalibrationResult:
     Attributes:
         pairs: The drawn samples.
         checks: Statistics that separate real data from noise.
-        exact: Float logits ``(N, K, ...)`` on the held-out samples.
-        labels: Their classes ``(N, ...)``.
+        exact: Classes ``(N, ...)`` that the float model gives the held-out samples.
+        labels: Their true classes ``(N, ...)``.
         attempts: What was tried in turn; the last one is kept.
         budget: What INT8 may cost.
         finetune_wanted: Fine-tuning was allowed where calibration alone costs too much.
@@ -41,7 +41,7 @@ class CalibrationResult:
 
     pairs: PairList
     checks: Mapping[str, float]
-    exact: Floats
+    exact: Classes
     labels: Labels
     attempts: Sequence[Attempt]
     budget: Budget
@@ -77,7 +77,7 @@ def calibration_report(
         "size_share": round(size / source_size, 4),
         "size_share_wanted": round(SIZE_SHARE, 4),
         "fp32": _scores(result.exact, result),
-        "int8": _scores(best.logits, result),
+        "int8": _scores(best.answers.classes, result),
         "balanced_accuracy_loss_points": round(cost.loss, 3),
         "loss_standard_error_points": round(cost.loss_error, 3),
         "label_agreement": cost.agreement,
@@ -157,10 +157,10 @@ def report_as_table(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])]) + "\n"
 
 
-def _scores(logits: Floats, result: CalibrationResult) -> dict[str, Any]:
-    by_cloud = accuracy_by_cloud(logits, result.labels, result.pairs.held_out)
+def _scores(classes: Classes, result: CalibrationResult) -> dict[str, Any]:
+    by_cloud = accuracy_by_cloud(classes, result.labels, result.pairs.held_out)
     return {
-        "overall": accuracy(logits, result.labels).to_dict(),
+        "overall": accuracy(classes, result.labels).to_dict(),
         "by_cloud": {name: score.to_dict() for name, score in by_cloud.items()},
     }
 
@@ -221,9 +221,9 @@ def _attempt_row(attempt: Attempt, budget: Budget) -> dict[str, Any]:
 def _method_row(model: QuantizedModel, result: CalibrationResult) -> dict[str, Any]:
     return {
         "method": model.method,
-        **accuracy(model.logits, result.labels).to_dict(),
-        "label_agreement": label_agreement(result.exact, model.logits, result.labels)[0],
-        "logit_mse": float(np.mean((model.logits - result.exact) ** 2)),
+        **accuracy(model.answers.classes, result.labels).to_dict(),
+        "label_agreement": label_agreement(result.exact, model.answers.classes, result.labels)[0],
+        "logit_mse": model.answers.logit_mse,
     }
 
 
