@@ -10,7 +10,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# On a host without a GPU the CPU build is enough; installing it first keeps pip from choosing another.
+# Installed first, so that pip keeps this version. It comes from the index that pip is set up with; on Linux
+# the default one has a build for CUDA, of several GB. For the CPU build, put that into .venv before, or name the
+# index that holds it in PIP_EXTRA_INDEX_URL or PIP_INDEX_URL.
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
 # The suite of the runtime runs on these, where the machine has them.
@@ -18,9 +20,9 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 OWN := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 RESULTS := build/suites
 
-ROOMS := esccs_edge training export calibration
+PACKAGES := esccs_edge training export calibration
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
-	$(shell find $(ROOMS) -type f -not -path '*/__pycache__/*' -not -name '.*')
+	$(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*' -not -name '.*')
 
 stage = @printf '\n== %s\n' '$(1)'
 
@@ -33,7 +35,7 @@ define runtime_suite
 		.venv-$(1)/bin/python -VV; \
 		.venv-$(1)/bin/pytest -q -rfE --ignore=tests/benchmarks | tee $(RESULTS)/$(1); \
 	else \
-		echo 'skipped: no Python $(2) on this machine' | tee $(RESULTS)/$(1); \
+		echo 'skipped: no Python $(2) with headers and ensurepip on this machine' | tee $(RESULTS)/$(1); \
 	fi
 endef
 
@@ -64,15 +66,16 @@ test-lowest: $(VENV)/installed-dev
 	$(BIN)/python .ci/lowest.py > build/lowest.txt
 	$(call runtime_suite,lowest,3.10 3.11,-c build/lowest.txt)
 
-# ... and on the newest, on each Python but the one that runs the whole suite.
+# ... and on the newest when it was installed, on each Python but the one that runs the whole suite.
 test-pythons: $(addprefix test-python-,$(filter-out $(OWN),$(PYTHONS)))
 
 test-python-%:
-	$(call runtime_suite,$*,$*)
+	$(call runtime_suite,$*,$*,--upgrade --upgrade-strategy eager)
 
 # An environment of the runtime; PIP_ARGS constrain what is installed.
 .venv-%/installed: $(VENV)/sources $(SOURCES)
-	test -d $(@D) || $(RUNTIME_PYTHON) -m venv $(@D)
+	test -e $(@D)/made || $(RUNTIME_PYTHON) -m venv --clear $(@D)
+	touch $(@D)/made
 	$(@D)/bin/pip install -qq $(PIP_ARGS) ".[test]"
 	touch $@
 
@@ -95,7 +98,7 @@ spell: $(VENV)/installed-dev
 	$(call stage,spell)
 	$(BIN)/codespell
 
-# The installed package is checked: only there do the rooms stand under their imported names.
+# The installed package is checked: only there do the packages stand under their imported names.
 types: $(VENV)/installed-dev
 	$(call stage,types)
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p esccs_edge

@@ -1,1 +1,1 @@
-"""Measure: INT8 ranges, Q/DQ and what they cost."""
+"""INT8 ranges, Q/DQ in the graph, and what they cost."""

@@ -1,7 +1,7 @@
 """What a quantized model answers, how often it is right, and where its error comes from.
 
-Logits are ``(N, K)`` with labels ``(N,)``, or ``(N, K, H, W)`` with a label per pixel; a label of
--1 is not known and not counted.
+Answers and labels are class numbers, ``(N,)`` or ``(N, H, W)``; a label of -1 is not known and not
+counted.
 """
 
 from __future__ import annotations
@@ -10,15 +10,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from esccs_edge.contracts.types import Array, Floats, Labels
+from esccs_edge.contracts.types import Array, Labels
 
 from .batches import Batch
 from .collect import session_with_tensors
 from .recipe import Recipe, channel_axes, per_channel
 from .sampler import ChosenPair
+
+Classes = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers; the logits of some hundred maps would not fit into memory.
+
+    Attributes:
+        classes: ``(N, ...)`` class of largest logit.
+        logit_mse: Mean squared error of the logits, against those of the float model.
+    """
+
+    classes: Classes
+    logit_mse: float
 
 
 @dataclass(frozen=True)
@@ -36,72 +52,74 @@ class Accuracy:
 
 def run_models(
     models: Mapping[str, bytes], batches: Iterable[Batch], output: str
-) -> tuple[dict[str, Floats], Labels]:
-    """Return the output ``(N, K, ...)`` of each model over the same batches, and the labels."""
+) -> tuple[dict[str, Answers], Labels]:
+    """Return what models answer over the same batches, and the labels.
+
+    Args:
+        models: Name -> graph; the first is the one that errors of logits count from.
+        batches: Inputs and labels.
+        output: Name of the logits.
+    """
     sessions = {
         name: ort.InferenceSession(content, providers=["CPUExecutionProvider"])
         for name, content in models.items()
     }
-    logits: dict[str, list[Floats]] = {name: [] for name in models}
-    labels = []
+    classes: dict[str, list[Classes]] = {name: [] for name in models}
+    errors, count, labels = dict.fromkeys(models, 0.0), 0, []
     for batch in batches:
         labels.append(batch.labels)
-        for name, session in sessions.items():
-            logits[name].append(session.run([output], batch.inputs)[0])
-    return {name: np.concatenate(parts) for name, parts in logits.items()}, np.concatenate(labels)
+        found = {n: session.run([output], batch.inputs)[0] for n, session in sessions.items()}
+        first = next(iter(found.values()))
+        count += first.size
+        for name, logits in found.items():
+            classes[name].append(logits.argmax(axis=1).astype(np.uint16))
+            errors[name] += float(np.sum(np.square(logits - first, dtype=np.float64)))
+    answers = {n: Answers(np.concatenate(classes[n]), errors[n] / count) for n in models}
+    return answers, np.concatenate(labels)
 
 
-def accuracy(logits: Floats, labels: Labels) -> Accuracy:
-    """Score logits against labels."""
+def accuracy(classes: Classes, labels: Labels) -> Accuracy:
+    """Score answers against labels."""
     known = labels >= 0
-    right, labels = (logits.argmax(axis=1) == labels)[known], labels[known]
+    right, labels = (classes == labels)[known], labels[known]
     recalls = [right[labels == label].mean() for label in np.unique(labels)]
     return Accuracy(float(right.mean()), float(np.mean(recalls)), len(labels))
 
 
 def accuracy_by_cloud(
-    logits: Floats, labels: Labels, pairs: Sequence[ChosenPair]
+    classes: Classes, labels: Labels, pairs: Sequence[ChosenPair]
 ) -> dict[str, Accuracy]:
     """Score each cloud bin that has pairs, in the order of their names."""
     bins = np.array([pair.cloud_bin for pair in pairs])
     return {
-        str(name): accuracy(logits[bins == name], labels[bins == name]) for name in np.unique(bins)
+        str(name): accuracy(classes[bins == name], labels[bins == name]) for name in np.unique(bins)
     }
 
 
-def label_agreement(first: Floats, second: Floats) -> tuple[float, float]:
-    """Return the share of labels, or pixels, that two models agree on, and its standard error."""
-    differing = first.argmax(axis=1) != second.argmax(axis=1)
-    return 1 - float(differing.mean()), _standard_error(_means(differing))
+def label_agreement(first: Classes, second: Classes, labels: Labels) -> tuple[float, float]:
+    """Return the share of known labels that two models agree on, and its standard error."""
+    known, differing = labels >= 0, first != second
+    return 1 - float(differing[known].mean()), _standard_error(differing, known)
 
 
-def loss_in_points(before: Floats, after: Floats, labels: Labels) -> tuple[float, float]:
+def loss_in_points(before: Classes, after: Classes, labels: Labels) -> tuple[float, float]:
     """Return the loss of balanced accuracy in points, and its standard error.
 
     The error is that of the paired difference: only samples that change from right to wrong or
     back count, so that one flipped answer in a small set is not mistaken for a loss.
     """
     loss = accuracy(before, labels).balanced_accuracy - accuracy(after, labels).balanced_accuracy
-    right_before, right_after = (logits.argmax(axis=1) == labels for logits in (before, after))
-    lost = np.subtract(right_before, right_after, dtype=np.float64)
-    return 100 * loss, 100 * _standard_error(_means(lost, labels >= 0))
+    lost = np.subtract(before == labels, after == labels, dtype=np.float64)
+    return 100 * loss, 100 * _standard_error(lost, labels >= 0)
 
 
-def _means(values: Array, known: Array | None = None) -> Array:
-    """Return the mean of each sample over its known pixels.
+def _standard_error(changes: Array, known: Array) -> float:
+    """Standard error of the mean over all known values, of changes that are 0 on average.
 
-    The pixels of a sample resemble each other, so that it counts once in a standard error.
+    The pixels of a sample resemble each other, so that what changes in one counts as one change.
     """
-    rows = np.reshape(values, (len(values), -1))
-    if known is None:
-        return np.asarray(rows.mean(axis=1))
-    weights = np.reshape(known, rows.shape)
-    return np.asarray((rows * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1))
-
-
-def _standard_error(changes: Array) -> float:
-    """Standard error of the mean of changes that are 0 on average."""
-    return float(np.sqrt(np.sum(np.square(changes)))) / len(changes)
+    sums = np.reshape(changes * known, (len(changes), -1)).sum(axis=1)
+    return float(np.sqrt(np.sum(np.square(sums, dtype=np.float64))) / known.sum())
 
 
 def tensor_errors(

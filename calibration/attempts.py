@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import onnx
 
+from esccs_edge.contracts.bundle_files import STUDENT_ONNX
 from esccs_edge.contracts.manifest import Manifest
-from esccs_edge.contracts.types import Floats, Labels, Progress
+from esccs_edge.contracts.types import Labels, Progress
 
-from .accuracy import accuracy, loss_in_points, run_models
+from .accuracy import Answers, Classes, accuracy, loss_in_points, run_models
 from .batches import Batch
 from .budget import Cost
 from .observers import AMAX_METHODS, Histogram
@@ -34,7 +34,7 @@ class QuantizedModel:
         recipe: What became INT8.
         float_stems: Whether the first convolutions stayed float.
         model: The Q/DQ graph.
-        logits: Its answers ``(N, K, ...)``.
+        answers: What it answers.
         learned: How it was fine-tuned; None for calibration alone.
     """
 
@@ -42,7 +42,7 @@ class QuantizedModel:
     recipe: Recipe
     float_stems: bool
     model: onnx.ModelProto
-    logits: Floats
+    answers: Answers
     learned: Mapping[str, Any] | None = None
 
 
@@ -65,8 +65,8 @@ class Trial:
         pairs: Both parts of the pairs.
         load: Reads pairs in the order given.
         histograms: Magnitudes of each tensor on the calibration pairs.
-        exact: Float logits ``(N, K, ...)`` on the held-out pairs.
-        labels: Their classes ``(N, ...)``.
+        exact: Classes ``(N, ...)`` that the float model gives the held-out pairs.
+        labels: Their true classes ``(N, ...)``.
     """
 
     model: onnx.ModelProto
@@ -74,7 +74,7 @@ class Trial:
     pairs: PairList
     load: Callable[[Sequence[ChosenPair]], Iterable[Batch]]
     histograms: Mapping[str, Histogram]
-    exact: Floats
+    exact: Classes
     labels: Labels
 
     def calibrated(self, methods: Sequence[str], *, float_stems: bool) -> Attempt:
@@ -84,12 +84,12 @@ class Trial:
         for method in methods:
             amax = {n: AMAX_METHODS[method](self.histograms[n]) for n in recipe.activations}
             quantized[method] = insert_qdq(self.model, recipe, amax)
-        logits = self._answers(quantized)
+        answers = self._answers(quantized)
         tried = [
-            QuantizedModel(method, recipe, float_stems, result, logits[method])
+            QuantizedModel(method, recipe, float_stems, result, answers[method])
             for method, result in quantized.items()
         ]
-        return self._attempt(tried, best_of(tried, self.exact, self.labels))
+        return self._attempt(tried, best_of(tried, self.labels))
 
     def finetuned(self, attempt: Attempt, *, epochs: int, progress: Progress) -> Attempt:
         """Teach the best of a calibration that cost too much."""
@@ -104,26 +104,27 @@ class Trial:
             start,
             method=FINETUNE,
             model=learned.model,
-            logits=self._answers({FINETUNE: learned.model})[FINETUNE],
+            answers=self._answers({FINETUNE: learned.model})[FINETUNE],
             learned={"start": start.method, **learned.facts},
         )
         return self._attempt([*attempt.tried, tuned], tuned)
 
-    def _answers(self, models: Mapping[str, onnx.ModelProto]) -> dict[str, Floats]:
-        runnable = {name: model.SerializeToString() for name, model in models.items()}
+    def _answers(self, models: Mapping[str, onnx.ModelProto]) -> dict[str, Answers]:
+        all_models = {STUDENT_ONNX: self.model, **models}
+        runnable = {name: model.SerializeToString() for name, model in all_models.items()}
         return run_models(runnable, self.load(self.pairs.held_out), self.manifest.logits)[0]
 
     def _attempt(self, tried: Sequence[QuantizedModel], best: QuantizedModel) -> Attempt:
-        return Attempt(tried, best, Cost.of(self.exact, best.logits, self.labels))
+        return Attempt(tried, best, Cost.of(self.exact, best.answers.classes, self.labels))
 
 
-def best_of(tried: Sequence[QuantizedModel], exact: Floats, labels: Labels) -> QuantizedModel:
+def best_of(tried: Sequence[QuantizedModel], labels: Labels) -> QuantizedModel:
     """Return the most accurate; of those as good but for chance, the one with closest logits."""
-    top = max(tried, key=lambda model: accuracy(model.logits, labels).balanced_accuracy)
+    top = max(tried, key=lambda model: accuracy(model.answers.classes, labels).balanced_accuracy)
 
     def is_equal(model: QuantizedModel) -> bool:
-        loss, error = loss_in_points(top.logits, model.logits, labels)
+        loss, error = loss_in_points(top.answers.classes, model.answers.classes, labels)
         return loss <= TIE_STANDARD_ERRORS * error
 
     equal = [model for model in tried if is_equal(model)]
-    return min(equal, key=lambda model: float(np.mean((model.logits - exact) ** 2)))
+    return min(equal, key=lambda model: model.answers.logit_mse)

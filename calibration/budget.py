@@ -1,12 +1,12 @@
-"""What INT8 may cost, and what it does cost on held-out pairs."""
+"""What INT8 may cost, and what it does cost on held-out samples."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from esccs_edge.contracts.types import Floats, Labels
+from esccs_edge.contracts.types import Labels
 
-from .accuracy import label_agreement, loss_in_points
+from .accuracy import Classes, label_agreement, loss_in_points
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Cost:
     Attributes:
         loss: Loss of balanced accuracy in points.
         loss_error: Standard error of the loss.
-        agreement: Share of pairs, or of their pixels, with the label of the float model.
+        agreement: Share of samples, or of their known pixels, with the label of the float model.
         agreement_error: Standard error of the agreement.
-        pairs: Number of pairs.
+        pairs: Number of samples.
     """
 
     loss: float
@@ -28,15 +28,15 @@ class Cost:
     pairs: int
 
     @classmethod
-    def of(cls, exact: Floats, logits: Floats, labels: Labels) -> Cost:
-        """Compare logits ``(N, K, ...)`` with those of the float model and with the labels."""
-        loss, agreement = loss_in_points(exact, logits, labels), label_agreement(exact, logits)
-        return cls(*loss, *agreement, len(labels))
+    def of(cls, exact: Classes, classes: Classes, labels: Labels) -> Cost:
+        """Compare answers ``(N, ...)`` with those of the float model and with the labels."""
+        loss = loss_in_points(exact, classes, labels)
+        return cls(*loss, *label_agreement(exact, classes, labels), len(labels))
 
     def __str__(self) -> str:
         return (
             f"loses {self.loss:.2f} (+- {self.loss_error:.2f}) points of balanced accuracy and "
-            f"keeps the label of {100 * self.agreement:.1f} % of {self.pairs} held-out pairs"
+            f"keeps the label of {100 * self.agreement:.1f} % of {self.pairs} held-out samples"
         )
 
 
@@ -46,7 +46,7 @@ class Budget:
 
     Attributes:
         max_loss: Allowed loss of balanced accuracy in points.
-        min_agreement: Share of pairs that must keep the label of the float model.
+        min_agreement: Share of labels that must be those of the float model.
     """
 
     max_loss: float

@@ -94,7 +94,7 @@ def quantize_student(
     exact, labels = run_models(
         {STUDENT_ONNX: model.SerializeToString()}, load(pairs.held_out), manifest.logits
     )
-    trial = Trial(model, manifest, pairs, load, histograms, exact[STUDENT_ONNX], labels)
+    trial = Trial(model, manifest, pairs, load, histograms, exact[STUDENT_ONNX].classes, labels)
     attempts: list[Attempt] = []
     for attempt in _attempts(trial, methods, finetune_epochs, progress):
         attempts.append(attempt)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from esccs_edge.contracts.types import Floats, Labels
+from esccs_edge.contracts.types import Labels
 
-from .accuracy import accuracy, accuracy_by_cloud, label_agreement
+from .accuracy import Classes, accuracy, accuracy_by_cloud, label_agreement
 from .attempts import Attempt, QuantizedModel
 from .budget import Budget
 from .sampler import PairList
@@ -29,10 +29,10 @@ class CalibrationResult:
     """What one calibration found.
 
     Attributes:
-        pairs: The drawn pairs.
+        pairs: The drawn samples.
         checks: Statistics that separate real data from noise.
-        exact: Float logits ``(N, K, ...)`` on the held-out pairs.
-        labels: Their classes ``(N, ...)``.
+        exact: Classes ``(N, ...)`` that the float model gives the held-out samples.
+        labels: Their true classes ``(N, ...)``.
         attempts: What was tried in turn; the last one is kept.
         budget: What INT8 may cost.
         finetune_wanted: Fine-tuning was allowed where calibration alone costs too much.
@@ -41,7 +41,7 @@ class CalibrationResult:
 
     pairs: PairList
     checks: Mapping[str, float]
-    exact: Floats
+    exact: Classes
     labels: Labels
     attempts: Sequence[Attempt]
     budget: Budget
@@ -77,7 +77,7 @@ def calibration_report(
         "size_share": round(size / source_size, 4),
         "size_share_wanted": round(SIZE_SHARE, 4),
         "fp32": _scores(result.exact, result),
-        "int8": _scores(best.logits, result),
+        "int8": _scores(best.answers.classes, result),
         "balanced_accuracy_loss_points": round(cost.loss, 3),
         "loss_standard_error_points": round(cost.loss_error, 3),
         "label_agreement": cost.agreement,
@@ -122,10 +122,10 @@ def report_as_table(report: Mapping[str, Any]) -> str:
     """Return the report for people, 80 columns wide."""
     size = list(report["bytes"].values())
     lines = [
-        f"INT8 calibration: {report['method']}, {report['pairs']['calibration']} pairs measured, "
+        f"INT8 calibration: {report['method']}, {report['pairs']['calibration']} samples measured, "
         f"{report['pairs']['held_out']} held out, seed {report['seed']}",
         "",
-        f"{'held-out pairs':22}{'n':>6}{'FP32':>9}{'INT8':>9}   balanced accuracy, %",
+        f"{'held-out samples':22}{'n':>6}{'FP32':>9}{'INT8':>9}   balanced accuracy, %",
         _score_line("all", report["fp32"]["overall"], report["int8"]["overall"]),
         _score_line(
             "all, overall acc.", report["fp32"]["overall"], report["int8"]["overall"], "oa"
@@ -137,7 +137,7 @@ def report_as_table(report: Mapping[str, Any]) -> str:
         "",
         f"loss {report['balanced_accuracy_loss_points']:.2f} +- "
         f"{report['loss_standard_error_points']:.2f} points; same label on "
-        f"{100 * report['label_agreement']:.1f} % of pairs",
+        f"{100 * report['label_agreement']:.1f} % of samples",
         f"size {size[0] / 1e6:.2f} MB -> {size[1] / 1e6:.2f} MB: {100 * report['size_share']:.1f} %"
         f" of it, wanted at most {100 * report['size_share_wanted']:.1f} %",
         *_attempt_lines(report),
@@ -157,26 +157,27 @@ def report_as_table(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])]) + "\n"
 
 
-def _scores(logits: Floats, result: CalibrationResult) -> dict[str, Any]:
-    by_cloud = accuracy_by_cloud(logits, result.labels, result.pairs.held_out)
+def _scores(classes: Classes, result: CalibrationResult) -> dict[str, Any]:
+    by_cloud = accuracy_by_cloud(classes, result.labels, result.pairs.held_out)
     return {
-        "overall": accuracy(logits, result.labels).to_dict(),
+        "overall": accuracy(classes, result.labels).to_dict(),
         "by_cloud": {name: score.to_dict() for name, score in by_cloud.items()},
     }
 
 
 def _doubts(result: CalibrationResult) -> list[str]:
-    """Say so when the float model cannot do the task on these pairs: INT8 then cannot lose."""
+    """Say so when the float model cannot do the task on these samples: INT8 then cannot lose."""
     found = accuracy(result.exact, result.labels).oa
     known = result.labels[result.labels >= 0]
     most_frequent = float(np.bincount(known).max()) / len(known)
-    # The pixels of a pair resemble each other, so that it counts as one answer.
+    # The pixels of a sample resemble each other, so that it counts as one answer.
     error = np.sqrt(most_frequent * (1 - most_frequent) / len(result.labels))
     if found > most_frequent + 2 * error:
         return []
     return [
-        f"the float model is right on {100 * found:.0f} % of these pairs, hardly more than naming "
-        f"the most frequent class ({100 * most_frequent:.0f} %): are they what it was trained for?"
+        f"the float model is right on {100 * found:.0f} % of these samples, hardly more than "
+        f"naming the most frequent class ({100 * most_frequent:.0f} %): are they what it was "
+        "trained for?"
     ]
 
 
@@ -195,7 +196,7 @@ def _attempt_lines(report: Mapping[str, Any]) -> list[str]:
     if learned := report["finetune"]:
         lines.append(
             f"fine-tuned from {learned['start']}: {learned['epochs']} epochs of {learned['pairs']} "
-            f"pairs, error {learned['first_error']:.4f} -> {learned['last_error']:.4f}"
+            f"samples, error {learned['first_error']:.4f} -> {learned['last_error']:.4f}"
         )
     return lines
 
@@ -220,9 +221,9 @@ def _attempt_row(attempt: Attempt, budget: Budget) -> dict[str, Any]:
 def _method_row(model: QuantizedModel, result: CalibrationResult) -> dict[str, Any]:
     return {
         "method": model.method,
-        **accuracy(model.logits, result.labels).to_dict(),
-        "label_agreement": label_agreement(result.exact, model.logits)[0],
-        "logit_mse": float(np.mean((model.logits - result.exact) ** 2)),
+        **accuracy(model.answers.classes, result.labels).to_dict(),
+        "label_agreement": label_agreement(result.exact, model.answers.classes, result.labels)[0],
+        "logit_mse": model.answers.logit_mse,
     }
 
 

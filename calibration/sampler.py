@@ -27,6 +27,8 @@ from .rows import class_of, has_maps
 
 #: Share of pairs shown without each of several modalities.
 ABSENT_SHARE = 0.1
+#: Maps of classes that are read for each one that is wanted, so that rare classes are found.
+MAPS_PER_PAIR = 2
 #: Fewer pairs than this can neither measure a range nor judge an accuracy.
 MIN_PAIRS = 16
 
@@ -85,7 +87,8 @@ def draw_pairs(
         RasterError: A map of classes cannot be read.
     """
     rng = np.random.default_rng(seed)
-    labels, notes = _usable_rows(index, manifest)
+    limit = MAPS_PER_PAIR * (calibration_pairs + held_out_pairs)
+    labels, notes = _usable_rows(index, manifest, limit, rng)
     rows = list(labels)
     strata: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, label in labels.items():
@@ -130,20 +133,32 @@ def list_as_csv(index: PairIndex, manifest: Manifest, pairs: PairList) -> str:
     return text.getvalue()
 
 
-def _usable_rows(index: PairIndex, manifest: Manifest) -> tuple[dict[int, str], list[str]]:
-    """Return the class of each row that has one, by its position."""
-    labels = {i: class_of(index, i, manifest) for i in range(len(index))}
-    labeled = {i: label for i, label in labels.items() if label is not None}
-    if len(labeled) < MIN_PAIRS:
+def _usable_rows(
+    index: PairIndex, manifest: Manifest, limit: int, rng: np.random.Generator
+) -> tuple[dict[int, str], list[str]]:
+    """Return the class of each row that may be drawn, by its position, and notes.
+
+    A map has to be read to know its class, so that only ``limit`` of them are, in random order.
+    """
+
+    def labeled(rows: list[int]) -> dict[int, str]:
+        order = rng.permutation(rows).tolist() if has_maps(manifest) else rows
+        labels = ((i, class_of(index, i, manifest)) for i in order)
+        known = ((i, label) for i, label in labels if label is not None)
+        return dict(islice(known, limit) if has_maps(manifest) else known)
+
+    test = [i for i, row in enumerate(index.rows) if row.split == "test"]
+    found = labeled([i for i, row in enumerate(index.rows) if row.split != "test"])
+    if len(found) >= MIN_PAIRS:
+        return found, []
+    found |= labeled(test)
+    if len(found) < MIN_PAIRS:
         raise InputError(
-            f"the index has {len(labeled)} labeled pairs ({len(index.rows)} in all), expected at "
+            f"the index has {len(found)} labeled pairs ({len(index.rows)} in all), expected at "
             f"least {MIN_PAIRS}",
             hint="Calibrate on pairs like those the model will see, some hundreds of them",
         )
-    apart = {i: label for i, label in labeled.items() if index.rows[i].split != "test"}
-    if len(apart) >= MIN_PAIRS:
-        return apart, []
-    return labeled, ["pairs of the split 'test' were used, since there are too few others"]
+    return found, ["pairs of the split 'test' were used, since there are too few others"]
 
 
 def _require_classes(labels: set[str]) -> None:

@@ -24,20 +24,21 @@ from esccs_edge import Bundle, Classifier
 from esccs_edge.calibration.budget import Budget
 from esccs_edge.calibration.quantize import quantize_student
 from esccs_edge.cli.training_options import training_options
+from esccs_edge.contracts.bundle_files import INT8_ONNX, STUDENT_ONNX
 from esccs_edge.export.to_onnx import export_student
 from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.judging.evaluate import evaluate
-from esccs_edge.training.options import Branch, TrainOptions
-from esccs_edge.training.run import train
+from esccs_edge.training.options import EncoderOptions, TrainOptions
+from esccs_edge.training.run import OPTIONS_NAME, train
 
 #: Optical and SAR branch of every size. Two reparameterized blocks have as many 3 x 3 convolutions
 #: as one residual block.
 SIZES = {
     f"w{width} s{stride}{f'/{sar_stride}' * (sar_stride != stride)} "
     f"{'+'.join(map(str, blocks))}{' rep' * (block != 'residual')}": (
-        Branch(width, blocks, stride, block),
-        Branch(max(8, width * 4 // 7), blocks, sar_stride, block),
+        EncoderOptions(width, blocks, stride, block),
+        EncoderOptions(max(8, width * 4 // 7), blocks, sar_stride, block),
     )
     for block, width, stride, sar_stride, blocks in (
         ("residual", 14, 4, 4, (1, 1, 1)),
@@ -72,7 +73,7 @@ def trained(name: str, options: TrainOptions, out: Path) -> Bundle:
     """Return the INT8 bundle of one size."""
     folder = out / name.replace(" ", "-").replace("/", "-")
     finished = folder / "bundle"
-    if not (finished / "student.int8.onnx").is_file():
+    if not (finished / INT8_ONNX).is_file():
         shared = out / "shared"
         if shared.is_dir() and not folder.is_dir():
             shutil.copytree(shared, folder / "checkpoints")
@@ -80,7 +81,7 @@ def trained(name: str, options: TrainOptions, out: Path) -> Bundle:
         student = replace(options.student, optical=optical, sar=sar)
         run = options.evolve(student=student, out=str(folder))
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "options.json").write_text(json.dumps(run.as_dict()), encoding="utf-8")
+        (folder / OPTIONS_NAME).write_text(json.dumps(run.as_dict()), encoding="utf-8")
         train(run, resume=True)
         if not shared.is_dir():
             shared.mkdir()
@@ -97,7 +98,7 @@ def judged(name: str, bundle: Bundle, dataset: Any) -> dict[str, Any]:
         cloudy = evaluate(classifier, dataset, split="val", clouds_seeds=[CLOUDS_SEED])
         clear = evaluate(classifier, dataset, split="val")
     quantized = bundle.manifest.quantization or {}
-    sizes = {n: len(bundle.read(n)) for n in ("student.onnx", "student.int8.onnx")}
+    sizes = {n: len(bundle.read(n)) for n in (STUDENT_ONNX, INT8_ONNX)}
     return {
         "size": name,
         "clouds": cloudy["overall"]["balanced_accuracy"],
@@ -105,8 +106,8 @@ def judged(name: str, bundle: Bundle, dataset: Any) -> dict[str, Any]:
         "clear": clear["overall"]["balanced_accuracy"],
         "label_agreement": quantized.get("label_agreement"),
         "int8_loss": _loss(quantized),
-        "fp32_bytes": sizes["student.onnx"],
-        "int8_bytes": sizes["student.int8.onnx"],
+        "fp32_bytes": sizes[STUDENT_ONNX],
+        "int8_bytes": sizes[INT8_ONNX],
     }
 
 

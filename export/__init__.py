@@ -1,1 +1,1 @@
-"""Cast: student to ONNX, ONNX to engine."""
+"""Student to ONNX, ONNX to engine."""

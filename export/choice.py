@@ -29,7 +29,7 @@ class MeasuredPrecision:
         problem: Why it cannot be picked; empty if it can.
         label_agreement: Share of reference inputs with the trained network's class.
         worst_logit: Largest difference of a logit on the reference inputs.
-        accuracy: Share of right labels on the caller's pairs; None without such.
+        accuracy: Share of right labels on the caller's samples; None without such.
         speed: What was measured; None if it did not come so far.
     """
 
@@ -75,7 +75,7 @@ class Choice:
     def to_table(self) -> str:
         """Return the report for people."""
         lines = [
-            f"{'':6}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'pairs/s':>10}{'mJ/pair':>9}"
+            f"{'':6}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'samples/s':>10}{'mJ each':>9}"
             f"{'same label':>12}{'accuracy':>10}"
         ]
         lines += [_row(measured, self.picked) for measured in self.candidates]

@@ -57,7 +57,7 @@ def choose_precision(
         bundle: Exported bundle; INT8 takes part if it was calibrated.
         out: Folder of the new bundle; must not exist or be empty.
         flavor: TensorRT library; None is ``tensorrt`` where installed, else ``rtx``.
-        prefer: ``"latency"`` is the median of one pair, ``"throughput"`` full batches.
+        prefer: ``"latency"`` is the median of one sample, ``"throughput"`` full batches.
         budget: Largest loss against float32: of accuracy on ``index``, or without one of label
             agreement with the trained network on ``reference.npz``.
         index: ``index.csv`` with a class for each sample; its test split is used.
@@ -134,14 +134,14 @@ def _labeled_samples(bundle: Bundle, index: str | os.PathLike[str]) -> list[tupl
             f"{index} was given to measure accuracy, but {manifest.task} answers no single class",
             hint="Leave the index out; agreement with the trained network is then held to budget",
         )
-    pairs = read_index(index, manifest.classes, tuple(manifest.modalities))
+    rows = read_index(index, manifest.classes, tuple(manifest.modalities))
     chosen = [
-        (_sample(pairs, i, manifest), row.label)
-        for i, row in enumerate(pairs.rows)
+        (_sample(rows, i, manifest), row.label)
+        for i, row in enumerate(rows.rows)
         if row.split == "test" and row.label is not None
     ]
     if not chosen:
-        raise InputError(f"{index} has no labeled pair in its test split, expected at least one")
+        raise InputError(f"{index} has no labeled sample in its test split, expected at least one")
     return chosen
 
 
@@ -213,8 +213,8 @@ def _measured(
     )
 
 
-def _sample(pairs: PairIndex, row: int, manifest: Manifest) -> Sample:
-    return checked_sample(pairs.load(row, manifest.modalities), manifest)
+def _sample(index: PairIndex, row: int, manifest: Manifest) -> Sample:
+    return checked_sample(index.load(row, manifest.modalities), manifest)
 
 
 def _accuracy(

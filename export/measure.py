@@ -28,11 +28,11 @@ class Speed:
     """What was measured of one backend.
 
     Attributes:
-        p50_ms: Median time of one pair.
+        p50_ms: Median time of one sample.
         p90_ms: 90th percentile.
         p99_ms: 99th percentile.
         pairs_per_s: Throughput at full batches.
-        batch: Pairs in a full batch.
+        batch: Samples in a full batch.
         millijoules_per_pair: Energy above idle at full batches; None without a sensor.
         watts: Mean power at full batches; None without a sensor.
         idle_watts: Mean power before.
@@ -62,16 +62,16 @@ def measure_speed(
     Raises:
         BackendError: The backend or the sensor failed.
     """
-    pairs = random_samples(manifest, backend.max_batch)
+    samples = random_samples(manifest, backend.max_batch)
     idle_watts = None if meter is None else _idle_watts(meter, seconds)
-    p50, p90, p99 = percentiles_ms(_latencies_s(backend, pairs[:1], seconds)).values()
+    p50, p90, p99 = percentiles_ms(_latencies_s(backend, samples[:1], seconds)).values()
     if meter is None or idle_watts is None:
-        return Speed(p50, p90, p99, _throughput(backend, pairs, seconds), len(pairs))
+        return Speed(p50, p90, p99, _throughput(backend, samples, seconds), len(samples))
     with EnergyLog(meter) as log:
-        rate = _throughput(backend, pairs, seconds)
+        rate = _throughput(backend, samples, seconds)
     above_idle = max(0.0, log.watts - idle_watts)
     return Speed(
-        p50, p90, p99, rate, len(pairs), 1e3 * above_idle / rate, log.watts, idle_watts
+        p50, p90, p99, rate, len(samples), 1e3 * above_idle / rate, log.watts, idle_watts
     )  # fmt: skip
 
 

@@ -170,7 +170,7 @@ def run_backend(backend: Backend, inputs: Arrays, manifest: Manifest) -> Arrays:
 
 
 def _raw_samples(inputs: Arrays, manifest: Manifest) -> list[Sample]:
-    """Undo the normalization; pixels that are 0 in all channels were invalid and become NaN."""
+    """Return the stored pixels; those that are 0 in all channels were invalid and become NaN."""
     raw = {name: _raw(inputs[name], spec) for name, spec in manifest.modalities.items()}
     return [
         Sample(
@@ -185,7 +185,7 @@ def _raw_samples(inputs: Arrays, manifest: Manifest) -> list[Sample]:
 
 def _raw(normalized: Floats, spec: ModalitySpec) -> Floats:
     mean, std = (np.reshape(v, (1, -1, 1, 1)) for v in (spec.mean, spec.std))
-    raw = (normalized.astype(np.float64) * std + mean).astype(np.float32)
+    raw = spec.stored_floats(normalized.astype(np.float64) * std + mean)
     invalid = (normalized == 0).all(axis=1, keepdims=True)
     return np.where(invalid, np.float32(np.nan), raw)
 

@@ -58,7 +58,7 @@ def export_student(bundle: Bundle) -> Bundle:
     An earlier calibration is dropped with its files, since it measured another graph.
 
     Args:
-        bundle: Holds `student.safetensors`; ``architecture`` gives the branch sizes.
+        bundle: Holds `student.safetensors`; ``architecture`` gives the sizes of the network.
 
     Returns:
         The extended bundle. ``provenance["export"]`` says with what it was made.
@@ -215,6 +215,7 @@ def _describe(
         facts[f"normalization.{name}"] = {
             "unit": spec.unit, "clip": spec.clip, "mean": spec.mean, "std": spec.std,
             "dn_scale": spec.dn_scale, "dn_offset": spec.dn_offset, "nodata": spec.nodata,
+            "stored_unit": spec.stored_unit or spec.unit,
         }  # fmt: skip
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
     onnx.helper.set_model_props(model, texts)

@@ -1,7 +1,7 @@
 """Who may know whom, read from the source by AST, and what an import really loads.
 
 The rules are those of the design: `LAYERS` orders all files, `LIBRARIES` says where third-party
-packages belong. A file that no rule names fails: a new room has to be entered here first.
+packages belong. A file that no rule names fails: a new folder has to be entered here first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import esccs_edge
 
 GRAPH = ImportGraph()
 
-#: From the top down. A file may import files of lower layers and of its own room.
+#: From the top down. A file may import files of lower layers and of its own folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("esccs_edge/__main__.py",),
     ("esccs_edge/cli/*",),
@@ -87,23 +87,25 @@ def violations(forbidden, files=GRAPH.files) -> dict[str, set[str]]:
     return {file: found for file in files if (found := forbidden(file))}
 
 
-def test_every_file_imports_only_lower_layers_and_its_own_room():
+def test_every_file_imports_only_lower_layers_and_its_own_folder():
     def upward(file: str) -> set[str]:
-        layer, room = pattern_of(file)
+        layer, folder = pattern_of(file)
         targets = {target: pattern_of(target) for target in GRAPH.imported_files(file)}
         return {
-            target for target, (below, other) in targets.items() if below <= layer and other != room
+            target
+            for target, (below, other) in targets.items()
+            if below <= layer and other != folder
         }
 
     assert violations(upward) == {}
 
 
-def test_files_and_rooms_form_no_circle():
+def test_files_and_packages_form_no_circle():
     assert circle({file: GRAPH.imported_files(file) for file in GRAPH.files}) == []
-    assert circle(GRAPH.rooms()) == []
+    assert circle(GRAPH.packages()) == []
 
 
-def test_a_file_imports_only_the_libraries_of_its_room():
+def test_a_file_imports_only_the_libraries_of_its_folder():
     def forbidden(file: str) -> set[str]:
         return GRAPH.third_party(file) - next(
             allowed for pattern, allowed in LIBRARIES if fnmatch(file, pattern)

@@ -35,7 +35,7 @@ def test_only_the_package_and_its_metadata_stand_at_the_top_level(installed_file
     assert scripts <= {"esccs-edge", "esccs-edge.exe"}
 
 
-def test_the_four_rooms_stand_inside_the_package(installed_files):
+def test_the_four_packages_stand_inside_the_package(installed_files):
     folders = {file.parts[1] for file in installed_files if len(file.parts) > 2}
     assert {"training", "export", "calibration", "cli"} <= folders
 

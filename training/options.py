@@ -44,7 +44,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Branch:
+class EncoderOptions:
     """Size of one encoder.
 
     Attributes:
@@ -117,7 +117,7 @@ class CloudOptions:
 class TeacherOptions:
     """The teacher, taught by labels on cloud-free optical images."""
 
-    network: Branch = field(default_factory=Branch)
+    network: EncoderOptions = field(default_factory=EncoderOptions)
     dropout: float = 0.2
     label_smoothing: float = 0.1
     schedule: Schedule = field(default_factory=Schedule)
@@ -147,8 +147,8 @@ class FilterOptions:
 class AuxiliaryOptions:
     """Sub-task F1: one auxiliary per modality, taught by the teacher."""
 
-    optical: Branch = field(default_factory=Branch)
-    sar: Branch = field(default_factory=lambda: Branch(width=16))
+    optical: EncoderOptions = field(default_factory=EncoderOptions)
+    sar: EncoderOptions = field(default_factory=lambda: EncoderOptions(width=16))
     dropout: float = 0.2
     schedule: Schedule = field(default_factory=Schedule)
     filter: FilterOptions = field(default_factory=FilterOptions)
@@ -189,7 +189,7 @@ class StudentOptions:
         optical: Size of the optical branch.
         sar: Size of the SAR branch.
         dropout: Before the head.
-        source_weight: Weight of the teacher's loss, before its reliability.
+        teacher_weight: Weight of the teacher's loss, before its reliability.
         auxiliary_weight: Weight of both auxiliaries' losses, before IRM.
         gate_weight: Weight of the gate's supervision; 0 leaves the gate to the other losses.
         gate_sharpness: How closely the wanted gate follows the better modality.
@@ -198,10 +198,10 @@ class StudentOptions:
         irm: Information regulation.
     """
 
-    optical: Branch = field(default_factory=Branch)
-    sar: Branch = field(default_factory=lambda: Branch(width=16))
+    optical: EncoderOptions = field(default_factory=EncoderOptions)
+    sar: EncoderOptions = field(default_factory=lambda: EncoderOptions(width=16))
     dropout: float = 0.2
-    source_weight: float = 1.0
+    teacher_weight: float = 1.0
     auxiliary_weight: float = 1.0
     gate_weight: float = 0.2
     gate_sharpness: float = 1.0
@@ -221,18 +221,18 @@ class DistillationOptions:
         temperature: Softens both sides of every distillation loss.
         label_weight: Weight of the true labels in the auxiliaries' and the student's loss; 0 is
             the protocol of the paper, where the cloudy images have no labels.
-        teacher_view: What the teacher looks at: the ``"clear"`` image of the pair, where
+        teacher_input: What the teacher looks at: the ``"clear"`` image of the pair, where
             one exists, or the ``"cloudy"`` one, the protocol of the paper.
-        views: Whether the teacher's answer on a pair comes from ``"each"`` view on its own, or
-            from ``"all"`` views of the pair, the clear ones before the cloudy ones.
+        teacher_views: Whether the teacher's answer on a pair comes from ``"each"`` view on its
+            own, or from ``"all"`` views of the pair, the clear ones before the cloudy ones.
         reliable_clear_share: Estimated clear share at which the teacher starts to be
-            believed, and at which it is fully believed (``"cloudy"`` view only).
+            believed, and at which it is fully believed (``"cloudy"`` input only).
     """
 
     temperature: float = 3.0
     label_weight: float = 0.0
-    teacher_view: Literal["clear", "cloudy"] = "cloudy"
-    views: Literal["each", "all"] = "each"
+    teacher_input: Literal["clear", "cloudy"] = "cloudy"
+    teacher_views: Literal["each", "all"] = "each"
     reliable_clear_share: tuple[float, float] = (0.4, 0.9)
 
     def __post_init__(self) -> None:
@@ -298,7 +298,7 @@ class TrainOptions(RunOptions):
     student: StudentOptions = field(default_factory=StudentOptions)
 
     def __post_init__(self) -> None:
-        view = self.distillation.teacher_view
+        seen = self.distillation.teacher_input
         require(0 <= self.target_share < 1, "target_share", self.target_share, "0 or more, below 1")
         if self.warm_start:
             sizes = self.auxiliary.optical, self.auxiliary.sar
@@ -307,9 +307,9 @@ class TrainOptions(RunOptions):
             require(found == sizes, "student", found, expected)
             require(self.teacher.network == sizes[0], "teacher.network", self.teacher.network,
                      f"warm_start needs {sizes[0]} here as in auxiliary.optical")  # fmt: skip
-        is_there = self.clouds.simulate or view == "cloudy"
+        is_there = self.clouds.simulate or seen == "cloudy"
         expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
-        require(is_there, "distillation.teacher_view", view, expected)
+        require(is_there, "distillation.teacher_input", seen, expected)
 
     def without_paths(self) -> dict[str, Any]:
         """Return the plain values; of the folder of textures only its name."""

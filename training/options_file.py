@@ -52,3 +52,22 @@ def options_from(document: Mapping[str, Any]) -> RunOptions:
     """Build the options of a task from nested plain values; see `read_options`."""
     task = _DECODER.value(str, document.get("task", TrainOptions.task), "task")
     return _DECODER.build(learning_task(task).options_class, document)
+
+
+def changed_options(record: Mapping[str, Any], options: RunOptions) -> list[str]:
+    """Return the names of the top-level options that differ from those of a recorded run.
+
+    Options that came after the record have their defaults there; ``data`` and ``out`` may differ.
+
+    Raises:
+        InputError: The record holds an option that is no longer known.
+    """
+    try:
+        before = options_from(record).evolve(data="", out="").as_dict()
+    except InputError as error:
+        raise InputError(
+            f"the recorded run cannot go on: {error.message}",
+            hint="Start a new run, or use the version of esccs-edge that started this one",
+        ) from None
+    now = options.evolve(data="", out="").as_dict()
+    return sorted(key for key in before | now if before.get(key) != now.get(key))

@@ -13,6 +13,7 @@ from typing import Any
 
 from esccs_edge import __version__
 
+from .datasets.dataset import Dataset
 from .stages.training_run import TrainingRun
 
 PACKAGES = ("torch", "lightning", "numpy", "safetensors")
@@ -36,7 +37,7 @@ def provenance(
         "data": {
             "name": run.dataset.name,
             "pairs": dict(Counter(run.dataset.splits)),
-            "split": "by group; no group is in two splits",
+            "split": _split(run.dataset),
         },
         "simulated": dict(simulated),
         "metrics": metrics,
@@ -48,6 +49,14 @@ def provenance(
     if commit := _commit():
         found["commit"] = commit
     return found
+
+
+def _split(dataset: Dataset) -> str:
+    sides: dict[str, set[str]] = {}
+    for group, split in zip(dataset.groups, dataset.splits, strict=True):
+        sides.setdefault(group, set()).add(split)
+    torn = sum(len(splits) > 1 for splits in sides.values())
+    return f"by group; {torn or 'no'} group{'s are' if torn > 1 else ' is'} in two splits"
 
 
 def _versions() -> dict[str, str]:

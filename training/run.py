@@ -21,6 +21,7 @@ from esccs_edge.system.atomic import write_atomic
 from .judging.heldout import write_heldout
 from .learning.tasks import learning_task
 from .options import RunOptions
+from .options_file import changed_options
 from .provenance import provenance
 
 OPTIONS_NAME = "options.json"
@@ -42,6 +43,7 @@ def train(options: RunOptions, *, resume: bool = False) -> Bundle:
     Raises:
         InputError: ``data`` or ``out`` is missing, the folder holds another run, the task is not
             known, or the data cannot be trained on.
+        ManifestError: No model of the task can be run, or not on this data.
     """
     if not options.data or not options.out:
         raise InputError("data and out are not both given", hint="Pass --data SOURCE and --out DIR")
@@ -53,27 +55,24 @@ def train(options: RunOptions, *, resume: bool = False) -> Bundle:
         torch.set_num_threads(options.threads)
     task = learning_task(options.task)
     run = task.open(options, folder)
-    write_atomic(folder / OPTIONS_NAME, _options_text(options))
-    networks = task.train(run)
-    metrics, temperature = task.judge(run, networks)
-    write_atomic(folder / METRICS_NAME, json.dumps(metrics, indent=2) + "\n")
-    write_heldout(folder / "heldout", tuple(run.modalities), task.held_out(run))
-    manifest = Manifest(
+    manifest = Manifest(  # before any work, since it may be refused
         name=options.name,
         classes=run.dataset.classes,
         modalities=run.modalities,
         sample=run.sample,
         task=task.name,
         architecture=task.architecture(options),
-        temperature=temperature,
-        provenance=provenance(run, task.simulated(run), metrics),
+    )
+    write_atomic(folder / OPTIONS_NAME, json.dumps(options.as_dict(), indent=2) + "\n")
+    networks = task.train(run)
+    metrics, temperature = task.judge(run, networks)
+    write_atomic(folder / METRICS_NAME, json.dumps(metrics, indent=2) + "\n")
+    write_heldout(folder / "heldout", tuple(run.modalities), task.held_out(run))
+    manifest = manifest.evolve(
+        temperature=temperature, provenance=provenance(run, task.simulated(run), metrics)
     )
     weights = {name: value.contiguous() for name, value in networks.student.state_dict().items()}
     return Bundle.create(folder / "bundle", manifest, {STUDENT_WEIGHTS: save(weights)})
-
-
-def _options_text(options: RunOptions) -> str:
-    return json.dumps(options.as_dict(), indent=2) + "\n"
 
 
 def _check_folder(folder: Path, options: RunOptions, resume: bool) -> None:
@@ -85,11 +84,7 @@ def _check_folder(folder: Path, options: RunOptions, resume: bool) -> None:
         return
     if not resume:
         raise InputError(f"{folder} already holds a run", hint="Add --resume or give a new folder")
-    defaults = json.loads(_options_text(type(options)()))  # of options that came later
-    before = {**defaults, **json.loads(record.read_text(encoding="utf-8"))}
-    now = json.loads(_options_text(options))
-    changed = sorted(k for k in now if k not in ("data", "out") and before.get(k) != now[k])
-    if changed:
+    if changed := changed_options(json.loads(record.read_text(encoding="utf-8")), options):
         raise InputError(
             f"the run in {folder} was started with other options: {', '.join(changed)}",
             hint="Resume with the same options, or give a new folder",

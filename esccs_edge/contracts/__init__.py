@@ -1,1 +1,1 @@
-"""What travels between the rooms: manifest, bundle, sensors and the values of the runtime."""
+"""What travels between the packages: manifest, bundle, sensors and the values of the runtime."""

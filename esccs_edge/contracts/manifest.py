@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import ManifestError
+from .bundle_files import STUDENT_ONNX
 from .decode import Decoder
 from .manifest_v1 import upgraded
 from .modality import Modalities, ModalitySpec, SampleSpec, require
@@ -73,7 +74,7 @@ class Manifest:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     batch: BatchProfile = field(default_factory=BatchProfile)
-    model: str = "student.onnx"
+    model: str = STUDENT_ONNX
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     quantization: Mapping[str, Any] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ManifestError
-from .types import Array, Mask
+from .types import Array, Floats, Mask
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,10 @@ class ModalitySpec:
             ManifestError: The pixels cannot be converted from that unit.
         """
         return replace(self, stored_unit=None if unit == self.unit else unit)
+
+    def stored_floats(self, values: Array) -> Floats:
+        """Return values in ``unit`` as floating-point pixels come in: in ``stored_unit``."""
+        return np.asarray(np.power(10.0, values / 10.0) if self.is_linear else values, np.float32)
 
     def valid_mask(self, pixels: Array) -> Mask:
         """Return which pixels ``(H, W)`` of a stored patch ``(C, H, W)`` are valid."""

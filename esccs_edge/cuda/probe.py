@@ -1,7 +1,7 @@
 """Is there an NVIDIA driver, and which GPUs does it show? Answered through ctypes alone.
 
 TensorRT kills the process at exit when its runtime is made on a host without a driver, so every
-path towards it asks here first. Nothing is imported, and no CUDA context is made.
+path toward it asks here first. Nothing is imported, and no CUDA context is made.
 """
 
 from __future__ import annotations

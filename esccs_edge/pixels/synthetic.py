@@ -23,7 +23,7 @@ LEVEL, SHARED, ALONE, GRAIN = 0.5, 0.6, 0.3, 0.15
 
 
 def random_samples(manifest: Manifest, count: int) -> list[Sample]:
-    """Return samples of random digital numbers (or physical values); the same at every call."""
+    """Return samples of random digital numbers (or stored floats); the same at every call."""
     return _samples(manifest, count, _random, seed=0)
 
 
@@ -67,9 +67,9 @@ def _samples(
 
 def _random(spec: ModalitySpec, grid: tuple[int, int], rng: np.random.Generator) -> Array:
     shape = (len(spec.channels), *grid)
-    if spec.dn_scale is not None:
-        return rng.integers(200, 6000, shape, np.uint16)
-    return rng.uniform(*spec.clip, shape).astype(np.float32)
+    if spec.dn_scale is None or spec.is_linear:
+        return spec.stored_floats(rng.uniform(*spec.clip, shape))
+    return rng.integers(200, 6000, shape, np.uint16)
 
 
 def _smooth_patch(spec: ModalitySpec, grid: tuple[int, int], rng: np.random.Generator) -> Array:
@@ -79,7 +79,7 @@ def _smooth_patch(spec: ModalitySpec, grid: tuple[int, int], rng: np.random.Gene
     drawn = LEVEL * rng.standard_normal() + SHARED * smooth(rng, (1, *grid))
     drawn = drawn + ALONE * smooth(rng, shape) + GRAIN * rng.standard_normal(shape)
     values = np.clip(mean + std * drawn, *spec.clip)
-    if spec.dn_scale is None:
-        return np.asarray(values, np.float32)
+    if spec.dn_scale is None or spec.is_linear:
+        return spec.stored_floats(values)
     numbers = np.rint(values / spec.dn_scale - spec.dn_offset)
     return np.clip(numbers, 1, np.iinfo(np.uint16).max).astype(np.uint16)

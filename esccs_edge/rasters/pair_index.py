@@ -52,42 +52,6 @@ class SampleRow:
     target: Path | None = None
 
 
-class PairRow(SampleRow):
-    """A sample of the two modalities ``optical`` and ``sar``.
-
-    Args:
-        optical: Optical file, or None.
-        sar: SAR file, or None.
-        label: As in `SampleRow`, also what follows.
-        group: Likewise.
-        split: Likewise.
-        cover: Likewise.
-        target: Likewise.
-    """
-
-    def __init__(
-        self,
-        optical: Path | None,
-        sar: Path | None,
-        label: str | None,
-        group: str,
-        split: str,
-        cover: float | None = None,
-        target: Path | None = None,
-    ) -> None:
-        super().__init__({"optical": optical, "sar": sar}, label, group, split, cover, target)
-
-    @property
-    def optical(self) -> Path | None:
-        """The optical file, or None."""
-        return self.paths["optical"]
-
-    @property
-    def sar(self) -> Path | None:
-        """The SAR file, or None."""
-        return self.paths["sar"]
-
-
 @dataclass(frozen=True)
 class PairIndex:
     """A data set: class names and rows.
@@ -141,7 +105,7 @@ def read_index(
             columns ``cover`` and ``target`` are read. Empty cells: an absent modality, an unknown
             label, ``"train"``, a group of its own, an unknown cover, no target.
         classes: Class names to expect; None takes the labels of the file, sorted.
-        modalities: Columns of files to read. The rows are `PairRow` where they are `PAIR`.
+        modalities: Columns of files to read.
 
     Raises:
         InputError: Not readable as such; the message names the line.
@@ -224,16 +188,14 @@ def _row(
     paths = {name: _existing(cell[name], folder, where) for name in modalities}
     split = cell["split"] or "train"
     _require_usable(paths, modalities, split, where)
-    about = (
-        cell["label"] or None,
-        cell["group"] or where.rpartition(", ")[2],
-        split,
-        _cover(cell.get("cover", ""), where),
-        _existing(cell.get("target", ""), folder, where),
+    return SampleRow(
+        paths,
+        label=cell["label"] or None,
+        group=cell["group"] or where.rpartition(", ")[2],
+        split=split,
+        cover=_cover(cell.get("cover", ""), where),
+        target=_existing(cell.get("target", ""), folder, where),
     )
-    if tuple(paths) == PAIR:
-        return PairRow(paths["optical"], paths["sar"], *about)
-    return SampleRow(paths, *about)
 
 
 def _existing(text: str, folder: Path, where: str) -> Path | None:

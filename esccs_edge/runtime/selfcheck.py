@@ -27,10 +27,8 @@ def golden_sample(manifest: Manifest) -> Sample:
 
 def _stored(spec: ModalitySpec, grid: tuple[int, int]) -> Array:
     values = waves(spec, grid)
-    if spec.is_linear:
-        return np.asarray(np.power(10.0, values / 10.0, dtype=np.float32))
-    numbers = _digital_numbers(values, spec)
-    return values if numbers is None else numbers
+    numbers = None if spec.is_linear else _digital_numbers(values, spec)
+    return spec.stored_floats(values) if numbers is None else numbers
 
 
 def _digital_numbers(

@@ -1,6 +1,6 @@
 """Answers per patch -> values per pixel, a few rows at a time. NumPy only.
 
-Overlapping patches are averaged with window weights that fall off towards a patch's edges, so the
+Overlapping patches are averaged with window weights that fall off toward a patch's edges, so the
 map has no block seams. What is averaged are probabilities, not labels.
 """
 

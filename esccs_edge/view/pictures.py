@@ -25,6 +25,8 @@ Picture = npt.NDArray[np.uint8]
 ABSENT_COLOR = (214, 214, 214)
 #: Clouds are brighter than this reflectance and may turn white, so that the ground keeps contrast.
 BRIGHTEST_REFLECTANCE = 0.35
+#: Linear backscatter below this is taken for it, as in preprocessing: 0 has no logarithm.
+LOWEST_SIGMA0 = 1e-5
 _STRETCH_PERCENT = (1.0, 99.0)
 _GAMMA = 0.8
 #: Speckle differs between polarizations; full saturation would turn it into colored noise.
@@ -102,6 +104,8 @@ def _physical(pixels: Array, spec: ModalitySpec) -> tuple[Floats, Mask]:
     values = pixels.astype(np.float32)
     if pixels.dtype.kind in "iu" and spec.dn_scale is not None:
         values = (values + np.float32(spec.dn_offset)) * np.float32(spec.dn_scale)
+    if spec.is_linear:
+        values = 10 * np.log10(np.maximum(values, np.float32(LOWEST_SIGMA0)))
     return values, spec.valid_mask(pixels)
 
 

@@ -327,9 +327,8 @@ def test_negative_epochs_are_refused(calibrated, index):
 )
 def test_the_label_agreement_is_held_to_its_limit_within_one_standard_error(flips, allowed):
     labels = np.arange(200) % 2
-    exact = np.eye(2, dtype=np.float32)[labels]
     answers = np.where(np.arange(200) < flips, 1 - labels, labels)
-    cost = Cost.of(exact, np.eye(2, dtype=np.float32)[answers], labels)
+    cost = Cost.of(labels, answers, labels)
     assert cost.agreement == pytest.approx(1 - flips / 200)
     assert Budget(100.0, 0.99).allows(cost) == allowed
     assert Budget(100.0, 0.0).allows(cost)
@@ -338,9 +337,7 @@ def test_the_label_agreement_is_held_to_its_limit_within_one_standard_error(flip
 def test_agreement_alone_can_cost_too_much():
     """As many answers become right as become wrong: no accuracy is lost, but many labels change."""
     labels = np.zeros(100, np.int64)
-    exact = np.eye(2, dtype=np.float32)[(np.arange(100) < 20).astype(int)]
-    logits = np.eye(2, dtype=np.float32)[(np.arange(100) >= 80).astype(int)]
-    cost = Cost.of(exact, logits, labels)
+    cost = Cost.of(np.arange(100) < 20, np.arange(100) >= 80, labels)
     assert cost.loss == 0 and cost.agreement == 0.6
     assert Budget(0.3, 0.0).allows(cost) and not FINETUNE_BUDGET.allows(cost)
 

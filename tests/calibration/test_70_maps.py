@@ -21,15 +21,17 @@ from support.toy_data import (
 from support.toy_task import CLASSES, toy_bundle
 
 from esccs_edge.backends.cpu.backend import CpuBackend
-from esccs_edge.calibration.accuracy import accuracy, label_agreement, loss_in_points
+from esccs_edge.calibration.accuracy import accuracy, label_agreement, loss_in_points, run_models
 from esccs_edge.calibration.batches import load_batches
+from esccs_edge.calibration.budget import CALIBRATION_BUDGET, Cost
 from esccs_edge.calibration.quantize import quantize_student
 from esccs_edge.calibration.recipe import insert_qdq, tensorrt_recipe
 from esccs_edge.calibration.report import report_as_table
-from esccs_edge.calibration.sampler import draw_pairs
+from esccs_edge.calibration.sampler import MAPS_PER_PAIR, draw_pairs
 from esccs_edge.calibration.sanity import DataCheck
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import InputError, RasterError
+from esccs_edge.rasters.pair_index import PairIndex
 from esccs_edge.runtime.model import ModelRuntime
 from esccs_edge.system.cpu_features import has_int8_dot_products
 
@@ -81,6 +83,26 @@ def test_rows_without_a_known_pixel_are_left_out(simple, tmp_path):
     assert used and not used & {0, 1, 2, 3}
 
 
+def test_maps_are_read_only_as_needed_and_those_of_test_rows_not_at_all(
+    simple, tmp_path, monkeypatch
+):
+    index = toy_index(tmp_path, simple, count=100)
+    rows = tuple(
+        replace(row, split="test" if i < 20 else "val") for i, row in enumerate(index.rows)
+    )
+    np.save(rows[0].target, np.zeros((16, 16), np.float32))  # no class numbers
+    read, original = [], PairIndex.load_target
+
+    def load_target(self, i):
+        read.append(i)
+        return original(self, i)
+
+    monkeypatch.setattr(PairIndex, "load_target", load_target)
+    index = replace(index, rows=rows)
+    draw_pairs(index, simple.manifest, calibration_pairs=8, held_out_pairs=8)
+    assert len(read) == MAPS_PER_PAIR * 16 and min(read) >= 20
+
+
 @pytest.mark.parametrize(
     ("target", "error"),
     [
@@ -119,14 +141,52 @@ def test_maps_that_belong_to_other_images_are_refused(simple, tmp_path):
 def test_accuracy_counts_known_pixels_and_its_error_counts_samples():
     labels = np.zeros((10, 4, 4), np.int64)
     labels[:, 0] = UNKNOWN
-    right = np.zeros((10, 2, 4, 4), np.float32)
-    right[:, 0] = 1
+    right = np.zeros((10, 4, 4), np.uint16)
     wrong = right.copy()
-    wrong[0] = wrong[0, ::-1]  # one sample changes in all its pixels
+    wrong[0] = 1  # one sample changes in all its pixels
     assert accuracy(right, labels).n == 10 * 12
     assert accuracy(wrong, labels).oa == pytest.approx(0.9)
     assert loss_in_points(right, wrong, labels) == pytest.approx((10, 10))
-    assert label_agreement(right, wrong) == pytest.approx((0.9, 0.1))
+    assert label_agreement(right, wrong, labels) == pytest.approx((0.9, 0.1))
+    unknown = right.copy()
+    unknown[:, 0] = 1  # changes where no label is known
+    assert label_agreement(right, unknown, labels) == (1, 0)
+
+
+def test_of_every_model_the_classes_are_kept_and_the_error_of_its_logits(int8, skipping, tmp_path):
+    manifest = int8.manifest
+    index = toy_index(tmp_path, skipping, count=40)
+    batches = list(load_batches(index, manifest, draw_pairs(index, manifest).held_out))
+    assert len({len(batch.labels) for batch in batches}) == 2  # the last one is smaller
+    models = {name: int8.read(name) for name in ("student.onnx", "student.int8.onnx")}
+    found, labels = run_models(models, batches, manifest.logits)
+    images = np.concatenate([batch.inputs["radar"] for batch in batches])
+    spec = manifest.modalities["radar"]
+    exact, rough = (
+        answers(model, manifest, images * spec.std[0] + spec.mean[0]) for model in models.values()
+    )
+    np.testing.assert_array_equal(labels, np.concatenate([batch.labels for batch in batches]))
+    for name, logits in zip(models, (exact, rough), strict=True):
+        assert found[name].classes.dtype == np.uint16
+        assert (found[name].classes == logits.argmax(axis=1)).mean() > 0.99
+        assert found[name].logit_mse == pytest.approx(np.mean((logits - exact) ** 2), rel=0.02)
+    assert found["student.int8.onnx"].logit_mse > 0
+
+
+def test_maps_with_one_known_pixel_do_not_hide_a_loss():
+    """Of 200 maps 20 are known in all pixels and stay right; of the others one pixel, and it flips.
+
+    180 of 5300 known pixels change, one in each of 180 samples.
+    """
+    labels = np.full((200, 16, 16), UNKNOWN, np.int64)
+    labels[:20] = labels[20:, 0, 0] = 0
+    right = np.zeros((200, 16, 16), np.uint16)
+    wrong = right.copy()
+    wrong[20:] = 1
+    cost = Cost.of(right, wrong, labels)
+    assert (cost.loss, cost.loss_error) == pytest.approx((100 * 180 / 5300, 100 * 180**0.5 / 5300))
+    assert cost.agreement == pytest.approx(1 - 180 / 5300)
+    assert not CALIBRATION_BUDGET.allows(cost)
 
 
 # ---- what becomes INT8 --------------------------------------------------------------------------

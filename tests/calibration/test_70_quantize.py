@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.small_student import calibrated_bundle, exported_bundle, small_index
 
-from esccs_edge.calibration.accuracy import run_models
+from esccs_edge.calibration.accuracy import Answers, run_models
 from esccs_edge.calibration.attempts import QuantizedModel, best_of
 from esccs_edge.calibration.batches import load_batches
 from esccs_edge.calibration.budget import Budget
@@ -241,11 +241,9 @@ def test_the_report_states_accuracy_size_and_error_of_every_tensor(calibrated, i
     assert report["method"] in table and "cloud 0-20 %" in table and "SQNR" in table
 
 
-def logits_right_on(count: int, noise: float, total: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Two-class logits that are right on the first ``count`` pairs, and the labels."""
-    labels = np.arange(total) % 2
-    answers = np.where(np.arange(total) < count, labels, 1 - labels)
-    return (np.eye(2)[answers] * (3 + noise)).astype(np.float32), labels
+def right_on(count: int, labels: np.ndarray) -> np.ndarray:
+    """Answers of two classes that are right on the first ``count`` samples."""
+    return np.where(np.arange(len(labels)) < count, labels, 1 - labels)
 
 
 @pytest.mark.parametrize(
@@ -256,12 +254,12 @@ def logits_right_on(count: int, noise: float, total: int = 200) -> tuple[np.ndar
     ],
 )
 def test_accuracy_decides_and_the_error_of_the_logits_where_accuracy_cannot(right, kept):
-    float_logits, labels = logits_right_on(180, 0)
+    labels = np.arange(200) % 2
     tried = [
-        QuantizedModel(name, None, False, None, logits_right_on(count, noise)[0])
-        for name, count, noise in (("exact", right[0], 0.01), ("right", right[1], 2.0))
+        QuantizedModel(name, None, False, None, Answers(right_on(count, labels), error))
+        for name, count, error in (("exact", right[0], 1e-4), ("right", right[1], 2.0))
     ]
-    assert best_of(tried, float_logits, labels).method == kept
+    assert best_of(tried, labels).method == kept
 
 
 def test_the_kept_method_is_in_the_report_with_the_others(calibrated):
@@ -301,9 +299,9 @@ def test_openvino_gives_the_same_labels(calibrated, index, precision):
     model = core.read_model(calibrated.read(picked.model))
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": picked.hint})
     batches = list(load_batches(pairs, calibrated.manifest, chosen))
-    logits, _ = run_models({"float": calibrated.read("student.onnx")}, batches, "logits")
+    exact, _ = run_models({"float": calibrated.read("student.onnx")}, batches, "logits")
     found = np.concatenate([compiled(batch.inputs)["logits"] for batch in batches])
-    agreement = (found.argmax(1) == logits["float"].argmax(1)).mean()
+    agreement = (found.argmax(1) == exact["float"].classes).mean()
     assert agreement >= 0.95  # one flip among 43 pairs is within what INT8 may cost
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.pairs import pair_row
 from support.small_student import small_index
 from support.tiny import CLASSES, tiny_manifest
 
@@ -20,7 +21,7 @@ from esccs_edge.calibration.sampler import MIN_PAIRS, draw_pairs, list_as_csv
 from esccs_edge.calibration.sanity import DataCheck
 from esccs_edge.contracts.cloud_bins import cloud_bin_name
 from esccs_edge.errors import InputError
-from esccs_edge.rasters.pair_index import PairIndex, PairRow, read_index
+from esccs_edge.rasters.pair_index import PairIndex, SampleRow, read_index
 
 HERE = Path(__file__)
 MANIFEST = tiny_manifest(16)
@@ -29,7 +30,7 @@ MANIFEST = tiny_manifest(16)
 def made_index(labels, covers=None, split="train") -> PairIndex:
     covers = covers or [None] * len(labels)
     rows = [
-        PairRow(HERE, HERE, label, str(i), split, cover)
+        pair_row(HERE, HERE, label, str(i), split, cover)
         for i, (label, cover) in enumerate(zip(labels, covers, strict=True))
     ]
     return PairIndex(HERE.parent, tuple(sorted({x for x in labels if x})), tuple(rows))
@@ -64,7 +65,7 @@ def test_parts_are_disjoint_and_full_and_every_stratum_is_served_evenly(rows, fi
 
 def test_no_group_stands_in_both_parts():
     rows = [
-        PairRow(HERE, HERE, "ab"[i % 2], f"place-{i // 10}", "val", i % 5 / 5) for i in range(200)
+        pair_row(HERE, HERE, "ab"[i % 2], f"place-{i // 10}", "val", i % 5 / 5) for i in range(200)
     ]
     index = PairIndex(HERE.parent, ("a", "b"), tuple(rows))
     pairs = draw_pairs(index, MANIFEST, calibration_pairs=60, held_out_pairs=100)
@@ -76,7 +77,7 @@ def test_no_group_stands_in_both_parts():
 
 
 def test_a_single_group_is_torn_apart_and_a_note_says_so():
-    rows = [PairRow(HERE, HERE, "ab"[i % 2], "one place", "val") for i in range(40)]
+    rows = [pair_row(HERE, HERE, "ab"[i % 2], "one place", "val") for i in range(40)]
     pairs = draw_pairs(PairIndex(HERE.parent, ("a", "b"), tuple(rows)), MANIFEST)
     assert len(pairs.calibration) + len(pairs.held_out) == 40
     assert any("group" in note for note in pairs.notes)
@@ -103,7 +104,7 @@ def test_a_share_of_both_parts_is_shown_with_one_modality_alone():
 
 def test_an_absent_file_stays_absent():
     rows = made_index(list("ab") * 20).rows
-    lacking = [PairRow(r.paths["optical"], None, r.label, r.group, r.split) for r in rows]
+    lacking = [pair_row(r.paths["optical"], None, r.label, r.group, r.split) for r in rows]
     pairs = draw_pairs(PairIndex(HERE.parent, ("a", "b"), tuple(lacking)), MANIFEST)
     assert all(p.modalities == ("optical",) for p in (*pairs.calibration, *pairs.held_out))
 
@@ -170,7 +171,7 @@ def with_pixels(folder: Path, make_optical, make_sar, labels=CLASSES) -> PairInd
         files = folder / f"{i}-o.npy", folder / f"{i}-s.npy"
         for file, make in zip(files, (make_optical, make_sar), strict=True):
             np.save(file, make(i % len(labels)))
-        rows.append(PairRow(*files, labels[i % len(labels)], str(i), "train", 0.0))
+        rows.append(pair_row(*files, labels[i % len(labels)], str(i), "train", 0.0))
     return PairIndex(folder, tuple(labels), tuple(rows))
 
 
@@ -209,7 +210,7 @@ def test_speckle_over_uniform_ground_is_not_mistaken_for_noise(tmp_path, real_lo
         queue = scenes.setdefault(
             label, [r for r in real_looking.rows if r.label == CLASSES[label]]
         )
-        return np.load(queue[len(scenes) % len(queue)].optical)
+        return np.load(queue[len(scenes) % len(queue)].paths["optical"])
 
     found = judged(with_pixels(tmp_path, scene, speckled_fields_db))
     correlation = found["sar_neighbour_correlation"]  # codespell:ignore neighbour
@@ -232,7 +233,7 @@ def test_random_and_constant_pixels_are_refused(tmp_path, optical, sar, message)
 def test_labels_that_say_nothing_about_the_pixels_are_refused(real_looking):
     labels = np.random.default_rng(2).permutation([row.label for row in real_looking.rows])
     rows = [
-        PairRow(r.optical, r.sar, str(label), r.group, "train", r.cover)
+        SampleRow(r.paths, str(label), r.group, "train", r.cover)
         for r, label in zip(real_looking.rows, labels, strict=True)
     ]
     with pytest.raises(InputError, match="no better than chance"):

@@ -61,10 +61,12 @@ def test_evaluate_answers_with_the_promised_json(bundle, index):
 @pytest.fixture
 def optical_only(index) -> Path:
     """The same pairs without their SAR."""
-    from esccs_edge.rasters.pair_index import PairRow, read_index, write_index
+    from support.pairs import pair_row
+
+    from esccs_edge.rasters.pair_index import read_index, write_index
 
     rows = [
-        PairRow(row.paths["optical"], None, row.label, row.group, row.split, row.cover)
+        pair_row(row.paths["optical"], None, row.label, row.group, row.split, row.cover)
         for row in read_index(index).rows
     ]
     write_index(index.with_name("optical.csv"), rows)
@@ -78,8 +80,8 @@ def test_evaluate_simulates_sar_only_for_a_model_that_learned_from_simulated_sar
     assert run_json("evaluate", bundle.folder, optical_only) == held_back
     taught = bundle.add({}, provenance={"simulated": {"sar": "all of it"}})
     assert run_json("evaluate", taught.folder, index)["simulated"] == []
-    told = run_json("evaluate", taught.folder, optical_only, "--clouds", 1)
-    assert told["simulated"] == ["sar", "clouds"]
+    found = run_json("evaluate", taught.folder, optical_only, "--clouds", 1)
+    assert found["simulated"] == ["sar", "clouds"]
     assert run_json("evaluate", taught.folder, optical_only, "--only", "optical") == held_back
 
 
@@ -101,6 +103,7 @@ def test_evaluate_with_simulated_clouds_depends_on_the_seed_alone(bundle, index)
 
 
 def test_evaluate_counts_like_the_python_interface(bundle, index):
+
     from esccs_edge import Classifier
     from esccs_edge.rasters.pair_index import read_index
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_gpu import FakeDriver
 from support.fake_trt import onnx_network
+from support.pairs import pair_row
 from support.power_meters import Steady
 from support.tiny import CLASSES, expected, raw_pair, tiny_manifest, tiny_onnx
 from support.toy_task import toy_bundle, toy_manifest, toy_onnx
@@ -30,7 +31,7 @@ from esccs_edge.export.choice import MeasuredPrecision, pick
 from esccs_edge.export.choose import REPORT_NAME, choose_precision
 from esccs_edge.export.measure import Speed, measure_speed
 from esccs_edge.export.reference import pack_reference, reference_inputs
-from esccs_edge.rasters.pair_index import PairRow, write_index
+from esccs_edge.rasters.pair_index import write_index
 
 GPU = DriverInfo("13.0", (GpuInfo("Fake GPU", (8, 7), False, 1 << 30),), "")
 FILES = {"fp32": "student.onnx", "fp16": "student.fp16.onnx", "int8": "student.int8.onnx"}
@@ -220,7 +221,7 @@ def test_accuracy_is_that_of_the_test_split(machine, bundle, tmp_path):
         np.save(paths[0], optical)
         np.save(paths[1], sar)
         split = "test" if seed < 9 else "train"
-        rows.append(PairRow(*paths, CLASSES[0], str(seed), split, None))
+        rows.append(pair_row(*paths, CLASSES[0], str(seed), split, None))
     write_index(tmp_path / "index.csv", rows)
     _, choice = choose_precision(
         bundle, tmp_path / "new", seconds=0, index=tmp_path / "index.csv"

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from support.small_student import calibrated_bundle, exported_bundle, small_index
+from support.tiny import linear_sar
 
 from esccs_edge.backends.base import Backend, Lane, LaneOutput
 from esccs_edge.backends.cpu.backend import CpuBackend
@@ -236,6 +237,14 @@ def test_a_backend_gets_raw_pixels_with_absent_parts_marked(exported):
     assert share == pytest.approx(inputs["availability"][4, 0])
     low, high = exported.manifest.modalities["optical"].clip
     assert np.nanmin(partial) >= low - 1e-6 and np.nanmax(partial) <= high + 1e-6
+
+
+def test_a_backend_gets_linear_backscatter_where_the_manifest_says_so(exported):
+    linear = Bundle(exported.folder, linear_sar(exported.manifest))
+    backend = CpuBackend(linear, linear.manifest, max_batch=4, threads=1, precision="fp32")
+    row = check_parity(linear, backend).rows[-1]
+    backend.close()
+    assert row.name.startswith("backend cpu") and row.label_agreement == 1
 
 
 def test_an_altered_reference_is_refused(exported, tmp_path):

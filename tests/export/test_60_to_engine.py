@@ -35,7 +35,7 @@ no_gpu = pytest.mark.skipif(driver_present(), reason="this host has a GPU; the t
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory):
-    """A small real student as the rooms before leave it: exported, then calibrated to INT8."""
+    """A small real student as training leaves it: exported, then calibrated to INT8."""
     pytest.importorskip("torch", reason="exporting a student needs torch")
     from support.small_student import small_bundle, small_index
 

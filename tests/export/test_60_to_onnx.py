@@ -1,4 +1,4 @@
-"""The cast: torch weights become one ONNX file that answers the same."""
+"""Export: torch weights become one ONNX file that answers the same."""
 
 from __future__ import annotations
 
@@ -101,6 +101,7 @@ def test_metadata_describes_the_model(exported):
     assert json.loads(found["channels.sar"]) == ["VV", "VH"]
     assert json.loads(found["sample"])["height"] == manifest.sample.height
     assert json.loads(found["normalization.sar"])["std"] == list(manifest.modalities["sar"].std)
+    assert json.loads(found["normalization.sar"])["stored_unit"] == "dB"
     assert found["weights_sha256"] == manifest.files["student.safetensors"].sha256
 
 

@@ -153,10 +153,12 @@ def test_a_tile_on_disk_gets_the_same_answer_from_the_command_line(triplet, clas
         cut = {"driver": "GTiff", "width": size, "height": size, **profile}
         with rasterio.open(tmp_path / f"{kind}.tif", "w", **cut) as target:
             target.write(patches[kind])
-    told = run_json("classify", tmp_path / "s2_cloudy.tif", tmp_path / "s1.tif", "--backend", "cpu")
-    assert told == classifier.classify(patches["s2_cloudy"], patches["s1"]).to_dict()
-    assert told.keys() == {"label", "confidence", "probabilities", "gate", "flags"}
-    assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    found = run_json(
+        "classify", tmp_path / "s2_cloudy.tif", tmp_path / "s1.tif", "--backend", "cpu"
+    )
+    assert found == classifier.classify(patches["s2_cloudy"], patches["s1"]).to_dict()
+    assert found.keys() == {"label", "confidence", "probabilities", "gate", "flags"}
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     alone = run_json("classify", "-", tmp_path / "s1.tif", "--backend", "cpu")
     assert alone["gate"]["optical"] == 0 and alone["flags"] == ["MODALITY_MISSING"]
 

@@ -163,7 +163,7 @@ def test_arrays_on_the_host_are_not_taken_for_device_pixels(device):
 @pytest.mark.parametrize("versioned", [True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_lane_reads_them_after_the_producers_own_stream(monkeypatch, tmp_path, seed, versioned):
-    """The producer writes on its stream 77 and makes the stream it is told wait for that."""
+    """The producer writes on its stream 77 and makes the stream that it is given wait for that."""
     machine = Machine(monkeypatch, tmp_path, seed=seed)
     driver = machine.driver
     backend = machine.open(graph_batches=())

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.pairs import pair_row
 from support.rasters import write_raster
 from support.tiny import CLASSES, raw_pair, tiny_manifest
 
@@ -18,7 +19,6 @@ from esccs_edge.rasters.label_map import NO_LABEL, read_label_map
 from esccs_edge.rasters.pair_index import (
     COLUMNS,
     SPLITS,
-    PairRow,
     SampleRow,
     read_index,
     write_index,
@@ -45,8 +45,8 @@ def index_of(folder: Path, *lines: str, header: str = HEADER, encoding: str = "u
 def test_files_labels_groups_and_splits_are_read(folder):
     index = read_index(index_of(folder, "o.npy,s.npy,River,a,val", ",s.npy,,,", "o.npy,,Forest,,"))
     assert index.classes == ("Forest", "River") and len(index) == 3
-    assert index.rows[0] == PairRow(folder / "o.npy", folder / "s.npy", "River", "a", "val")
-    assert index.rows[1] == PairRow(None, folder / "s.npy", None, "line 3", "train")
+    assert index.rows[0] == pair_row(folder / "o.npy", folder / "s.npy", "River", "a", "val")
+    assert index.rows[1] == pair_row(None, folder / "s.npy", None, "line 3", "train")
     assert index.rows[2].paths["sar"] is None
 
 
@@ -142,11 +142,11 @@ def test_what_is_written_is_read_back(rows):
             path.parent.mkdir(exist_ok=True)
             path.touch()
             optical, sar = (path, None) if i % 2 else (None, path)
-            written.append(PairRow(optical, sar, label, group, split, cover))
+            written.append(pair_row(optical, sar, label, group, split, cover))
         write_index(folder / "lists" / "index.csv", written)
         read = read_index(folder / "lists" / "index.csv").rows
     assert [(found := r.paths["optical"]) and found.resolve() for r in read] == [
-        w.optical and w.optical.resolve() for w in written
+        w.paths["optical"] and w.paths["optical"].resolve() for w in written
     ]
     assert [(r.label, r.group, r.split, r.cover) for r in read] == [
         (w.label, w.group, w.split, w.cover) for w in written
@@ -155,7 +155,7 @@ def test_what_is_written_is_read_back(rows):
 
 def test_a_row_without_files_is_not_written(tmp_path):
     with pytest.raises(InputError, match="row 0"):
-        write_index(tmp_path / "index.csv", [PairRow(None, None, "a", "g", "train")])
+        write_index(tmp_path / "index.csv", [pair_row(None, None, "a", "g", "train")])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.tiny import tiny_manifest
+from support.tiny import linear_sar, tiny_manifest
 
 from esccs_edge.pixels.preprocess import preprocess
 from esccs_edge.runtime.selfcheck import golden_sample
@@ -32,3 +32,9 @@ def test_optical_waves_come_in_digital_numbers_where_these_can_hold_them(changes
     (seen,) = preprocess([pixels["optical"]], spec, out)
     assert seen.valid == seen.pixels and seen.nonfinite == seen.below == seen.above == 0
     assert all(len(np.unique(channel)) >= 10 for channel in out[0])
+
+
+def test_linear_waves_are_the_same_backscatter_as_those_in_decibel():
+    manifest = tiny_manifest()
+    decibel, linear = (golden_sample(m).pixels["sar"] for m in (manifest, linear_sar(manifest)))
+    np.testing.assert_allclose(10 * np.log10(linear), decibel, atol=1e-4)

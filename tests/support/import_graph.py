@@ -1,6 +1,6 @@
 """Who imports whom, read from the sources by AST, ``TYPE_CHECKING`` blocks included.
 
-``python tests/support/import_graph.py [CHECKOUT]`` prints rooms, layers and circles of a checkout.
+``python tests/support/import_graph.py [CHECKOUT]`` prints packages, layers, circles of a checkout.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ class ImportGraph:
         found = {self._file_of.get(name) for name in self.imports(file)}
         return {name for name in found if name is not None} - {file}
 
-    def rooms(self) -> dict[str, set[str]]:
-        """Room -> other rooms that its files import.
+    def packages(self) -> dict[str, set[str]]:
+        """Package -> other packages that its files import.
 
-        A room is a folder; where a folder holds others, each of its own files is a room.
+        A folder is one; where it holds others, each of its own files counts as one.
         """
         arrows: dict[str, set[str]] = {}
         for file in self.files:
-            arrows.setdefault(self.room_of(file), set()).update(
-                map(self.room_of, self.imported_files(file))
+            arrows.setdefault(self.package_of(file), set()).update(
+                map(self.package_of, self.imported_files(file))
             )
-        return {room: targets - {room} for room, targets in arrows.items()}
+        return {package: targets - {package} for package, targets in arrows.items()}
 
-    def room_of(self, file: str) -> str:
-        """Return the room of a source."""
+    def package_of(self, file: str) -> str:
+        """Return the package of a source."""
         folder = Path(file).parent
         return file if folder in self._split else folder.as_posix()
 
@@ -115,13 +115,13 @@ def main() -> None:
     """Print the graph."""
     graph = ImportGraph(Path(sys.argv[1]) if len(sys.argv) > 1 else REPOSITORY)
     files = {file: graph.imported_files(file) for file in graph.files}
-    rooms = graph.rooms()
+    packages = graph.packages()
     print(f"{len(files)} files, {sum(map(len, files.values()))} imports between them")
     print(f"circle of files: {' <- '.join(circle(files)) or 'none'}")
-    print(f"{len(rooms)} rooms, {sum(map(len, rooms.values()))} arrows between them")
-    print(f"circle of rooms: {' <- '.join(circle(rooms)) or 'none'}")
-    if not circle(rooms):
-        heights = floors(rooms)
+    print(f"{len(packages)} packages, {sum(map(len, packages.values()))} arrows between them")
+    print(f"circle of packages: {' <- '.join(circle(packages)) or 'none'}")
+    if not circle(packages):
+        heights = floors(packages)
         for floor in range(max(heights.values()), -1, -1):
             print(f"{floor:3d}  {'  '.join(n for n in sorted(heights) if heights[n] == floor)}")
 

@@ -122,11 +122,11 @@ def small_student(manifest: Manifest, seed: int = 0):
     import torch
 
     from esccs_edge.training.learning.networks import StudentNet
-    from esccs_edge.training.options import Branch
+    from esccs_edge.training.options import EncoderOptions
 
     torch.manual_seed(seed)
     sizes = {
-        name: Branch(**{**part, "blocks": tuple(part["blocks"])})
+        name: EncoderOptions(**{**part, "blocks": tuple(part["blocks"])})
         for name, part in manifest.architecture.items()
     }
     student = StudentNet(

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from esccs_edge.rasters.pair_index import PairRow, write_index
+from esccs_edge.rasters.pair_index import write_index
+
+from .pairs import pair_row
 
 CLASSES = ("Forest", "River", "SeaLake")
 BRANCH = {"width": 4, "blocks": [1, 1]}
@@ -33,7 +35,7 @@ def tiny_index(folder: Path, count: int = 48, seed: int = 0, cover: float | None
         np.save(folder / f"sar-{i}.npy", sar)
         split = ("train", "train", "val", "test")[i // len(CLASSES) % 4]
         rows.append(
-            PairRow(folder / f"optical-{i}.npy", folder / f"sar-{i}.npy", CLASSES[label],
+            pair_row(folder / f"optical-{i}.npy", folder / f"sar-{i}.npy", CLASSES[label],
                     f"place-{seed}-{i}", split, cover)
         )  # fmt: skip
     write_index(folder / "index.csv", rows)

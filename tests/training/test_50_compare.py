@@ -162,8 +162,13 @@ def test_other_data_or_options_are_not_mixed_into_a_comparison(indexes, tmp_path
     compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
     with pytest.raises(InputError, match="already holds"):
         compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
+    plan = tmp_path / "out" / "plan.json"
+    before = json.loads(plan.read_text())
+    del before["options"]["student"]["irm"]["clip"]  # as if that option had come later
+    plan.write_text(json.dumps(before))
+    compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS, resume=True)
     other = options_from(tiny_document("", "", epochs=2))
-    with pytest.raises(InputError, match="other data or options"):
+    with pytest.raises(InputError, match="other data or options: auxiliary, student, teacher"):
         compare(*indexes, tmp_path / "out", methods=["source-only"], options=other, resume=True)
 
 
@@ -203,7 +208,7 @@ def test_committed_benchmarks_hide_the_target_and_give_all_methods_one_schedule(
     options: Any = read_options(CONFIGS / f"{name}.toml")
     assert 0 < options.target_share < 1
     assert options.distillation.label_weight == 0
-    assert options.distillation.teacher_view == "cloudy"
+    assert options.distillation.teacher_input == "cloudy"
     schedules = {options.auxiliary.schedule, options.student.schedule}
     branches = {options.teacher.network, options.auxiliary.optical, options.student.optical}
     assert len(schedules) == len(branches) == 1

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from support.toy_learning import ToyOptions, ToyStage, write_toy_data
+from support.toy_learning import ToyData, ToyLearning, ToyOptions, ToyStage, write_toy_data
 from support.toy_task import CLASSES, SIDE, ToyMapping
 
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.errors import InputError
+from esccs_edge.errors import InputError, ManifestError
 from esccs_edge.training.learning.tasks import learning_task, register
 from esccs_edge.training.options_file import options_from
+from esccs_edge.training.provenance import provenance
 from esccs_edge.training.run import train
 
 #: Two float32 programs of the same sums in another order.
@@ -115,6 +117,30 @@ def test_an_unknown_task_is_refused_and_a_name_is_taken_once(data, tmp_path):
     ):
         register(type("Other", (), {"name": ToyMapping.name})())
     assert learning_task(ToyMapping.name).options_class is ToyOptions
+
+
+def test_a_task_that_no_runtime_knows_is_refused_before_any_stage(data, tmp_path, monkeypatch):
+    class Unanswered(ToyLearning):
+        name = "without-answers"
+
+        def train(self, run):
+            raise AssertionError("a stage was started")
+
+    register(Unanswered())
+    given = options(data, tmp_path / "run").evolve(task=Unanswered.name)
+    with pytest.raises(ManifestError, match="'task' is 'without-answers'"):
+        train(given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_provenance_says_how_many_groups_are_in_two_splits(data, tmp_path):
+    class OnePlace(ToyData):
+        groups = property(lambda self: ("one",) * len(self))
+
+    run = learning_task(ToyMapping.name).open(options(data, "x"), tmp_path)
+    torn = replace(run, dataset=OnePlace(**vars(run.dataset)))
+    found = [provenance(used, {}, {})["data"]["split"] for used in (run, torn)]
+    assert found == [f"by group; {count} group is in two splits" for count in ("no", 1)]
 
 
 def test_a_package_adds_a_learning_task_by_an_entry_point(tmp_path, monkeypatch):

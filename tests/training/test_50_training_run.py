@@ -20,8 +20,8 @@ from esccs_edge.rasters.pair_index import read_index
 from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.learning.networks import StudentNet, UnimodalNet
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
-from esccs_edge.training.options import Branch, TrainOptions
-from esccs_edge.training.options_file import options_from, read_options
+from esccs_edge.training.options import EncoderOptions, TrainOptions
+from esccs_edge.training.options_file import changed_options, options_from, read_options
 from esccs_edge.training.run import train
 from esccs_edge.training.stages.scene_classification.run import SceneRun
 from esccs_edge.training.stages.scene_classification.student import StudentStage
@@ -77,7 +77,7 @@ def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
     assert (manifest.sample.height, len(manifest.modalities["optical"].channels)) == (16, 13)
     assert 0.2 <= manifest.temperature <= 10
     sizes = {
-        name: Branch(**{**part, "blocks": tuple(part["blocks"])})
+        name: EncoderOptions(**{**part, "blocks": tuple(part["blocks"])})
         for name, part in manifest.architecture.items()
     }
     StudentNet(13, 2, 3, **sizes).load_state_dict(weights(bundle))
@@ -173,6 +173,15 @@ def test_one_class_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_patches_that_are_not_square_are_refused_before_anything_is_written(tmp_path):
+    index = tiny_index(tmp_path / "data", count=12)
+    for file in index.parent.glob("*.npy"):
+        np.save(file, np.load(file)[:, :12])
+    with pytest.raises(InputError, match="12 x 16 pixels, expected squares"):
+        train(options_from(tiny_document(index, tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_without_data_or_folder_is_refused():
     with pytest.raises(InputError, match="data and out"):
         train(TrainOptions())
@@ -218,7 +227,7 @@ def test_all_views_answer_with_the_reliable_ones_whatever_the_batch_shows():
 
 
 def test_a_warm_started_student_begins_as_the_mean_of_its_auxiliaries():
-    size = Branch(width=4, blocks=(1, 1))
+    size = EncoderOptions(width=4, blocks=(1, 1))
     optical, sar = (UnimodalNet(c, 3, size).eval() for c in (5, 2))
     student = StudentNet(5, 2, 3, size, size).eval()
     student.start_from(optical, sar)
@@ -254,7 +263,7 @@ def test_a_warm_start_needs_networks_of_one_size():
 @pytest.mark.parametrize("variant", ["ogm", "power", "power+floor"])
 def test_every_protocol_gives_finite_losses_and_gradients(data, tmp_path, view, variant):
     document = tiny_document(data, tmp_path / "run", epochs=1)
-    document["distillation"] = {"teacher_view": view, "label_weight": float(view == "clear")}
+    document["distillation"] = {"teacher_input": view, "label_weight": float(view == "clear")}
     apply_to = "logits" if variant == "power" else "loss"
     document["student"]["irm"] = {"variant": variant, "warmup_epochs": 0, "apply_to": apply_to}
     options: Any = options_from(document)
@@ -307,8 +316,8 @@ def test_the_committed_configuration_is_read_and_flags_win():
 
 
 def test_a_clear_view_is_refused_where_no_clear_image_exists():
-    with pytest.raises(InputError, match="teacher_view"):
-        options_from({"clouds": {"simulate": False}, "distillation": {"teacher_view": "clear"}})
+    with pytest.raises(InputError, match="teacher_input"):
+        options_from({"clouds": {"simulate": False}, "distillation": {"teacher_input": "clear"}})
 
 
 def test_without_simulation_the_teacher_leaves_out_images_that_look_cloudy():
@@ -358,9 +367,23 @@ def test_a_run_whose_options_lack_a_later_one_resumes_with_its_default(data, tmp
             train(options)
     record = tmp_path / "run" / "options.json"
     before = json.loads(record.read_text())
-    del before["task"]
+    del before["task"], before["student"]["irm"]["clip"]
     record.write_text(json.dumps(before))
     assert train(options, resume=True).verify()
+
+
+def test_changed_options_are_found_at_any_depth_and_unknown_ones_refused():
+    options: Any = options_from({"student": {"dropout": 0.5}, "data": "here"})
+    record = json.loads(json.dumps(options.as_dict()))
+    del record["student"]["irm"], record["clouds"]
+    record["data"] = "there"
+    assert changed_options(record, options) == []
+    record["student"]["irm"] = {"beta": 0.25}
+    record["seed"] = 3
+    assert changed_options(record, options) == ["seed", "student"]
+    record["student"]["irm"] = {"gamma": 0.25}
+    with pytest.raises(InputError, match="cannot go on: .*'student.irm.gamma'"):
+        changed_options(record, options)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from support.mapping_parts import FakeClassifier
 from support.rasters import NORTH_UP, north_up, random_scene, write_raster
-from support.tiny import CLASSES, tiny_manifest
+from support.tiny import CLASSES, linear_sar, tiny_manifest
 
 from esccs_edge.errors import InputError, RasterError
 from esccs_edge.rasters.channels import narrowed
@@ -101,6 +101,19 @@ def test_sar_is_a_composite_of_two_polarizations_or_gray():
     assert picture[-1, 0, 1] > picture[0, 0, 1]  # green grows with VH
     gray = sar_picture(vv[None].astype(np.float32), narrowed(MANIFEST.modalities["sar"], ["VV"]))
     assert (gray == gray[:, :, :1]).all() and np.ptp(gray) > 200
+
+
+def test_linear_backscatter_looks_as_it_does_in_decibel():
+    manifest = tiny_manifest(8)
+    values = np.random.default_rng(0).uniform(-30, 0, (2, 8, 8)).astype(np.float32)
+    stored = 10 ** (values / 10)
+    values[:, 0, 0], stored[:, 0, 0] = -50, 1e-9  # shown as the lowest that preprocessing takes
+    pictures = [
+        sar_picture(pixels, given.modalities["sar"]).astype(int)
+        for pixels, given in ((values, manifest), (stored, linear_sar(manifest)))
+    ]
+    assert np.ptp(pictures[0]) > 100
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1  # one level of rounding
 
 
 def test_a_class_map_keeps_exact_colors_at_any_size():

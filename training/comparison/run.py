@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,7 @@ from esccs_edge.system.atomic import write_atomic
 from ..datasets import open_dataset
 from ..methods import METHODS
 from ..options import RunOptions, TrainOptions
+from ..options_file import changed_options
 from ..samples.train_test_dataset import TrainTestDataset
 from .figures import draw_figures
 from .queue import WorkItem, work_off
@@ -82,14 +82,12 @@ def compare(
     if not isinstance(used, TrainOptions):
         raise InputError(f"task is {used.task!r}, expected {TrainOptions.task!r}: methods of it")
     folder = Path(out)
-    plan = {
-        "train": train,
-        "test": test,
-        "options": used.evolve(data="", out="", seed=0).as_dict(),
-    }
-    _check_folder(folder, plan, resume)
+    plan = {"train": train, "test": test}
+    planned = used.evolve(data="", out="", seed=0)
+    _check_folder(folder, plan, planned, resume)
     TrainTestDataset(open_dataset(train), open_dataset(test))  # refuses unfit data before any work
-    write_atomic(folder / "plan.json", json.dumps(plan, indent=2) + "\n")
+    record = {**plan, "options": planned.as_dict()}
+    write_atomic(folder / "plan.json", json.dumps(record, indent=2) + "\n")
     if jobs > 1 and not used.threads:
         used = used.evolve(threads=max(1, (os.cpu_count() or 1) // jobs))
     files = RunFiles(folder)
@@ -184,7 +182,7 @@ def _chosen(methods: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in METHODS if name in names)
 
 
-def _check_folder(folder: Path, plan: dict[str, Any], resume: bool) -> None:
+def _check_folder(folder: Path, plan: dict[str, str], options: TrainOptions, resume: bool) -> None:
     record = folder / "plan.json"
     if not record.is_file():
         if folder.is_dir() and any(folder.iterdir()):
@@ -197,10 +195,10 @@ def _check_folder(folder: Path, plan: dict[str, Any], resume: bool) -> None:
             f"{folder} already holds a comparison", hint="Add --resume or give a new folder"
         )
     before = json.loads(record.read_text(encoding="utf-8"))
-    defaults = TrainOptions(data="", out="").as_dict()  # of options that came later
-    before["options"] = json.loads(json.dumps(defaults)) | before["options"]
-    if before != json.loads(json.dumps(plan)):
+    changed = [name for name in plan if before.get(name) != plan[name]]
+    if changed := changed + changed_options(before["options"], options):
         raise InputError(
-            f"the comparison in {folder} was started with other data or options",
+            f"the comparison in {folder} was started with other data or options: "
+            f"{', '.join(changed)}",
             hint="Resume with the same ones, or give a new folder",
         )

@@ -27,7 +27,7 @@ class Dataset(Protocol):
     Attributes:
         name: Short name for reports, such as ``"EuroSAT-MS"``.
         classes: Class names in label order.
-        groups: Place, scene or event of each sample; no group is in two splits.
+        groups: Place, scene or event of each sample, which a split should not divide.
         splits: ``"train"``, ``"val"`` or ``"test"`` for each sample.
     """
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..options import Branch
+from ..options import EncoderOptions
 
 
 class ResidualBlock(nn.Module):
@@ -92,7 +92,7 @@ BLOCKS: dict[str, type[ResidualBlock | ReparameterizedBlock]] = {
 class Encoder(nn.Module):
     """``(N, channels, H, W)`` -> pooled features ``(N, features)``."""
 
-    def __init__(self, channels: int, options: Branch) -> None:
+    def __init__(self, channels: int, options: EncoderOptions) -> None:
         super().__init__()
         stride = options.stem_stride
         self.stem = nn.Sequential(
@@ -119,7 +119,9 @@ class Encoder(nn.Module):
 class UnimodalNet(nn.Module):
     """One encoder and a linear head: the teacher and both auxiliaries."""
 
-    def __init__(self, channels: int, classes: int, options: Branch, dropout: float = 0.2) -> None:
+    def __init__(
+        self, channels: int, classes: int, options: EncoderOptions, dropout: float = 0.2
+    ) -> None:
         super().__init__()
         self.encoder = Encoder(channels, options)
         self.dropout = nn.Dropout(dropout)
@@ -161,8 +163,8 @@ class StudentNet(nn.Module):
         optical_channels: int,
         sar_channels: int,
         classes: int,
-        optical: Branch,
-        sar: Branch,
+        optical: EncoderOptions,
+        sar: EncoderOptions,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
 """How a task is learned: the seam behind which the stages of different tasks differ.
 
 `esccs_edge.contracts.task.Task` states what a model of the task answers; a `LearningTask` of the
-same name states its networks and losses (through its stages), its metrics, its held-out samples
-and how data become tensors. `training.run.train` and `export` know no more than this.
+same name states its networks and losses (through its stages), the metrics of its runs, its held-out
+samples and how data become tensors. `training.run.train` and `export` know no more than this.
+Calibration draws its strata and scores by `Task.target`, one class or a map of classes.
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def changed(name: str, adds: str, irm: dict[str, Any] | None = None, **student: 
 def plain_run(shared: Shared) -> SceneRun:
     """Return a run that shares the teacher and never asks for reliability."""
     options = shared.run.options
-    distillation = replace(options.distillation, reliable_clear_share=ALWAYS_BELIEVED, views="each")
+    distillation = replace(
+        options.distillation, reliable_clear_share=ALWAYS_BELIEVED, teacher_views="each"
+    )
     plain = options.evolve(
         distillation=distillation, student=replace(options.student, gate_weight=0.0)
     )
@@ -56,7 +58,7 @@ def _plain(shared: Shared) -> nn.Module:
 
 def _each_view(shared: Shared) -> nn.Module:
     run = shared.run
-    distillation = replace(run.options.distillation, views="each")
+    distillation = replace(run.options.distillation, teacher_views="each")
     options = run.options.evolve(distillation=distillation)
     return _both_sub_tasks(run.with_options(options, run.folder / "each-view"), shared.teacher)
 

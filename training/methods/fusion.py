@@ -17,10 +17,8 @@ from .shared import Shared
 
 @dataclass(frozen=True)
 class Fused:
-    """Features ``(N, F)`` and logits ``(N, K)`` of a batch."""
+    """Logits ``(N, K)`` of a batch: of both modalities, and of each alone."""
 
-    optical_features: Tensor
-    sar_features: Tensor
     logits: Tensor
     optical: Tensor
     sar: Tensor
@@ -56,7 +54,7 @@ class FusionNet(nn.Module):
         """Answer from features."""
         optical, sar = self.dropout(optical), self.dropout(sar)
         joint = self.head(torch.cat((optical, sar), dim=1))
-        return Fused(optical, sar, joint, self.optical_head(optical), self.sar_head(sar))
+        return Fused(joint, self.optical_head(optical), self.sar_head(sar))
 
     def forward(self, batch: Batch) -> Fused:
         """Encode and answer."""

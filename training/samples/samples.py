@@ -11,6 +11,7 @@ from torch import Tensor
 
 from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.types import Array
+from esccs_edge.errors import InputError
 from esccs_edge.pixels.preprocess import preprocess
 
 from ..datasets.dataset import PairDataset
@@ -50,7 +51,7 @@ class CloudySamples(EpochSamples):
         self.pairs = DegradedPairs(dataset, split, degradation or Degradation(), seed)
         self.optical_spec = optical
         self.sar_spec = sar
-        self._size = _patch_size(dataset, self.pairs)
+        self._size = patch_size(dataset)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -84,7 +85,14 @@ class CloudySamples(EpochSamples):
         return torch.from_numpy(out[0]), float(stats.availability)
 
 
-def _patch_size(dataset: PairDataset, pairs: DegradedPairs) -> tuple[int, int]:
-    optical, sar = dataset.pair(int(pairs.indices[0]))
-    shape = (sar if optical is None else optical).shape  # type: ignore[union-attr]
-    return int(shape[1]), int(shape[2])
+def patch_size(dataset: PairDataset) -> tuple[int, int]:
+    """Return height and width of the patches in pixels.
+
+    Raises:
+        InputError: No pair has pixels.
+    """
+    for index in range(len(dataset)):
+        for pixels in dataset.pair(index):
+            if pixels is not None:
+                return pixels.shape[1], pixels.shape[2]
+    raise InputError(f"{dataset.name} has no pixels, expected some in each split")

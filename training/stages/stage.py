@@ -60,7 +60,7 @@ class Stage(L.LightningModule, Generic[N]):
 
     def keep_frozen(self, **networks: nn.Module) -> None:
         """Keep trained networks for use, outside of this stage's weights and checkpoints."""
-        self._frozen = {
+        self._frozen |= {
             name: copy.deepcopy(net).eval().requires_grad_(False) for name, net in networks.items()
         }
 

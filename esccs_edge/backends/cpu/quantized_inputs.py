@@ -24,8 +24,8 @@ def expose_quantized_inputs(model: ov.Model) -> tuple[ov.Model, dict[str, float]
         model: Graph with inputs ``(N, C, H, W)`` float32; it may be taken apart.
 
     Returns:
-        A graph whose replaced inputs are ``(N, H, W, C)`` uint8, as `preprocess.quantize` writes
-        them, and the step of each by its name. Other inputs stay as they are.
+        A graph whose replaced inputs are ``(N, H, W, C)`` uint8, as `preprocess` with that
+        step writes them, and the step of each by its name. Other inputs stay as they are.
     """
     steps: dict[str, float] = {}
     inputs = []

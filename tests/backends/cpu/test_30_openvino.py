@@ -13,11 +13,11 @@ from esccs_edge import Classifier
 with Classifier(backend="cpu") as classifier:
     classifier.health()
 assert "openvino" in sys.modules
-told = {"os.fork", "os.forkpty", "subprocess.Popen", "socket.connect", "socket.getaddrinfo"}
-print(sorted(told & set(events)), "openvino_telemetry" in sys.modules)
+watched = {"os.fork", "os.forkpty", "subprocess.Popen", "socket.connect", "socket.getaddrinfo"}
+print(sorted(watched & set(events)), "openvino_telemetry" in sys.modules)
 """
 
-#: Somebody else's decision is not undone.
+#: A decision made before is not undone.
 LOADED = """
 import sys, types
 sys.modules["openvino_telemetry"] = mine = types.ModuleType("openvino_telemetry")

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import STUDENT_ONNX
 
 from .numpy_preprocess import Float
-from .peer import FP32_GRAPH, NumpyPeer
+from .peer import NumpyPeer
 
 
 class OpenCvPeer(NumpyPeer):
@@ -22,7 +23,7 @@ class OpenCvPeer(NumpyPeer):
     """
 
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
-        super().__init__(bundle, FP32_GRAPH)
+        super().__init__(bundle, STUDENT_ONNX)
         if threads is not None:
             cv2.setNumThreads(threads)
         self._network = cv2.dnn.readNetFromONNX(np.frombuffer(self._content, np.uint8))

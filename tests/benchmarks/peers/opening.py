@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import INT8_ONNX, STUDENT_ONNX
 
 from . import OURS, known
-from .peer import FP32_GRAPH, INT8_GRAPH, Peer
+from .peer import Peer
 
 #: Loads a peer: (bundle, threads or None for all, backend of our own row) -> peer.
 Opener = Callable[[Bundle, "int | None", str], Peer]
@@ -23,7 +24,7 @@ def opener(name: str) -> Opener:
         InputError: There is no such peer.
     """
     library, _, form = known(name).partition("-")
-    graph = INT8_GRAPH if form == "int8" else FP32_GRAPH
+    graph = INT8_ONNX if form == "int8" else STUDENT_ONNX
     if name == OURS:
         from .own_peer import OwnPeer
 

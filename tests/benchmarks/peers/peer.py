@@ -16,9 +16,6 @@ from esccs_edge.errors import ArtifactError
 from . import TURN
 from .numpy_preprocess import Float, NumpyPreprocess
 
-#: Names of the student's two graphs in a bundle.
-FP32_GRAPH, INT8_GRAPH = "student.onnx", "student.int8.onnx"
-
 Pixels = npt.NDArray[Any]
 
 

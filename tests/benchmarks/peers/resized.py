@@ -12,9 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import INT8_ONNX, STUDENT_ONNX
 from esccs_edge.errors import ArtifactError, MissingDependencyError
-
-from .peer import FP32_GRAPH, INT8_GRAPH
 
 
 def resized_bundle(bundle: Bundle, patch_size: int, folder: str | os.PathLike[str]) -> Bundle:
@@ -32,7 +31,7 @@ def resized_bundle(bundle: Bundle, patch_size: int, folder: str | os.PathLike[st
     manifest = bundle.manifest.evolve(
         sample=replace(bundle.manifest.sample, height=patch_size, width=patch_size)
     )
-    names = {bundle.manifest.model, *({FP32_GRAPH, INT8_GRAPH} & bundle.manifest.files.keys())}
+    names = {bundle.manifest.model, *({STUDENT_ONNX, INT8_ONNX} & bundle.manifest.files.keys())}
     graphs = {name: _resized(bundle.read(name), patch_size) for name in sorted(names)}
     return Bundle.create(Path(folder), manifest, graphs)
 

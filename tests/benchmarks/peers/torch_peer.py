@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import STUDENT_ONNX
 
 from .numpy_preprocess import Float
 from .onnx_to_torch import torch_module
-from .peer import FP32_GRAPH, NumpyPeer
+from .peer import NumpyPeer
 
 
 class TorchPeer(NumpyPeer):
@@ -23,7 +24,7 @@ class TorchPeer(NumpyPeer):
     """
 
     def __init__(self, bundle: Bundle, threads: int | None, is_compiled: bool) -> None:
-        super().__init__(bundle, FP32_GRAPH)
+        super().__init__(bundle, STUDENT_ONNX)
         if threads is not None:
             torch.set_num_threads(threads)
         module: Any = torch_module(self._content)

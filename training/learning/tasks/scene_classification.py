@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError, ManifestError
 
-from ...options import Branch, RunOptions, TrainOptions
+from ...options import EncoderOptions, RunOptions, TrainOptions
 
 if TYPE_CHECKING:
     from ...judging.heldout import HeldOutSample
@@ -84,16 +84,16 @@ class SceneClassificationLearning:
         """Return the student with the branches that the manifest states."""
         from ..networks import StudentNet
 
-        branches = _branches(manifest.architecture)
+        encoders = _encoders(manifest.architecture)
         optical, sar = (len(spec.channels) for spec in manifest.modalities.values())
-        return StudentNet(optical, sar, len(manifest.classes), branches["optical"], branches["sar"])
+        return StudentNet(optical, sar, len(manifest.classes), encoders["optical"], encoders["sar"])
 
 
-def _branches(architecture: Mapping[str, Any]) -> dict[str, Branch]:
+def _encoders(architecture: Mapping[str, Any]) -> dict[str, EncoderOptions]:
     try:
         parts = {name: architecture[name] for name in ("optical", "sar")}
         return {
-            name: Branch(**{**part, "blocks": tuple(part["blocks"])})
+            name: EncoderOptions(**{**part, "blocks": tuple(part["blocks"])})
             for name, part in parts.items()
         }
     except (KeyError, TypeError, InputError) as error:

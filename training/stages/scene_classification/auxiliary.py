@@ -113,7 +113,7 @@ class OpticalAuxiliaryStage(AuxiliaryStage):
         sar_auxiliary: UnimodalNet,
     ) -> None:
         super().__init__(channels, class_weights, options, supervision)
-        self.keep_frozen(teacher=supervision.answers, sar_auxiliary=sar_auxiliary)
+        self.keep_frozen(sar_auxiliary=sar_auxiliary)
 
     def taught_loss(
         self, batch: Batch, logits: Tensor, answer: TeacherAnswer, present: Tensor

@@ -23,7 +23,7 @@ from ...learning.networks import StudentNet, UnimodalNet
 from ...learning.pseudo_labels import PseudoLabelFilter, filter_report
 from ...options import TrainOptions
 from ...samples.degraded import Degradation
-from ...samples.samples import CloudySamples
+from ...samples.samples import CloudySamples, patch_size
 from ...samples.specs import modality_specs
 from ...samples.transfer_parts import labeled_and_target
 from ...simulate.textures import CloudTextures
@@ -69,16 +69,15 @@ class SceneRun(TrainingRun):
 
         Raises:
             InputError: The training split has labels of fewer than two classes, lacks a modality,
-                or the cloud textures cannot be read.
+                the patches are not square, or the cloud textures cannot be read.
         """
         share = options.target_share
         parts = labeled_and_target(dataset, share, options.seed) if share else (dataset, dataset)
         _check_labels(parts[0])
+        sample = _square_sample(dataset, options.pixel_size_m)
         clouds = options.clouds
         textures = CloudTextures.read(clouds.textures) if clouds.textures else None
         optical, sar = modality_specs(dataset, options.seed, textures)
-        size = _patch_size(dataset)
-        sample = SampleSpec(size, size, options.pixel_size_m)
         specs = {"optical": optical, "sar": sar}
         return cls(options, dataset, folder, specs, sample, *parts, textures)
 
@@ -105,7 +104,7 @@ class SceneRun(TrainingRun):
         """Ask the teacher about all cloudy training pairs and choose the answers that may teach."""
         answers: EachView | AllViews
         answers = each_view = EachView(teacher, self.options.distillation)
-        if self.options.distillation.views == "all":
+        if self.options.distillation.teacher_views == "all":
             answers = AllViews(each_view, self._every_view(), len(self.dataset))
         known = KnownAnswers.of(answers, self._every_view())
         chosen = PseudoLabelFilter.fit(
@@ -224,13 +223,15 @@ class SceneRun(TrainingRun):
             yield from torch.utils.data.DataLoader(samples, batch_size, generator=torch.Generator())
 
 
-def _patch_size(dataset: PairDataset) -> int:
-    """Height and width of the patches in pixels."""
-    for index in range(len(dataset)):
-        for pixels in dataset.pair(index):
-            if pixels is not None:
-                return int(pixels.shape[-1])
-    raise InputError(f"{dataset.name} has no pixels")
+def _square_sample(dataset: PairDataset, pixel_size_m: float) -> SampleSpec:
+    height, width = patch_size(dataset)
+    if height != width:
+        raise InputError(
+            f"the patches of {dataset.name} have {height} x {width} pixels, expected squares, "
+            "since training turns them by quarters",
+            hint="Cut the patches so that height and width are equal",
+        )
+    return SampleSpec(height, width, pixel_size_m)
 
 
 def _train_labels(dataset: PairDataset) -> npt.NDArray[np.int64]:

@@ -73,7 +73,7 @@ class StudentStage(Stage[StudentNet]):
         share = contributions(self._decision(batch, answer, optical, sar), optical, sar)
         weights = self._weights(share, optical, sar, batch["availability"])
         losses = {
-            "source_loss": self._teacher_loss(answer, logits),
+            "teacher_loss": self._teacher_loss(answer, logits),
             "auxiliary_loss": self._auxiliary_loss(weights, optical, sar, logits),
             "gate_loss": self._gate_loss(gate, share, usable_share(batch)),
             "label_loss": self._label_loss(logits, batch["label"]),
@@ -120,7 +120,7 @@ class StudentStage(Stage[StudentNet]):
         kept = self.pseudo_labels.keep(probabilities, answer.reliability)
         by_answer = masked_mean(label_loss(logits, probabilities.argmax(dim=1)), kept)
         soft = (answer.reliability * losses).mean()
-        return self.options.student.source_weight * (soft + by_answer)
+        return self.options.student.teacher_weight * (soft + by_answer)
 
     def _auxiliary_loss(
         self, weights: Tensor, optical: Tensor, sar: Tensor, logits: Tensor

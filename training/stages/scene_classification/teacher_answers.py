@@ -53,7 +53,7 @@ class EachView(nn.Module):
     @torch.no_grad()
     def forward(self, batch: Batch) -> TeacherAnswer:
         """Answer for a batch of samples."""
-        if self.options.teacher_view == "clear":
+        if self.options.teacher_input == "clear":
             seen = batch["clear"].flatten(1).any(dim=1)
             return TeacherAnswer(self.teacher(batch["clear"]), seen.float())
         reliability = teacher_reliability(batch["reliability"], *self.options.reliable_clear_share)
