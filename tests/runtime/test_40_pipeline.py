@@ -27,7 +27,6 @@ from esccs_edge.errors import (
     InputError,
     Overloaded,
 )
-from esccs_edge.runtime.batcher import Batcher
 
 MANIFEST = numbered_manifest()
 
@@ -224,24 +223,6 @@ def test_a_sample_that_cannot_be_checked_gives_its_place_in_the_queue_back(make,
     assert labels(f.result(PATIENCE_S) for f in (running, queued)) == ["c0", "c1"]
     stats = pipeline.stats()
     assert (stats.submitted, stats.completed, stats.rejected) == (2, 2, 0)
-
-
-def test_an_interrupt_on_the_way_into_the_queue_gives_the_place_back(make, monkeypatch):
-    pipeline = make(FakeBackend(max_batch=1), lanes=1, queue_size=1, max_delay_ms=0)
-    fill = Batcher._fill
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    for _ in range(3):
-        monkeypatch.setattr(Batcher, "_fill", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            submit(pipeline, numbered_pair(0))
-        with pytest.raises(KeyboardInterrupt):
-            next(pipeline.stream([numbered_pair(0)]))
-    monkeypatch.setattr(Batcher, "_fill", fill)
-    assert submit(pipeline, numbered_pair(1)).result(PATIENCE_S).label == "c1"
-    assert pipeline.stats().submitted == 1
 
 
 def test_a_running_request_cannot_be_cancelled(make, gate):

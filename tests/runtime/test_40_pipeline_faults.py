@@ -22,6 +22,7 @@ from support.fake import (
 
 from esccs_edge.contracts.values import Flag
 from esccs_edge.errors import BackendError, Remedy
+from esccs_edge.runtime.batcher import Batcher
 from esccs_edge.runtime.lane_pool import LanePool
 from esccs_edge.runtime.pipeline import Pipeline
 
@@ -168,3 +169,21 @@ def test_an_interrupt_while_waiting_for_a_lane_blocks_no_other_thread(make, monk
     monkeypatch.undo()
     assert LanePool.await_lane is await_lane
     assert labels(pipeline.run(numbered([1]))) == ["c1"]
+
+
+def test_an_interrupt_on_the_way_into_the_queue_gives_the_place_back(make, monkeypatch):
+    pipeline = make(FakeBackend(max_batch=1), lanes=1, queue_size=1, max_delay_ms=0)
+    fill = Batcher._fill
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        monkeypatch.setattr(Batcher, "_fill", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            submit(pipeline, numbered_pair(0))
+        with pytest.raises(KeyboardInterrupt):
+            next(pipeline.stream([numbered_pair(0)]))
+    monkeypatch.setattr(Batcher, "_fill", fill)
+    assert submit(pipeline, numbered_pair(1)).result(PATIENCE_S).label == "c1"
+    assert pipeline.stats().submitted == 1
