@@ -214,6 +214,8 @@ def test_exit_without_close_answers_what_was_accepted_and_does_not_hang(bundle):
 
 def test_ctrl_c_ends_a_busy_program(bundle):
     lines = """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
         print("ready", flush=True)
         while True:
             made.classify(*pair)
