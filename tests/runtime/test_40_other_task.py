@@ -30,8 +30,7 @@ def model(toy):
 
 
 def by_onnx_runtime(manifest, pixels):
-    import onnxruntime
-
+    onnxruntime = pytest.importorskip("onnxruntime")
     spec = manifest.modalities["radar"]
     normalized = (np.clip(pixels, *spec.clip) - spec.mean[0]) / spec.std[0]
     session = onnxruntime.InferenceSession(toy_onnx(manifest))

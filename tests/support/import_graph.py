@@ -62,7 +62,8 @@ class ImportGraph:
     def third_party(self, file: str) -> set[str]:
         """Packages outside the standard library that a file imports."""
         tops = {name.split(".")[0] for name in self.imports(file)}
-        return tops - set(sys.stdlib_module_names) - {"esccs_edge", "tomli"}
+        standard = {*sys.stdlib_module_names, "tomllib", "tomli"}  # tomli stands in before 3.11
+        return tops - standard - {"esccs_edge"}
 
     def imported_files(self, file: str) -> set[str]:
         """Files of the package that a file imports."""
