@@ -26,6 +26,9 @@ from .cloud_cover import estimate_cloud_cover
 
 #: A fixed cover, a range to draw from, or equal numbers in all `CLOUD_BINS`.
 Cover = float | tuple[float, float] | Literal["stratified"]
+#: Where SAR comes from in a data set that has none: nowhere, the clear optical pixels alone, or
+#: pixels and class. What was drawn from the class knows the label: it may teach, never judge.
+SarSource = Literal["absent", "from pixels", "from class"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Degradation:
         drop_share: Share of pairs that lose one modality (training only).
         textures: Real cloud shapes and spectra, used for half of the skies.
         hide_labels: Hand out -1 for every label; what is simulated from labels stays the same.
+        sar: What stands in for SAR where the data set has none; see `SarSource`.
     """
 
     cover: Cover = (0.0, 1.0)
@@ -70,6 +74,7 @@ class Degradation:
     drop_share: float = 0.0
     textures: CloudTextures | None = None
     hide_labels: bool = False
+    sar: SarSource = "absent"
 
 
 class DegradedPairs:
@@ -107,8 +112,7 @@ class DegradedPairs:
         if self.degradation.augment:
             optical, sar = _turned(optical, sar, turn)
         if sar is None and not self.dataset.sar_channels and optical is not None:
-            name = self.dataset.classes[self.labels[position]] if self.labels[position] >= 0 else ""
-            sar = simulate_sar(optical, self.dataset.optical_channels, name, radar)
+            sar = self._simulated_sar(optical, position, radar)
         if self.degradation.augment and optical is not None:
             optical = _with_gains(optical, turn)
         cloudy, cover = self._clouded(optical, position, sky)
@@ -129,6 +133,15 @@ class DegradedPairs:
             return 1.0
         scale = np.float32(1.0 / UNITS_PER_REFLECTANCE.get(optical.dtype.str[1:], 1.0))
         return estimate_cloud_cover(optical * scale, self.dataset.optical_channels)
+
+    def _simulated_sar(
+        self, optical: Array, position: int, rng: np.random.Generator
+    ) -> Array | None:
+        source, label = self.degradation.sar, int(self.labels[position])
+        if source == "absent":
+            return None
+        name = self.dataset.classes[label] if source == "from class" and label >= 0 else ""
+        return simulate_sar(optical, self.dataset.optical_channels, name, rng)
 
     def _clouded(
         self, optical: Array | None, position: int, rng: np.random.Generator

@@ -20,7 +20,7 @@ from esccs_edge.errors import InputError
 
 from ..datasets.dataset import PairDataset
 from ..simulate.textures import CloudTextures
-from .degraded import Degradation, DegradedPairs
+from .degraded import Degradation, DegradedPairs, SarSource
 
 #: Pairs of the training split that are measured.
 MAX_PAIRS = 400
@@ -32,18 +32,22 @@ MIN_STD = 1e-3
 
 
 def modality_specs(
-    dataset: PairDataset, seed: int = 0, textures: CloudTextures | None = None
+    dataset: PairDataset,
+    seed: int = 0,
+    textures: CloudTextures | None = None,
+    sar_source: SarSource = "from pixels",
 ) -> tuple[ModalitySpec, ModalitySpec]:
     """Measure the contracts (optical, SAR) on the training split.
 
     Half of the pairs are clear and half are clouded with covers uniform in [0, 1], since the
-    student sees both. At most `MAX_PAIRS` pairs are measured, chosen by ``seed``.
+    student sees both. At most `MAX_PAIRS` pairs are measured, chosen by ``seed``; where the data
+    set has no SAR, ``sar_source`` says what stands in.
 
     Raises:
         InputError: The training split has no pair of some modality, or its dtype is unknown.
     """
-    pairs = DegradedPairs(dataset, "train", Degradation(clear_share=CLEAR_SHARE, textures=textures),
-                          seed)  # fmt: skip
+    degradation = Degradation(clear_share=CLEAR_SHARE, textures=textures, sar=sar_source)
+    pairs = DegradedPairs(dataset, "train", degradation, seed)
     chosen = np.random.default_rng(seed).permutation(len(pairs))[:MAX_PAIRS]
     drawn = [pairs.get(int(position)) for position in chosen]
     optical = [pair.optical for pair in drawn if pair.optical is not None]

@@ -61,10 +61,15 @@ class SceneClassificationLearning:
 
     def simulated(self, run: SceneRun) -> Mapping[str, str]:
         """Return what is simulated: SAR where the data have none, and clouds."""
+        from ...stages.scene_classification.run import taught_sar
+
         clouds, found = run.options.clouds, {}
         if not run.dataset.sar_channels:
+            taught = taught_sar(run.options) == "from class"
             found["sar"] = (
-                "all SAR patches are simulated from the clear optical patch and its class"
+                "all SAR patches are simulated, from the clear optical patch"
+                + " and, where they teach, its class" * taught
+                + "; where they judge or calibrate, from the patch alone"
             )
         if clouds.simulate:
             found["clouds"] = "all clouds are simulated"

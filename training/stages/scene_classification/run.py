@@ -22,7 +22,7 @@ from ...learning.losses import class_weights
 from ...learning.networks import StudentNet, UnimodalNet
 from ...learning.pseudo_labels import PseudoLabelFilter, filter_report
 from ...options import TrainOptions
-from ...samples.degraded import Degradation
+from ...samples.degraded import Degradation, SarSource
 from ...samples.samples import CloudySamples, patch_size
 from ...samples.specs import modality_specs
 from ...samples.transfer_parts import labeled_and_target
@@ -77,7 +77,7 @@ class SceneRun(TrainingRun):
         sample = _square_sample(dataset, options.pixel_size_m)
         clouds = options.clouds
         textures = CloudTextures.read(clouds.textures) if clouds.textures else None
-        optical, sar = modality_specs(dataset, options.seed, textures)
+        optical, sar = modality_specs(dataset, options.seed, textures, taught_sar(options))
         specs = {"optical": optical, "sar": sar}
         return cls(options, dataset, folder, specs, sample, *parts, textures)
 
@@ -200,6 +200,7 @@ class SceneRun(TrainingRun):
             augment=True,
             drop_share=drop_share,
             textures=self.textures,
+            sar=taught_sar(self.options),
         )
 
     def _tensors(self, part: PairDataset, split: str, degradation: Degradation) -> CloudySamples:
@@ -221,6 +222,11 @@ class SceneRun(TrainingRun):
         for epoch in range(max(1, self.options.clouds.draws)):
             samples.set_epoch(epoch)
             yield from torch.utils.data.DataLoader(samples, batch_size, generator=torch.Generator())
+
+
+def taught_sar(options: TrainOptions) -> SarSource:
+    """Return what stands in for missing SAR while learning: the class may, where it is known."""
+    return "from pixels" if options.target_share else "from class"
 
 
 def _square_sample(dataset: PairDataset, pixel_size_m: float) -> SampleSpec:
