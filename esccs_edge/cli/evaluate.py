@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -23,6 +24,7 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
     esccs-edge evaluate default index.csv
     esccs-edge evaluate runs/first/bundle eurosat:data/eurosat-ms --clouds 7 --json
     esccs-edge evaluate default eurosat:data/eurosat-ms --simulate-sar
+    esccs-edge evaluate default sen12ms-cr:data/sen12ms-cr/triplets.npz --judge judge.npz
     """,
 )
 @click.argument("bundle")
@@ -41,6 +43,12 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 )
 @click.option("--split", default="test", show_default=True, help="Rows to judge.")
 @click.option("--only", type=click.Choice(["optical", "sar"]), help="Hold the other modality back.")
+@click.option(
+    "--judge",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.npz",
+    help="Real triplets: what an independent judge says of their clear images.",
+)
 @backend_option
 @precision_option
 def run(
@@ -50,6 +58,7 @@ def run(
     simulate_sar: bool,
     split: str,
     only: Literal["optical", "sar"] | None,
+    judge: Path | None,
     backend: str,
     precision: Any,
 ) -> CommandResult:
@@ -59,7 +68,14 @@ def run(
     accuracy, macro F1, kappa and expected calibration error,
     in total and per 20 % of cloud cover. Data without SAR are judged on the optical images alone.
     Clouds and SAR are simulated on request, and what is simulated is named below the table.
+
+    With --judge, INDEX is real triplets without labels (sen12ms-cr:PATH): reports how often the
+    answers on cloudy, clear and SAR images agree with the judge, with intervals over places.
     """
+    if judge is not None:
+        if clouds or simulate_sar or only or split != "test":
+            raise click.UsageError("--judge takes all chips as they are, without other choices")
+        return _judged(bundle, index, judge, backend, precision)
     from esccs_edge.contracts.cloud_bins import CLOUD_BINS
     from esccs_edge.training.datasets import open_dataset
     from esccs_edge.training.judging.evaluate import evaluate
@@ -82,6 +98,27 @@ def run(
         backend_used = classifier.health().backend
     report = {**report, "model": backend_used["model"], "precision": backend_used["precision"]}
     return CommandResult(report, _table(report))
+
+
+def _judged(bundle: str, index: str, judge: Path, backend: str, precision: Any) -> CommandResult:
+    from esccs_edge.training.datasets import open_dataset
+    from esccs_edge.training.datasets.clear_judge import with_judge
+    from esccs_edge.training.datasets.triplets import Chips
+    from esccs_edge.training.judging.agreement import agreement_table
+    from esccs_edge.training.judging.real_chips import judge_bundle
+
+    from ..classifier import Classifier
+
+    chips = open_dataset(index)
+    if not isinstance(chips, Chips):
+        raise click.UsageError(f"--judge needs real triplets, such as sen12ms-cr:PATH, not {index}")
+    with Classifier(bundle, backend=backend, precision=precision) as classifier:
+        size = classifier.manifest.sample.height
+        report = judge_bundle(classifier, with_judge(chips.of_size(size), judge))
+        used = classifier.health().backend
+    report = {**report, "simulated": [], "model": used["model"], "precision": used["precision"]}
+    note = f"  answered by {used['model']} in {used['precision']}; nothing is simulated"
+    return CommandResult(report, f"{agreement_table(report)}\n{note}")
 
 
 class _Watched:

@@ -217,3 +217,20 @@ def test_compare_prints_its_table_and_resumes(index, tmp_path):
     assert 0 <= document["rows"][0]["balanced_accuracy_mean"] <= 1
     assert run_json(*words, "--resume") == document
     assert "| source-only |" in run(*words, "--resume").stdout
+
+
+def test_evaluate_compares_real_triplets_with_a_judge(bundle, index, tmp_path):
+    from support.sen12ms_cr_layout import write_npz
+    from support.tiny import CLASSES
+
+    write_npz(tmp_path / "triplets.npz", ["1", "1000"], size=16)
+    probabilities = np.eye(len(CLASSES))[[0, 1]]
+    np.savez(tmp_path / "judge.npz", id=["1", "1000"], row=[0, 0], col=[0, 0],
+             probabilities=probabilities, classes=np.array(CLASSES))  # fmt: skip
+    source = f"sen12ms-cr:{tmp_path / 'triplets.npz'}"
+    words = ("evaluate", bundle.folder, source, "--judge", tmp_path / "judge.npz")
+    report = run_json(*words)
+    assert report["n"] == 2 and "cloudy + SAR" in report["rows"] and report["simulated"] == []
+    assert "nothing is simulated" in run(*words).stdout
+    assert run(*words, "--only", "sar").exit_code == 2
+    assert run("evaluate", bundle.folder, index, *words[3:]).exit_code == 2

@@ -182,6 +182,10 @@ class Chips:
                     covers[index] = self._cut(mask, corner).mean()
         return covers
 
+    def of_size(self, size: int) -> Chips:
+        """Return chips of another size, without overlap; labels are not carried over."""
+        return Chips(self.triplets, size, size, place_splits=self.place_splits)
+
     def pair(self, index: int) -> RawPair:
         """Return (cloudy optical, SAR), raw; views, do not write to them."""
         corner = self.corners[index]
