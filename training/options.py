@@ -72,6 +72,27 @@ class EncoderOptions:
 
 
 @dataclass(frozen=True)
+class FoldOptions:
+    """Folds by place, in the stead of the splits that a data set brings.
+
+    Attributes:
+        count: Number of folds; 0 keeps the splits of the data set.
+        held_out: Fold that is judged, counted from 0; the next one chooses and calibrates. -1:
+            none, every pair trains and nothing is judged.
+        seed: Of the folds; the seed of the run does not change them.
+    """
+
+    count: int = 0
+    held_out: int = -1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.count == 0 or self.count >= 2, "folds.count", self.count, "0, or 2 or more")
+        allowed = -1 <= self.held_out < self.count or self.held_out == -1
+        require(allowed, "folds.held_out", self.held_out, "-1, or 0 up to below folds.count")
+
+
+@dataclass(frozen=True)
 class AugmentOptions:
     """What is changed besides the turns and gains that the samples bring.
 
@@ -283,13 +304,16 @@ class TrainOptions(RunOptions):
     Attributes:
         target_share: Share of the training groups that act as the target: cloudy, without labels,
             never seen by the teacher. 0: teacher and student learn on the same pairs.
+        temperature: Divides the student's logits where no held-out pair with a label could tell.
         warm_start: Start optical networks at the teacher's weights, and the student at those of
             both auxiliaries; their sizes must agree then.
     """
 
     task: str = "scene-classification"
     target_share: float = 0.0
+    temperature: float = 1.0
     warm_start: bool = False
+    folds: FoldOptions = field(default_factory=FoldOptions)
     clouds: CloudOptions = field(default_factory=CloudOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
@@ -299,6 +323,7 @@ class TrainOptions(RunOptions):
 
     def __post_init__(self) -> None:
         seen = self.distillation.teacher_input
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
         require(0 <= self.target_share < 1, "target_share", self.target_share, "0 or more, below 1")
         if self.warm_start:
             sizes = self.auxiliary.optical, self.auxiliary.sar

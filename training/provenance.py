@@ -52,6 +52,8 @@ def provenance(
 
 
 def _split(dataset: Dataset) -> str:
+    if set(dataset.splits) == {"train"}:
+        return "none: every pair trained, so heldout/ holds training pairs and measures no accuracy"
     sides: dict[str, set[str]] = {}
     for group, split in zip(dataset.groups, dataset.splits, strict=True):
         sides.setdefault(group, set()).add(split)

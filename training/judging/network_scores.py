@@ -15,10 +15,10 @@ def score_networks(run: SceneRun, networks: Networks) -> tuple[dict[str, Any], f
 
     Returns:
         ``{split: {network: {overall, by_cloud}}, "pseudo_labels": {...}, "simulated": [...]}``,
-        the last as `evaluate` gives it, and the temperature; 1 where there is no labeled validation
-        pair.
+        the last as `evaluate` gives it, and the temperature; that of the options where there is no
+        labeled validation pair.
     """
-    temperature = 1.0
+    temperature = run.options.temperature
     metrics: dict[str, Any] = {
         "pseudo_labels": networks.supervision.report,
         "simulated": simulated_parts(run),

@@ -106,8 +106,7 @@ def _asked(
             opticals.append(shown[bands] if optical and shown is not None else None)
             sars.append(radar[polarizations] if sar and radar is not None else None)
         for answer in classifier.classify_batch(opticals, sars):
-            is_answer = isinstance(answer, Prediction)
-            found.append(place.get(answer.label, -1) if is_answer else -1)
+            found.append(place.get(answer.label, -1) if isinstance(answer, Prediction) else -1)
     return np.array(found, np.int64)
 
 

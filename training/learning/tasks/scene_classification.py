@@ -32,9 +32,11 @@ class SceneClassificationLearning:
     def open(self, options: TrainOptions, folder: Path) -> SceneRun:
         """Open the pairs and measure both modalities."""
         from ...datasets import open_dataset
+        from ...samples.folds import with_folds
         from ...stages.scene_classification.run import SceneRun
 
-        return SceneRun.open(options, open_dataset(options.data, options.seed), folder)
+        dataset = with_folds(open_dataset(options.data, options.seed), options.folds)
+        return SceneRun.open(options, dataset, folder)
 
     def train(self, run: SceneRun) -> Networks:
         """Train the four stages of ESCCS."""
@@ -54,7 +56,7 @@ class SceneClassificationLearning:
         return score_networks(run, networks)
 
     def held_out(self, run: SceneRun) -> Iterator[HeldOutSample]:
-        """Yield the labeled validation and test pairs under clouds."""
+        """Yield the labeled validation and test pairs, or else the training pairs, under clouds."""
         from ...judging.held_out_pairs import held_out_pairs
 
         return held_out_pairs(run)
