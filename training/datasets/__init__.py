@@ -11,15 +11,17 @@ from .dataset import SPLITS, MemoryDataset, PairDataset, RawPair, indices_of
 
 __all__ = ["SPLITS", "MemoryDataset", "PairDataset", "RawPair", "indices_of", "open_dataset"]
 
-_FORMS = "eurosat:FOLDER, ombria:FOLDER, sen12ms:FOLDER or the path of an index.csv"
+_FORMS = (
+    "eurosat:FOLDER, ombria:FOLDER, sen12ms:FOLDER, sen12ms-cr:PATH or the path of an index.csv"
+)
 
 
 def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = None) -> PairDataset:
     """Open a data set by its kind and place.
 
     Args:
-        where: ``"eurosat:FOLDER"``, ``"ombria:FOLDER"``, ``"sen12ms:FOLDER"`` or the path of an
-            ``index.csv``.
+        where: ``"eurosat:FOLDER"``, ``"ombria:FOLDER"``, ``"sen12ms:FOLDER"``,
+            ``"sen12ms-cr:PATH"`` (chips of real triplets) or the path of an ``index.csv``.
         seed: Seed of the split by place where the data set brings none.
         manifest: Contract of the model that will read the pairs; files of an index are then in
             its band order unless they describe their bands.
@@ -40,6 +42,11 @@ def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = N
         from .sen12ms import open_sen12ms
 
         return open_sen12ms(folder, seed)
+    if folder and kind == "sen12ms-cr":
+        from .sen12ms_cr import open_sen12ms_cr
+        from .triplets import Chips
+
+        return Chips(open_sen12ms_cr(folder))
     if str(where).endswith(".csv") and Path(where).is_file():
         from .index import IndexDataset
 
