@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from esccs_edge.errors import InputError
 
 AnyOptions = TypeVar("AnyOptions", bound="RunOptions")
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,49 @@ class CloudOptions:
 
 
 @dataclass(frozen=True)
+class RealPairsOptions:
+    """Real clear, cloudy and SAR images of places without labels, learned beside the data set.
+
+    The teacher never learns on them: its answers on their clear images teach the stages after it.
+
+    Attributes:
+        data: ``"sen12ms-cr:PATH"``, or empty for none.
+        stride: Pixels between the patches that are cut from an image, in rows and columns.
+        clear_share: Share of draws that show the clear image instead of the cloudy one.
+        held_out: Places that are left out.
+    """
+
+    data: str = ""
+    stride: int = 32
+    clear_share: float = 0.3
+    held_out: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.stride >= 1, "stride", self.stride, "1 or more")
+        _require_shares(self, "clear_share")
+
+
+@dataclass(frozen=True)
 class TeacherOptions:
-    """The teacher, taught by labels on cloud-free optical images."""
+    """The teacher, taught by labels on cloud-free optical images.
+
+    Attributes:
+        network: Its encoder.
+        dropout: Before the head.
+        label_smoothing: Share of each target that is spread over all classes.
+        members: Networks that are trained from different starts; the teacher answers with the
+            mean of their probabilities.
+        schedule: How long and how fast each of them learns.
+    """
 
     network: EncoderOptions = field(default_factory=EncoderOptions)
     dropout: float = 0.2
     label_smoothing: float = 0.1
+    members: int = 1
     schedule: Schedule = field(default_factory=Schedule)
+
+    def __post_init__(self) -> None:
+        require(self.members >= 1, "members", self.members, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -192,7 +229,9 @@ class StudentOptions:
         teacher_weight: Weight of the teacher's loss, before its reliability.
         auxiliary_weight: Weight of both auxiliaries' losses, before IRM.
         gate_weight: Weight of the gate's supervision; 0 leaves the gate to the other losses.
-        gate_sharpness: How closely the wanted gate follows the better modality.
+        gate_target: What the gate should show: the auxiliaries' ``"contributions"``, or the
+            ``"clear-share"`` of the optical image as estimated from its pixels.
+        gate_sharpness: How closely the gate follows the better modality (``"contributions"``).
         drop_share: Share of training pairs that lose one modality.
         schedule: How long and how fast.
         irm: Information regulation.
@@ -204,6 +243,7 @@ class StudentOptions:
     teacher_weight: float = 1.0
     auxiliary_weight: float = 1.0
     gate_weight: float = 0.2
+    gate_target: Literal["contributions", "clear-share"] = "contributions"
     gate_sharpness: float = 1.0
     drop_share: float = 0.2
     schedule: Schedule = field(default_factory=Schedule)
@@ -253,6 +293,8 @@ class RunOptions:
         seed: Seed of everything drawn.
         pixel_size_m: Ground size of a pixel.
         threads: Threads of torch; 0 leaves its default.
+        precision: Arithmetic of the networks that learn, as Lightning calls it; ``"bf16-mixed"``
+            is about twice as fast on CPUs that have it.
     """
 
     task: str = ""
@@ -262,6 +304,7 @@ class RunOptions:
     seed: int = 0
     pixel_size_m: float = 10.0
     threads: int = 0
+    precision: Precision = "32-true"
 
     def evolve(self: AnyOptions, **changes: Any) -> AnyOptions:
         """Return a copy with top-level fields replaced."""
@@ -291,6 +334,7 @@ class TrainOptions(RunOptions):
     target_share: float = 0.0
     warm_start: bool = False
     clouds: CloudOptions = field(default_factory=CloudOptions)
+    real_pairs: RealPairsOptions = field(default_factory=RealPairsOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
@@ -310,11 +354,16 @@ class TrainOptions(RunOptions):
         is_there = self.clouds.simulate or seen == "cloudy"
         expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
         require(is_there, "distillation.teacher_input", seen, expected)
+        if self.real_pairs.data:
+            expected = "'clear' where real_pairs.data is given: their clear images teach"
+            require(seen == "clear", "distillation.teacher_input", seen, expected)
 
     def without_paths(self) -> dict[str, Any]:
         """Return the plain values; of the folder of textures only its name."""
         found = super().without_paths()
-        return {**found, "clouds": {**found["clouds"], "textures": Path(self.clouds.textures).name}}
+        found["clouds"]["textures"] = Path(self.clouds.textures).name
+        found["real_pairs"]["data"] = Path(self.real_pairs.data).name
+        return found
 
 
 def require(condition: bool, where: str, found: Any, expected: str) -> None:

@@ -44,9 +44,8 @@ class ExampleScene:
 
     def window(self, row: int, column: int, size: int) -> ExampleScene:
         """Return a square part."""
-        rows, columns = slice(row, row + size), slice(column, column + size)
-        cut = (pixels[:, rows, columns] for pixels in (self.optical, self.sar, self.clear))
-        return ExampleScene(*cut)
+        part = (slice(None), slice(row, row + size), slice(column, column + size))
+        return ExampleScene(self.optical[part], self.sar[part], self.clear[part])
 
 
 @lru_cache(maxsize=1)

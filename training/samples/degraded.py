@@ -7,7 +7,7 @@ changes the SAR.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError
 
-from ..datasets.dataset import PairDataset, indices_of
+from ..datasets.dataset import HasClearImages, PairDataset, indices_of
 from ..simulate.clouds import UNITS_PER_REFLECTANCE, simulate_clouds
 from ..simulate.sar import simulate_sar
 from ..simulate.textures import CloudTextures
@@ -33,7 +33,8 @@ class DegradedPair:
     """One raw pair after simulation.
 
     Attributes:
-        clear: ``(C, H, W)`` optical patch before clouds, or None.
+        clear: ``(C, H, W)`` optical patch before clouds, or the clear image that a data set of
+            truly cloudy pairs has of the place; None where there is none.
         optical: The same with clouds, or None when the modality is absent.
         sar: ``(P, H, W)`` or None when absent.
         label: Class index, -1 if unknown.
@@ -57,7 +58,8 @@ class Degradation:
 
     Attributes:
         cover: Wanted cloud cover; see `Cover`.
-        clear_share: Share of pairs left exactly clear when ``cover`` is a range.
+        clear_share: Share of pairs left exactly clear when ``cover`` is a range; of truly cloudy
+            pairs, share that shows the clear image of the place instead.
         augment: Flip and turn, and change gains a little (training only).
         drop_share: Share of pairs that lose one modality (training only).
         textures: Real cloud shapes and spectra, used for half of the skies.
@@ -87,6 +89,7 @@ class DegradedPairs:
         self.seed = seed
         self.indices = indices_of(dataset, split)
         self.labels = np.asarray(dataset.labels)[self.indices]
+        self._clear_images = dataset if isinstance(dataset, HasClearImages) else None
         self._bins = self._assign_bins()
 
     def __len__(self) -> int:
@@ -104,19 +107,25 @@ class DegradedPairs:
         optical, sar = self.dataset.pair(index)
         if optical is None and sar is None:
             raise InputError(f"pair {index} of {self.dataset.name} has neither optical nor SAR")
+        clear = optical if self._clear_images is None else self._clear_images.clear(index)
         if self.degradation.augment:
-            optical, sar = _turned(optical, sar, turn)
-        if sar is None and not self.dataset.sar_channels and optical is not None:
+            clear, optical, sar = _turned((clear, optical, sar), turn)
+        if sar is None and not self.dataset.sar_channels and clear is not None:
             name = self.dataset.classes[self.labels[position]] if self.labels[position] >= 0 else ""
-            sar = simulate_sar(optical, self.dataset.optical_channels, name, radar)
-        if self.degradation.augment and optical is not None:
-            optical = _with_gains(optical, turn)
-        cloudy, cover = self._clouded(optical, position, sky)
+            sar = simulate_sar(clear, self.dataset.optical_channels, name, radar)
+        if self.degradation.augment:
+            clear, optical = _with_gains((clear, optical), turn)
+        if self._clear_images is None:
+            cloudy, cover = self._clouded(clear, position, sky)
+        elif sky.random() < self.degradation.clear_share:
+            cloudy, cover = clear, 0.0
+        else:
+            cloudy, cover = optical, float(np.nan_to_num(self.dataset.covers[index]))
         if turn.random() < self.degradation.drop_share and cloudy is not None and sar is not None:
             cloudy, sar = (None, sar) if turn.random() < 0.5 else (cloudy, None)
         estimated = self.estimated_cover(cloudy)
         label = -1 if self.degradation.hide_labels else int(self.labels[position])
-        return DegradedPair(optical, cloudy, sar, label, cover, estimated, index)
+        return DegradedPair(clear, cloudy, sar, label, cover, estimated, index)
 
     def labeled(self) -> Iterator[DegradedPair]:
         """Iterate over the pairs with a known label, in order."""
@@ -161,26 +170,41 @@ class DegradedPairs:
         return bins
 
 
-def _turned(
-    optical: Array | None, sar: Array | None, rng: np.random.Generator
-) -> tuple[Array | None, Array | None]:
-    """Flip and turn both modalities alike."""
+def _turned(images: Sequence[Array | None], rng: np.random.Generator) -> tuple[Array | None, ...]:
+    """Flip and turn all images of a place alike."""
     quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
 
-    def turn(pixels: Array | None) -> Array | None:
-        if pixels is None:
-            return None
+    def turn(pixels: Array) -> Array:
         turned = np.rot90(pixels, quarter, axes=(1, 2))
         return np.ascontiguousarray(turned[:, :, ::-1] if flip else turned)
 
-    return turn(optical), turn(sar)
+    return _alike(turn, images)
 
 
-def _with_gains(optical: Array, rng: np.random.Generator) -> Array:
+def _with_gains(
+    images: Sequence[Array | None], rng: np.random.Generator
+) -> tuple[Array | None, ...]:
     """Change brightness by up to 8 % overall and about 1.5 % per band (light, calibration)."""
-    gains = rng.uniform(0.92, 1.08) * rng.normal(1.0, 0.015, (len(optical), 1, 1))
-    changed = optical * gains.astype(np.float32)
-    if np.issubdtype(optical.dtype, np.integer):
-        changed += np.float32(0.5)
-        np.minimum(changed, np.float32(np.iinfo(optical.dtype).max), out=changed)
-    return np.asarray(changed.astype(optical.dtype))
+    common = rng.uniform(0.92, 1.08)
+    channels = max((len(image) for image in images if image is not None), default=0)
+    own = rng.normal(1.0, 0.015, channels)
+
+    def change(optical: Array) -> Array:
+        changed = optical * (common * own[:, None, None]).astype(np.float32)
+        if np.issubdtype(optical.dtype, np.integer):
+            changed += np.float32(0.5)
+            np.minimum(changed, np.float32(np.iinfo(optical.dtype).max), out=changed)
+        return np.asarray(changed.astype(optical.dtype))
+
+    return _alike(change, images)
+
+
+def _alike(
+    change: Callable[[Array], Array], images: Sequence[Array | None]
+) -> tuple[Array | None, ...]:
+    """Change all images; those that are one object stay one."""
+    known: dict[int, Array] = {}
+    for image in images:
+        if image is not None and id(image) not in known:
+            known[id(image)] = change(image)
+    return tuple(None if image is None else known[id(image)] for image in images)

@@ -62,12 +62,13 @@ class SceneClassificationLearning:
     def simulated(self, run: SceneRun) -> Mapping[str, str]:
         """Return what is simulated: SAR where the data have none, and clouds."""
         clouds, found = run.options.clouds, {}
+        of_what = "" if run.real is None else f" of {run.dataset.name}"
         if not run.dataset.sar_channels:
             found["sar"] = (
-                "all SAR patches are simulated from the clear optical patch and its class"
+                f"all SAR patches{of_what} are simulated from the clear optical patch and its class"
             )
         if clouds.simulate:
-            found["clouds"] = "all clouds are simulated"
+            found["clouds"] = f"all clouds{of_what} are simulated"
             if clouds.textures:
                 found["clouds"] += ", half of them with shapes and spectra of real clouds"
         return found

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...learning.augment import augmented
 from ...learning.irm import (
     RatioCenter,
+    clear_share_target,
     contributions,
     gate_target,
     log_ratio,
@@ -138,7 +139,10 @@ class StudentStage(Stage[StudentNet]):
         return self.options.student.auxiliary_weight * total
 
     def _gate_loss(self, gate: Tensor, share: Tensor, usable: Tensor) -> Tensor:
-        target = gate_target(share, usable, self.options.student.gate_sharpness)
+        if self.options.student.gate_target == "clear-share":
+            target = clear_share_target(usable)
+        else:
+            target = gate_target(share, usable, self.options.student.gate_sharpness)
         return self.options.student.gate_weight * gate_loss(gate, target).mean()
 
     def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
