@@ -108,7 +108,7 @@ class DegradedPairs:
             optical, sar = _turned(optical, sar, turn)
         if sar is None and not self.dataset.sar_channels and optical is not None:
             name = self.dataset.classes[self.labels[position]] if self.labels[position] >= 0 else ""
-            sar = simulate_sar(optical, self.dataset.optical_channels, name, radar)
+            sar = simulate_sar(optical, self.dataset.optical_channels, radar, name)
         if self.degradation.augment and optical is not None:
             optical = _with_gains(optical, turn)
         cloudy, cover = self._clouded(optical, position, sky)
