@@ -112,7 +112,7 @@ class DegradedPairs:
             clear, optical, sar = _turned((clear, optical, sar), turn)
         if sar is None and not self.dataset.sar_channels and clear is not None:
             name = self.dataset.classes[self.labels[position]] if self.labels[position] >= 0 else ""
-            sar = simulate_sar(clear, self.dataset.optical_channels, name, radar)
+            sar = simulate_sar(clear, self.dataset.optical_channels, radar, name)
         if self.degradation.augment:
             clear, optical = _with_gains((clear, optical), turn)
         if self._clear_images is None:
