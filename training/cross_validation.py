@@ -16,7 +16,6 @@ from typing import Any
 from esccs_edge.errors import InputError
 from esccs_edge.system.atomic import write_atomic
 
-from .datasets import open_dataset
 from .judging.fold_answers import FoldAnswers, fold_answers
 from .judging.fold_report import fold_report
 from .learning.tasks.scene_classification import SceneClassificationLearning

@@ -124,17 +124,33 @@ class RealPairsOptions:
         data: ``"sen12ms-cr:PATH"``, or empty for none.
         stride: Pixels between the patches that are cut from an image, in rows and columns.
         clear_share: Share of draws that show the clear image instead of the cloudy one.
-        held_out: Places that are left out.
     """
 
     data: str = ""
     stride: int = 32
     clear_share: float = 0.3
-    held_out: str = ""
 
     def __post_init__(self) -> None:
         require(self.stride >= 1, "stride", self.stride, "1 or more")
         _require_shares(self, "clear_share")
+
+
+@dataclass(frozen=True)
+class FoldOptions:
+    """Cross-validation: which places are held out instead of the data set's own splits.
+
+    Attributes:
+        count: Folds by place; 0 keeps the splits of the data set, 1 trains on everything.
+        held_out: The fold that is judged; all others train.
+    """
+
+    count: int = 0
+    held_out: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.count >= 0, "count", self.count, "0 or more")
+        expected = f"a fold from 0 to {max(self.count - 1, 0)}"
+        require(0 <= self.held_out < max(self.count, 1), "held_out", self.held_out, expected)
 
 
 @dataclass(frozen=True)
@@ -230,7 +246,7 @@ class StudentOptions:
         auxiliary_weight: Weight of both auxiliaries' losses, before IRM.
         gate_weight: Weight of the gate's supervision; 0 leaves the gate to the other losses.
         gate_target: What the gate should show: the auxiliaries' ``"contributions"``, or the
-            ``"clear-share"`` of the optical image as estimated from its pixels.
+            ``"clear-share"`` of the optical image: 1 - its cover, simulated or of a mask.
         gate_sharpness: How closely the gate follows the better modality (``"contributions"``).
         drop_share: Share of training pairs that lose one modality.
         schedule: How long and how fast.
@@ -326,6 +342,8 @@ class TrainOptions(RunOptions):
     Attributes:
         target_share: Share of the training groups that act as the target: cloudy, without labels,
             never seen by the teacher. 0: teacher and student learn on the same pairs.
+        folds: Cross-validation, or training on everything.
+        temperature: Of the student, where no validation pairs are left to fit it on.
         warm_start: Start optical networks at the teacher's weights, and the student at those of
             both auxiliaries; their sizes must agree then.
     """
@@ -333,6 +351,8 @@ class TrainOptions(RunOptions):
     task: str = "scene-classification"
     target_share: float = 0.0
     warm_start: bool = False
+    temperature: float = 1.0
+    folds: FoldOptions = field(default_factory=FoldOptions)
     clouds: CloudOptions = field(default_factory=CloudOptions)
     real_pairs: RealPairsOptions = field(default_factory=RealPairsOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
@@ -343,6 +363,7 @@ class TrainOptions(RunOptions):
 
     def __post_init__(self) -> None:
         seen = self.distillation.teacher_input
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
         require(0 <= self.target_share < 1, "target_share", self.target_share, "0 or more, below 1")
         if self.warm_start:
             sizes = self.auxiliary.optical, self.auxiliary.sar

@@ -22,6 +22,7 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
     example="""
     esccs-edge evaluate default index.csv
     esccs-edge evaluate runs/first/bundle eurosat:data/eurosat-ms --clouds 7 --json
+    esccs-edge evaluate default eurosat:data/eurosat-ms --simulate-sar
     """,
 )
 @click.argument("bundle")
@@ -33,6 +34,11 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
     multiple=True,
     help="Simulate clouds over the optical images, from this seed; may be repeated.",
 )
+@click.option(
+    "--simulate-sar",
+    is_flag=True,
+    help="Simulate the SAR that the data lack, from the optical images alone, never the labels.",
+)
 @click.option("--split", default="test", show_default=True, help="Rows to judge.")
 @click.option("--only", type=click.Choice(["optical", "sar"]), help="Hold the other modality back.")
 @backend_option
@@ -41,6 +47,7 @@ def run(
     bundle: str,
     index: str,
     clouds: tuple[int, ...],
+    simulate_sar: bool,
     split: str,
     only: Literal["optical", "sar"] | None,
     backend: str,
@@ -50,8 +57,8 @@ def run(
 
     INDEX is an index.csv, or eurosat:FOLDER and the like. Reports overall accuracy, balanced
     accuracy, macro F1, kappa and expected calibration error,
-    in total and per 20 % of cloud cover. What is simulated is named below the table: clouds on
-    request; SAR where the data set has none and the model was trained on simulated SAR.
+    in total and per 20 % of cloud cover. Data without SAR are judged on the optical images alone.
+    Clouds and SAR are simulated on request, and what is simulated is named below the table.
     """
     from esccs_edge.contracts.cloud_bins import CLOUD_BINS
     from esccs_edge.training.datasets import open_dataset
@@ -68,7 +75,10 @@ def run(
     ):
         dataset = open_dataset(index, manifest=opened.manifest)
         watched = _Watched(dataset, list(dataset.splits).count(split) * rounds, progress)
-        report = evaluate(classifier, watched, clouds_seeds=clouds, split=split, only=only)
+        report = evaluate(
+            classifier, watched, clouds_seeds=clouds, split=split, only=only,
+            simulate_sar=simulate_sar,
+        )  # fmt: skip
         backend_used = classifier.health().backend
     report = {**report, "model": backend_used["model"], "precision": backend_used["precision"]}
     return CommandResult(report, _table(report))
@@ -97,7 +107,9 @@ def _table(report: Mapping[str, Any]) -> str:
     rows = {"overall": report["overall"], **report["by_cloud"]}
     widths = {name: max(len(name), 6) + 2 for name in COLUMNS}
     header = f"{'cloud, %':>10}" + "".join(f"{name:>{width}}" for name, width in widths.items())
-    simulated = report["simulated"]
+    from esccs_edge.training.judging.evaluate import simulated_words
+
+    simulated = simulated_words(report["simulated"])
     return "\n".join(
         [header]
         + [
@@ -105,7 +117,7 @@ def _table(report: Mapping[str, Any]) -> str:
             for name, row in rows.items()
         ]
         + [f"  answered by {report['model']} in {report['precision']}"]
-        + ([f"  simulated here: {', '.join(simulated)}"] if simulated else [])
+        + ([f"  simulated: {simulated}"] if simulated else [])
     )
 
 

@@ -1,6 +1,7 @@
 """The ``index.csv`` data set: files with labels, read by training, calibration and evaluation.
 
-One line per sample: ``optical,sar,label,group,split[,cover][,target]``, paths relative to the file.
+One line per sample: ``optical,sar,label,group,split[,cover][,target][,simulated]``, paths relative
+to the file.
 A model of other modalities has a column per modality in place of the first two.
 """
 
@@ -42,6 +43,7 @@ class SampleRow:
         split: ``"train"``, ``"val"`` or ``"test"``.
         cover: Share of the optical patch under cloud, in [0, 1], or None where not known.
         target: Map of the class of every pixel, or None where there is none.
+        simulated: What of the sample is not real, such as ``"sar"`` or ``"clouds"``.
     """
 
     paths: Mapping[str, Path | None]
@@ -50,6 +52,7 @@ class SampleRow:
     split: str
     cover: float | None = None
     target: Path | None = None
+    simulated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ def read_index(
 
     Args:
         path: UTF-8 CSV with a header that names at least the modalities and `ABOUT`; of other
-            columns ``cover`` and ``target`` are read. Empty cells: an absent modality, an unknown
-            label, ``"train"``, a group of its own, an unknown cover, no target.
+            columns ``cover``, ``target`` and ``simulated`` (words) are read. Empty cells: an absent
+            modality, an unknown label, ``"train"``, a group of its own, an unknown cover, no
+            target, nothing simulated.
         classes: Class names to expect; None takes the labels of the file, sorted.
         modalities: Columns of files to read.
 
@@ -129,8 +133,8 @@ def read_index(
 def write_index(path: PathLike, rows: Iterable[SampleRow]) -> None:
     """Write an index file atomically; paths are stored relative to it.
 
-    Modalities are those of the first row. The columns ``cover`` and ``target`` are written when
-    any row has one.
+    Modalities are those of the first row. The columns ``cover``, ``target`` and ``simulated`` are
+    written when any row has one.
 
     Raises:
         InputError: A row names no file or other modalities, or an unknown split.
@@ -138,7 +142,9 @@ def write_index(path: PathLike, rows: Iterable[SampleRow]) -> None:
     file, rows = Path(path), list(rows)
     modalities = list(rows[0].paths) if rows else list(PAIR)
     extra = [
-        name for name in ("cover", "target") if any(getattr(row, name) is not None for row in rows)
+        name
+        for name in ("cover", "target", "simulated")
+        if any(getattr(row, name) not in (None, ()) for row in rows)
     ]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -148,6 +154,7 @@ def write_index(path: PathLike, rows: Iterable[SampleRow]) -> None:
         also = {
             "cover": "" if row.cover is None else repr(float(row.cover)),
             "target": _relative(row.target, file),
+            "simulated": " ".join(row.simulated),
         }
         files = [_relative(row.paths[name], file) for name in modalities]
         writer.writerow(
@@ -195,6 +202,7 @@ def _row(
         split=split,
         cover=_cover(cell.get("cover", ""), where),
         target=_existing(cell.get("target", ""), folder, where),
+        simulated=tuple(cell.get("simulated", "").split()),
     )
 
 

@@ -73,16 +73,16 @@ def optical_only(index) -> Path:
     return index.with_name("optical.csv")
 
 
-def test_evaluate_simulates_sar_only_for_a_model_that_learned_from_simulated_sar(
-    bundle, index, optical_only
-):
+def test_evaluate_simulates_missing_sar_on_request_only(bundle, index, optical_only):
     held_back = run_json("evaluate", bundle.folder, index, "--only", "optical")
     assert run_json("evaluate", bundle.folder, optical_only) == held_back
-    taught = bundle.add({}, provenance={"simulated": {"sar": "all of it"}})
-    assert run_json("evaluate", taught.folder, index)["simulated"] == []
-    found = run_json("evaluate", taught.folder, optical_only, "--clouds", 1)
-    assert found["simulated"] == ["sar", "clouds"]
-    assert run_json("evaluate", taught.folder, optical_only, "--only", "optical") == held_back
+    words = ("evaluate", bundle.folder, optical_only, "--simulate-sar", "--clouds", 1)
+    assert run_json(*words)["simulated"] == ["sar", "clouds"]
+    assert "simulated: SAR (from optical pixels, never from labels), clouds" in run(*words).stdout
+    assert "has SAR" in refused(run("evaluate", bundle.folder, index, "--simulate-sar"))
+    assert "no SAR to judge" in refused(
+        run("evaluate", bundle.folder, optical_only, "--only", "sar")
+    )
 
 
 def test_evaluate_reads_undescribed_files_in_the_order_of_the_model(bundle, index):

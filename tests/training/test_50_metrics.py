@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -150,6 +152,24 @@ def test_evaluate_counts_a_pair_without_usable_pixels_as_failed(classifier):
     opticals[3], sars[3] = 0, np.nan
     report = evaluate(classifier, dataset_of(classifier.manifest, opticals=opticals, sars=sars))
     assert report["overall"]["failed"] == 1
+
+
+def test_what_is_simulated_never_knows_the_label(classifier):
+    """Answers do not move with the labels; with SAR from the class they would."""
+    dataset = dataset_of(classifier.manifest, sar_channels=(), sars=None)
+    other = replace(dataset, labels=dataset.labels[::-1].copy())
+    reports = [
+        evaluate(classifier, d, clouds_seeds=[1], simulate_sar=True) for d in (dataset, other)
+    ]
+    counts = [np.array(report["confusion"]).sum(axis=0).tolist() for report in reports]
+    assert counts[0] == counts[1] and reports[0]["simulated"] == ["sar", "clouds"]
+    assert evaluate(classifier, dataset)["simulated"] == []
+
+
+def test_data_without_sar_are_judged_on_optical_alone(classifier):
+    dataset = dataset_of(classifier.manifest)
+    bare = replace(dataset, sar_channels=(), sars=None)
+    assert evaluate(classifier, bare) == evaluate(classifier, dataset, only="optical")
 
 
 def test_evaluate_refuses_unknown_classes_missing_bands_and_unlabeled_data(classifier):

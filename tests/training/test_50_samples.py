@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,7 @@ def specs(dataset):
     return modality_specs(dataset)
 
 
-TRAINING = Degradation(augment=True, clear_share=0.2, drop_share=0.3)
+TRAINING = Degradation(augment=True, clear_share=0.2, drop_share=0.3, sar="from class")
 
 
 def make(dataset, specs, split="train", degradation=TRAINING, seed=0) -> CloudySamples:
@@ -93,11 +95,38 @@ def test_worker_processes_give_the_same_items_and_see_a_new_epoch(dataset, specs
 
 def test_sar_does_not_depend_on_the_clouds(dataset):
     covers = (0.0, 0.4, 1.0, "stratified")
-    drawn = [DegradedPairs(dataset, "test", Degradation(cover=cover)).get(4) for cover in covers]
+    drawn = [
+        DegradedPairs(dataset, "test", Degradation(cover=cover, sar="from pixels")).get(4)
+        for cover in covers
+    ]
     for pair in drawn[1:]:
         np.testing.assert_array_equal(pair.sar, drawn[0].sar)
         np.testing.assert_array_equal(pair.clear, drawn[0].clear)
     assert (drawn[1].optical != drawn[2].optical).any()
+
+
+def shuffled(dataset: MemoryDataset) -> MemoryDataset:
+    return replace(dataset, labels=1 - dataset.labels)
+
+
+def test_only_sar_from_the_class_depends_on_the_label(dataset):
+    other = shuffled(dataset)
+    for source, is_equal in (("from pixels", True), ("from class", False)):
+        degradation = Degradation(cover=0.0, sar=source)
+        first, second = (DegradedPairs(d, "test", degradation).get(2) for d in (dataset, other))
+        assert first.sar.shape == (2, 16, 16) and (first.label, second.label) == (0, 1)
+        assert np.array_equal(first.sar, second.sar) == is_equal
+    absent = DegradedPairs(dataset, "test", Degradation()).get(2)
+    assert absent.sar is None
+
+
+def test_unlabeled_pairs_get_sar_from_their_pixels(dataset):
+    unknown = replace(dataset, labels=np.full(N, -1))
+    pairs = [
+        DegradedPairs(d, "train", Degradation(cover=0.0, sar=source)).get(5)
+        for d, source in ((unknown, "from class"), (dataset, "from pixels"))
+    ]
+    np.testing.assert_array_equal(pairs[0].sar, pairs[1].sar)
 
 
 def test_normalization_is_the_one_of_the_runtime(dataset, specs):
@@ -109,7 +138,7 @@ def test_normalization_is_the_one_of_the_runtime(dataset, specs):
 
 
 def test_dropped_modality_is_absent_in_training_only(dataset, specs):
-    samples = make(dataset, specs, degradation=Degradation(drop_share=1.0))
+    samples = make(dataset, specs, degradation=Degradation(drop_share=1.0, sar="from class"))
     seen = set()
     for position in range(20):
         item = samples[position]

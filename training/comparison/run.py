@@ -121,7 +121,8 @@ def _report(files: RunFiles, chosen: tuple[str, ...], seeds: int) -> Comparison:
     judged = [run.judged for run in recorded.get(REFERENCE, [])]
     summary = summarize(rows, by_method, judged)
     write_atomic(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-    table = table_md(rows, seeds, {n: METHODS[n].adds for n in chosen})
+    simulated = runs[0].get("simulated", ())
+    table = table_md(rows, seeds, {n: METHODS[n].adds for n in chosen}, simulated)
     write_atomic(folder / "table.md", "\n".join([*summary_lines(summary), "", table]))
     draw_figures(folder, recorded, {n: _by_cloud(own) for n, own in by_method.items()})
     return Comparison(folder, rows)

@@ -20,7 +20,7 @@ from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.system.atomic import write_atomic
 
 from ..datasets import open_dataset
-from ..judging.judge import has_labels, held_out, judge
+from ..judging.judge import has_labels, held_out, judge, simulated_parts
 from ..judging.predictors import bimodal, gates
 from ..methods import METHODS
 from ..methods.shared import Shared
@@ -134,6 +134,7 @@ class SeedRuns:
             "wall_s": wall_s,
             "config": self._run.options.as_dict(),
             "temperature": temperature,
+            "simulated": simulated_parts(self._run),
             "metrics": metrics,
             "metrics_clear": clear,
         }

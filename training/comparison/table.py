@@ -11,6 +11,8 @@ import numpy as np
 
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 
+from ..judging.evaluate import simulated_words
+
 Row = dict[str, Any]
 Interval = tuple[float, float]
 
@@ -59,14 +61,24 @@ def table_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def table_md(rows: Sequence[Row], seeds: int, adds: Mapping[str, str]) -> str:
-    """Return the table for people, with what each method adds to the teacher."""
+def table_md(
+    rows: Sequence[Row], seeds: int, adds: Mapping[str, str], simulated: Sequence[str] = ()
+) -> str:
+    """Return the table for people, with what each method adds to the teacher.
+
+    Args:
+        rows: See `table_row`.
+        seeds: Runs per method.
+        adds: Method -> what it adds.
+        simulated: What of the judged pairs is simulated.
+    """
     names = ["method", "balanced accuracy", "sd", "OA", *(f"{name} %" for name in CLOUD_BINS),
              "clear sky", "ECE", "ESCCS ahead by (95 %)", "deployable", "adds"]  # fmt: skip
     lines = [
         f"Balanced accuracy, overall and by cloud cover; mean of {seeds} seed(s).",
         "Ahead by: paired bootstrap interval of ESCCS minus the method, in points.",
         "Not deployable: an upper bound, which sees what the target does not offer.",
+        f"Simulated in the judged pairs: {simulated_words(simulated) or 'nothing'}.",
         "",
         "| " + " | ".join(names) + " |",
         "|" + " --- |" * len(names),

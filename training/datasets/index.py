@@ -43,6 +43,8 @@ class IndexDataset:
         self.splits = tuple(row.split for row in index.rows)
         covers = [np.nan if row.cover is None else row.cover for row in index.rows]
         self.covers = np.array(covers, np.float64)
+        #: What of the pairs is not real, such as ``"sar"``, whatever wrote the index says.
+        self.simulated = tuple(sorted({name for row in index.rows for name in row.simulated}))
         _require_disjoint(self.groups, self.splits)
         opticals, sars = (
             [path for row in index.rows if (path := row.paths[name]) is not None]

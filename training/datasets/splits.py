@@ -60,6 +60,33 @@ def split_by_group(
     return tuple(SPLITS[part] for part in best[1][member])
 
 
+def folds_by_group(
+    labels: npt.NDArray[np.int64], groups: Sequence[str], count: int, seed: int = 0
+) -> npt.NDArray[np.int64]:
+    """Return the fold ``0..count-1`` of each sample; a group lies in one, classes spread evenly.
+
+    Args:
+        labels: ``(N,)`` class of each sample; -1 (unknown) counts as a class of its own.
+        groups: Group of each sample.
+        count: Folds.
+        seed: Same seed, same folds.
+
+    Raises:
+        InputError: There are fewer groups than folds.
+    """
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < count:
+        raise InputError(
+            f"{len(names)} groups make no {count} folds by group", hint="Ask for fewer folds"
+        )
+    counts = np.zeros((len(names), int(labels.max()) + 2))
+    np.add.at(counts, (member, labels), 1)
+    wanted = np.tile(counts.sum(axis=0) / count, (count, 1))
+    rng = np.random.default_rng(seed)
+    best = min((_assign(counts, wanted, rng) for _ in range(ATTEMPTS)), key=lambda found: found[0])
+    return np.asarray(best[1][member], np.int64)
+
+
 def _assign(
     counts: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[float, npt.NDArray[np.int64]]:
@@ -70,7 +97,7 @@ def _assign(
     lack = wanted.copy()
     for group in order:
         gain = [_error(lack[p] - counts[group], scale[p]) - _error(lack[p], scale[p])
-                for p in range(3)]  # fmt: skip
+                for p in range(len(wanted))]  # fmt: skip
         part = int(np.argmin(gain))
         part_of[group] = part
         lack[part] -= counts[group]

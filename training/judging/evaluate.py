@@ -1,7 +1,8 @@
 """How good a finished bundle is on a labeled data set, through the public runtime.
 
 Overall and by cloud cover. Clouds are simulated on request, each image at one cover per bin;
-otherwise the images are judged as they are and the recorded cover, if any, decides the bin.
+otherwise the images are judged as they are and the recorded cover, if any, decides the bin. SAR is
+simulated on request too, from the optical image alone: nothing here may know the label.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from esccs_edge.contracts.values import Prediction
 from esccs_edge.errors import InputError
 
 from ..datasets import PairDataset
-from ..samples.degraded import Degradation, DegradedPair, DegradedPairs
+from ..samples.degraded import Degradation, DegradedPair, DegradedPairs, SarSource
 from .metrics import FAILED, confusion_matrix, scores_by_cloud
 
 if TYPE_CHECKING:
@@ -37,11 +38,9 @@ def evaluate(
     clouds_seeds: Sequence[int] = (),
     split: str = "test",
     only: Modality | None = None,
+    simulate_sar: bool = False,
 ) -> dict[str, Any]:
-    """Judge a classifier.
-
-    A data set without any SAR is judged as the model was trained: with SAR simulated from the
-    class and the clear image where the manifest says that the model's own SAR was, else without.
+    """Judge a classifier; a data set without SAR is judged on optical alone, unless asked.
 
     Args:
         classifier: Ready to answer.
@@ -50,16 +49,18 @@ def evaluate(
             takes the images as they are.
         split: Which pairs.
         only: Show the model one modality and hold the other back.
+        simulate_sar: Simulate the SAR that the data set lacks, from its clear optical pixels.
 
     Returns:
         ``{"overall": {...}, "by_cloud": {"0-20": {...}, ...}, "confusion": [[...], ...],
         "simulated": [...]}``, the first two as `metrics.scores` gives them. ``confusion`` counts
         pairs by true class (rows) and answer (columns; the last: none); ``simulated`` names
-        ``"sar"`` and ``"clouds"`` where they were. A pair without an answer (an error, or no
-        usable pixel) is wrong and counted in ``failed``.
+        ``"sar"`` and ``"clouds"`` where they were, here or by whoever wrote the data set. A pair
+        without an answer (an error, or no usable pixel) is wrong and counted in ``failed``.
 
     Raises:
-        InputError: No labeled pair in the split, or classes or channels that the model lacks.
+        InputError: No labeled pair in the split, classes or channels that the model lacks, SAR to
+            simulate where there is SAR, or SAR alone to judge where there is none.
     """
     manifest = classifier.manifest
     place = _class_places(dataset, manifest)
@@ -67,14 +68,16 @@ def evaluate(
         dataset.optical_channels, manifest.modalities["optical"].channels, "optical"
     )
     polarizations = _channel_order(dataset.sar_channels, manifest.modalities["sar"].channels, "SAR")
-    simulated = _simulated(dataset, manifest, clouds_seeds, only)
-    has_sar = only != "optical" and bool(dataset.sar_channels or "sar" in simulated)
+    _check_sar(dataset, only, simulate_sar)
     labels, predicted, confidence, covers = [], [], [], []
-    pairs = _pairs(dataset, split, clouds_seeds)
+    pairs = _pairs(dataset, split, clouds_seeds, "from pixels" if simulate_sar else "absent")
     while chunk := list(islice(pairs, CHUNK)):
         answers = classifier.classify_batch(
             [_selected(pair.optical, channels) if only != "sar" else None for pair, _ in chunk],
-            [_selected(pair.sar, polarizations) if has_sar else None for pair, _ in chunk],
+            [
+                _selected(pair.sar, polarizations) if only != "optical" else None
+                for pair, _ in chunk
+            ],
         )
         for (pair, cover), answer in zip(chunk, answers, strict=True):
             found, sure = _answer_of(answer, manifest.classes)
@@ -92,33 +95,52 @@ def evaluate(
         truth, answered, np.array(confidence), np.array(covers, np.float64), classes
     )
     confusion = confusion_matrix(truth, answered, classes).tolist()
+    simulated = _simulated(dataset, clouds_seeds, only, simulate_sar)
     return {**scores, "confusion": confusion, "simulated": simulated}
 
 
+def simulated_words(simulated: Sequence[str]) -> str:
+    """Return what a report's ``simulated`` names, in words; empty where all is real."""
+    words = {"sar": "SAR (from optical pixels, never from labels)", "clouds": "clouds"}
+    return ", ".join(words[name] for name in simulated)
+
+
+def _check_sar(dataset: PairDataset, only: Modality | None, simulate_sar: bool) -> None:
+    if simulate_sar and dataset.sar_channels:
+        raise InputError(
+            f"{dataset.name} has SAR, so none is simulated", hint="Leave out --simulate-sar"
+        )
+    if only == "sar" and not dataset.sar_channels and not simulate_sar:
+        raise InputError(
+            f"{dataset.name} has no SAR to judge alone",
+            hint="Add --simulate-sar to simulate it from the optical images",
+        )
+
+
 def _simulated(
-    dataset: PairDataset, manifest: Manifest, clouds_seeds: Sequence[int], only: Modality | None
+    dataset: PairDataset, clouds_seeds: Sequence[int], only: Modality | None, simulate_sar: bool
 ) -> list[str]:
-    """What of the pairs is simulated here."""
+    """What of the pairs that were shown is simulated."""
+    recorded: Sequence[str] = getattr(dataset, "simulated", ())
     found = []
-    taught = "sar" in manifest.provenance.get("simulated", {})
-    if taught and not dataset.sar_channels and only != "optical":
+    if only != "optical" and (simulate_sar or "sar" in recorded):
         found.append("sar")
-    if clouds_seeds and only != "sar":
+    if only != "sar" and (clouds_seeds or "clouds" in recorded):
         found.append("clouds")
     return found
 
 
 def _pairs(
-    dataset: PairDataset, split: str, clouds_seeds: Sequence[int]
+    dataset: PairDataset, split: str, clouds_seeds: Sequence[int], sar: SarSource
 ) -> Iterator[tuple[DegradedPair, float]]:
     """Yield labeled pairs and their cover, NaN where it is not known."""
     if not clouds_seeds:
         recorded = dataset.covers
-        for pair in DegradedPairs(dataset, split, Degradation(cover=0.0)).labeled():
+        for pair in DegradedPairs(dataset, split, Degradation(cover=0.0, sar=sar)).labeled():
             yield pair, float(recorded[pair.index])
         return
     for seed, position in product(clouds_seeds, range(len(CLOUD_BINS))):
-        degradation = Degradation(cover=bin_range(position))
+        degradation = Degradation(cover=bin_range(position), sar=sar)
         for pair in DegradedPairs(dataset, split, degradation, seed).labeled():
             # The cover inside a bin is exact to a pixel; a draw at its edge stays in the bin.
             low, high = bin_range(position)

@@ -1,12 +1,13 @@
 """The held-out pairs of scene classification, clouded.
 
 Each validation image appears at one cover in every cloud bin, each test image once, the bins
-spread evenly over each class.
+spread evenly over each class. Missing SAR is simulated from the optical image alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,6 +30,10 @@ def held_out_pairs(run: SceneRun) -> Iterator[HeldOutSample]:
             prefix = f"{split}-{number}" if len(parts) > 1 else split
             for pair in DegradedPairs(dataset, split, part, run.options.seed).labeled():
                 recorded = float(dataset.covers[pair.index])
+                simulated = {
+                    "sar": not dataset.sar_channels and pair.sar is not None,
+                    "clouds": pair.cover > 0,
+                }
                 yield HeldOutSample(
                     name=f"{prefix}-{pair.index}",
                     pixels={"optical": pair.optical, "sar": pair.sar},
@@ -36,13 +41,14 @@ def held_out_pairs(run: SceneRun) -> Iterator[HeldOutSample]:
                     group=dataset.groups[pair.index],
                     split=split,
                     cover=pair.cover if np.isnan(recorded) or pair.cover > 0 else recorded,
+                    simulated=tuple(name for name, is_so in simulated.items() if is_so),
                 )
 
 
 def _degradations(split: str, simulate: bool, textures: CloudTextures | None) -> list[Degradation]:
+    judged = Degradation(cover=0.0, textures=textures, sar="from pixels")
     if not simulate:
-        return [Degradation(cover=0.0)]
+        return [judged]
     if split == "test":
-        return [Degradation(cover="stratified", textures=textures)]
-    ranges = [bin_range(position) for position in range(len(CLOUD_BINS))]
-    return [Degradation(cover=cover, textures=textures) for cover in ranges]
+        return [replace(judged, cover="stratified")]
+    return [replace(judged, cover=bin_range(position)) for position in range(len(CLOUD_BINS))]

@@ -28,6 +28,7 @@ class HeldOutSample:
         group: Place, scene or event.
         split: ``"val"`` or ``"test"``.
         cover: Share of the sample under cloud, in [0, 1]; None where not known.
+        simulated: What of the sample was simulated, such as ``"sar"`` and ``"clouds"``.
     """
 
     name: str
@@ -36,6 +37,7 @@ class HeldOutSample:
     group: str
     split: str
     cover: float | None = None
+    simulated: tuple[str, ...] = ()
 
 
 def write_heldout(
@@ -43,15 +45,15 @@ def write_heldout(
 ) -> Path:
     """Write samples as ``.npy`` files and an index; replaces an earlier folder.
 
-    The index has a column per modality, then ``label``, ``group``, ``split`` and ``cover``, and
-    ``target`` with the file of the map where samples have maps.
+    The index has a column per modality, then ``label``, ``group``, ``split`` and ``cover``, then
+    ``target`` with the file of the map where samples have maps, and ``simulated`` where any are.
 
     Returns:
         The index file, written last.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    rows, has_maps = [], False
+    rows, has_maps, is_simulated = [], False, False
     for sample in samples:
         cells = {m: _saved(folder, f"{sample.name}-{m}", sample.pixels[m]) for m in modalities}
         cover = "" if sample.cover is None else repr(float(sample.cover))
@@ -61,8 +63,12 @@ def write_heldout(
         else:
             cells["target"] = _saved(folder, f"{sample.name}-target", sample.target)
             has_maps = True
+        if sample.simulated:
+            cells["simulated"] = " ".join(sample.simulated)
+            is_simulated = True
         rows.append(cells)
-    columns = [*modalities, "label", "group", "split", "cover", *["target"] * has_maps]
+    also = [*["target"] * has_maps, *["simulated"] * is_simulated]
+    columns = [*modalities, "label", "group", "split", "cover", *also]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -71,14 +71,22 @@ class Judged:
 def held_out(run: SceneRun, split: str, *, clear: bool = False) -> list[CloudySamples]:
     """Return a split as tensors: clear, or each image at one cover per cloud bin.
 
-    Where the run takes the images as they are, so does the judgment.
+    Where the run takes the images as they are, so does the judgment. Missing SAR is simulated from
+    the optical image alone.
     """
+    judged = Degradation(cover=0.0, textures=run.textures, sar="from pixels")
     if clear or not run.options.clouds.simulate:
-        return [run.samples(Degradation(cover=0.0), split)]
+        return [run.samples(judged, split)]
     return [
-        run.samples(Degradation(cover=bin_range(position), textures=run.textures), split)
+        run.samples(replace(judged, cover=bin_range(position)), split)
         for position in range(len(CLOUD_BINS))
     ]
+
+
+def simulated_parts(run: SceneRun) -> list[str]:
+    """Return what of judged pairs is simulated, as `evaluate` names it."""
+    parts = {"sar": not run.dataset.sar_channels, "clouds": run.options.clouds.simulate}
+    return [name for name, is_simulated in parts.items() if is_simulated]
 
 
 def has_labels(run: SceneRun, split: str) -> bool:

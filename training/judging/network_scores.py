@@ -6,7 +6,7 @@ from typing import Any
 
 from ..samples.samples import CloudySamples
 from ..stages.scene_classification.run import Networks, SceneRun
-from .judge import Predictor, has_labels, held_out, judge
+from .judge import Predictor, has_labels, held_out, judge, simulated_parts
 from .predictors import bimodal, unimodal
 
 
@@ -14,11 +14,15 @@ def score_networks(run: SceneRun, networks: Networks) -> tuple[dict[str, Any], f
     """Fit the student's temperature on the validation split and judge all networks.
 
     Returns:
-        ``{split: {network: {overall, by_cloud}}, "pseudo_labels": {...}}`` and the temperature;
-        1 where there is no labeled validation pair.
+        ``{split: {network: {overall, by_cloud}}, "pseudo_labels": {...}, "simulated": [...]}``,
+        the last as `evaluate` gives it, and the temperature; 1 where there is no labeled validation
+        pair.
     """
     temperature = 1.0
-    metrics: dict[str, Any] = {"pseudo_labels": networks.supervision.report}
+    metrics: dict[str, Any] = {
+        "pseudo_labels": networks.supervision.report,
+        "simulated": simulated_parts(run),
+    }
     for split in ("val", "test"):
         if not has_labels(run, split):
             continue

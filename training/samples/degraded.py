@@ -20,12 +20,16 @@ from esccs_edge.errors import InputError
 
 from ..datasets.dataset import HasClearImages, PairDataset, indices_of
 from ..simulate.clouds import UNITS_PER_REFLECTANCE, simulate_clouds
+from ..simulate.light import draw_light
 from ..simulate.sar import simulate_sar
 from ..simulate.textures import CloudTextures
 from .cloud_cover import estimate_cloud_cover
 
 #: A fixed cover, a range to draw from, or equal numbers in all `CLOUD_BINS`.
 Cover = float | tuple[float, float] | Literal["stratified"]
+#: Where SAR comes from in a data set that has none: nowhere, the clear optical pixels alone, or
+#: pixels and class. What was drawn from the class knows the label: it may teach, never judge.
+SarSource = Literal["absent", "from pixels", "from class"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class DegradedPair:
         optical: The same with clouds, or None when the modality is absent.
         sar: ``(P, H, W)`` or None when absent.
         label: Class index, -1 if unknown.
-        cover: Simulated share of cloudy pixels; 0 where nothing was simulated.
+        cover: Share of cloudy pixels: simulated, or of truly cloudy images the recorded or else
+            the estimated one; 0 where the image is shown clear.
         estimated_cover: Cover estimated from ``optical`` alone; 1 when it is absent.
         index: Position in the data set.
     """
@@ -64,6 +69,7 @@ class Degradation:
         drop_share: Share of pairs that lose one modality (training only).
         textures: Real cloud shapes and spectra, used for half of the skies.
         hide_labels: Hand out -1 for every label; what is simulated from labels stays the same.
+        sar: What stands in for SAR where the data set has none; see `SarSource`.
     """
 
     cover: Cover = (0.0, 1.0)
@@ -72,6 +78,7 @@ class Degradation:
     drop_share: float = 0.0
     textures: CloudTextures | None = None
     hide_labels: bool = False
+    sar: SarSource = "absent"
 
 
 class DegradedPairs:
@@ -111,16 +118,15 @@ class DegradedPairs:
         if self.degradation.augment:
             clear, optical, sar = _turned((clear, optical, sar), turn)
         if sar is None and not self.dataset.sar_channels and clear is not None:
-            name = self.dataset.classes[self.labels[position]] if self.labels[position] >= 0 else ""
-            sar = simulate_sar(clear, self.dataset.optical_channels, radar, name)
+            sar = self._simulated_sar(clear, position, radar)
         if self.degradation.augment:
-            clear, optical = _with_gains((clear, optical), turn)
+            clear, optical = self._in_other_light((clear, optical), turn)
         if self._clear_images is None:
             cloudy, cover = self._clouded(clear, position, sky)
         elif sky.random() < self.degradation.clear_share:
             cloudy, cover = clear, 0.0
         else:
-            cloudy, cover = optical, float(np.nan_to_num(self.dataset.covers[index]))
+            cloudy, cover = optical, self._known_cover(index, optical)
         if turn.random() < self.degradation.drop_share and cloudy is not None and sar is not None:
             cloudy, sar = (None, sar) if turn.random() < 0.5 else (cloudy, None)
         estimated = self.estimated_cover(cloudy)
@@ -138,6 +144,26 @@ class DegradedPairs:
             return 1.0
         scale = np.float32(1.0 / UNITS_PER_REFLECTANCE.get(optical.dtype.str[1:], 1.0))
         return estimate_cloud_cover(optical * scale, self.dataset.optical_channels)
+
+    def _known_cover(self, index: int, optical: Array | None) -> float:
+        """Cover of a truly cloudy image: recorded, or else estimated from its pixels."""
+        cover = float(self.dataset.covers[index])
+        return self.estimated_cover(optical) if np.isnan(cover) else cover
+
+    def _in_other_light(
+        self, images: Sequence[Array | None], rng: np.random.Generator
+    ) -> tuple[Array | None, ...]:
+        light = draw_light(self.dataset.optical_channels, rng)
+        return _alike(light.on, images)
+
+    def _simulated_sar(
+        self, optical: Array, position: int, rng: np.random.Generator
+    ) -> Array | None:
+        source, label = self.degradation.sar, int(self.labels[position])
+        if source == "absent":
+            return None
+        name = self.dataset.classes[label] if source == "from class" and label >= 0 else ""
+        return simulate_sar(optical, self.dataset.optical_channels, rng, name)
 
     def _clouded(
         self, optical: Array | None, position: int, rng: np.random.Generator
@@ -179,24 +205,6 @@ def _turned(images: Sequence[Array | None], rng: np.random.Generator) -> tuple[A
         return np.ascontiguousarray(turned[:, :, ::-1] if flip else turned)
 
     return _alike(turn, images)
-
-
-def _with_gains(
-    images: Sequence[Array | None], rng: np.random.Generator
-) -> tuple[Array | None, ...]:
-    """Change brightness by up to 8 % overall and about 1.5 % per band (light, calibration)."""
-    common = rng.uniform(0.92, 1.08)
-    channels = max((len(image) for image in images if image is not None), default=0)
-    own = rng.normal(1.0, 0.015, channels)
-
-    def change(optical: Array) -> Array:
-        changed = optical * (common * own[:, None, None]).astype(np.float32)
-        if np.issubdtype(optical.dtype, np.integer):
-            changed += np.float32(0.5)
-            np.minimum(changed, np.float32(np.iinfo(optical.dtype).max), out=changed)
-        return np.asarray(changed.astype(optical.dtype))
-
-    return _alike(change, images)
 
 
 def _alike(

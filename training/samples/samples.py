@@ -28,7 +28,7 @@ class CloudySamples(EpochSamples):
     data set) as int64. An absent modality is all zeros with availability 0.
 
     Args:
-        dataset: Data set; where it has no SAR channels, SAR is simulated.
+        dataset: Data set; where it has no SAR channels, the degradation says what stands in.
         split: ``"train"``, ``"val"`` or ``"test"``.
         optical: Contract of the optical modality.
         sar: Contract of the SAR modality.

@@ -20,7 +20,7 @@ from esccs_edge.errors import InputError
 
 from ..datasets.dataset import PairDataset
 from ..simulate.textures import CloudTextures
-from .degraded import Degradation, DegradedPairs
+from .degraded import Degradation, DegradedPairs, SarSource
 
 #: Pairs of the training split that are measured.
 MAX_PAIRS = 400
@@ -36,6 +36,7 @@ def modality_specs(
     seed: int = 0,
     textures: CloudTextures | None = None,
     real: PairDataset | None = None,
+    sar_source: SarSource = "from pixels",
 ) -> tuple[ModalitySpec, ModalitySpec]:
     """Measure the contracts (optical, SAR) on the training split.
 
@@ -47,11 +48,12 @@ def modality_specs(
         seed: Chooses the pairs and draws the clouds.
         textures: Real cloud shapes and spectra.
         real: Truly cloudy pairs of the same channels that are learned too.
+        sar_source: What stands in where the data set has no SAR.
 
     Raises:
         InputError: The training split has no pair of some modality, or its dtype is unknown.
     """
-    degradation = Degradation(clear_share=CLEAR_SHARE, textures=textures)
+    degradation = Degradation(clear_share=CLEAR_SHARE, textures=textures, sar=sar_source)
     drawn = []
     for part in (dataset, real):
         if part is not None:

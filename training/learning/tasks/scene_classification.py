@@ -61,11 +61,16 @@ class SceneClassificationLearning:
 
     def simulated(self, run: SceneRun) -> Mapping[str, str]:
         """Return what is simulated: SAR where the data have none, and clouds."""
+        from ...stages.scene_classification.run import taught_sar
+
         clouds, found = run.options.clouds, {}
         of_what = "" if run.real is None else f" of {run.dataset.name}"
         if not run.dataset.sar_channels:
+            taught = taught_sar(run.options) == "from class"
             found["sar"] = (
-                f"all SAR patches{of_what} are simulated from the clear optical patch and its class"
+                f"all SAR patches{of_what} are simulated, from the clear optical patch"
+                + " and, where they teach, its class" * taught
+                + "; where they judge or calibrate, from the patch alone"
             )
         if clouds.simulate:
             found["clouds"] = f"all clouds{of_what} are simulated"

@@ -18,13 +18,15 @@ from esccs_edge.contracts.modality import SampleSpec
 from esccs_edge.errors import InputError
 
 from ...datasets import PairDataset, open_dataset
+from ...datasets.splits import folds_by_group
 from ...datasets.triplets import Chips
 from ...learning.losses import class_weights
 from ...learning.networks import Ensemble, StudentNet, UnimodalNet
 from ...learning.pseudo_labels import PseudoLabelFilter, filter_report
-from ...options import RealPairsOptions, TrainOptions
-from ...samples.degraded import Degradation
+from ...options import TrainOptions
+from ...samples.degraded import Degradation, SarSource
 from ...samples.epoch_samples import EpochSamples, JoinedSamples
+from ...samples.fold import FoldDataset
 from ...samples.samples import CloudySamples, patch_size
 from ...samples.specs import modality_specs
 from ...samples.transfer_parts import labeled_and_target
@@ -75,14 +77,16 @@ class SceneRun(TrainingRun):
             InputError: The training split has labels of fewer than two classes, lacks a modality,
                 the patches are not square, or the cloud textures cannot be read.
         """
+        if options.folds.count:
+            dataset = FoldDataset(dataset, options.folds, options.seed)
         share = options.target_share
         parts = labeled_and_target(dataset, share, options.seed) if share else (dataset, dataset)
         _check_labels(parts[0])
         sample = _square_sample(dataset, options.pixel_size_m)
         clouds = options.clouds
         textures = CloudTextures.read(clouds.textures) if clouds.textures else None
-        real = _real_pairs(options.real_pairs, dataset, sample.height)
-        optical, sar = modality_specs(dataset, options.seed, textures, real)
+        real = _real_pairs(options, dataset, sample.height)
+        optical, sar = modality_specs(dataset, options.seed, textures, real, taught_sar(options))
         specs = {"optical": optical, "sar": sar}
         return cls(options, dataset, folder, specs, sample, *parts, textures, real)
 
@@ -101,7 +105,7 @@ class SceneRun(TrainingRun):
 
     def train_teacher(self) -> UnimodalNet | Ensemble:
         """Train the network, or the networks, that see clear optical images and their labels."""
-        samples = self.labeled_samples(Degradation(cover=0.0, augment=True))
+        samples = self.labeled_samples(Degradation(cover=0.0, augment=True, sar="absent"))
         members = []
         for number in range(1, self.options.teacher.members + 1):
             name = "teacher" if number == 1 else f"teacher-{number}"
@@ -223,6 +227,7 @@ class SceneRun(TrainingRun):
             augment=True,
             drop_share=drop_share,
             textures=self.textures,
+            sar=taught_sar(self.options),
         )
 
     def _tensors(self, part: PairDataset, split: str, degradation: Degradation) -> CloudySamples:
@@ -246,14 +251,15 @@ class SceneRun(TrainingRun):
             yield from torch.utils.data.DataLoader(samples, batch_size, generator=torch.Generator())
 
 
-def _real_pairs(options: RealPairsOptions, dataset: PairDataset, size: int) -> Chips | None:
-    """Open the truly cloudy pairs in chips of ``size`` pixels."""
-    if not options.data:
+def _real_pairs(options: TrainOptions, dataset: PairDataset, size: int) -> Chips | None:
+    """Open the truly cloudy pairs in chips of ``size`` pixels; whole places are held out."""
+    data, folds = options.real_pairs.data, options.folds
+    if not data:
         return None
-    real = open_dataset(options.data)
+    real = open_dataset(data)
     if not isinstance(real, Chips):
         raise InputError(
-            f"option 'real_pairs.data' is {options.data!r}, expected triplets: sen12ms-cr:PATH"
+            f"option 'real_pairs.data' is {data!r}, expected triplets: sen12ms-cr:PATH"
         )
     for what in ("optical_channels", "sar_channels"):
         expected, found = getattr(dataset, what), getattr(real, what)
@@ -261,8 +267,17 @@ def _real_pairs(options: RealPairsOptions, dataset: PairDataset, size: int) -> C
             raise InputError(
                 f"{what} of {real.name} are {found}, expected those of {dataset.name}, {expected}"
             )
-    splits = tuple((place.strip(), "test") for place in options.held_out.split(",") if place)
-    return replace(real, size=size, stride=options.stride, place_splits=splits)
+    held_out: tuple[tuple[str, str], ...] = ()
+    if folds.count > 1:
+        fold = folds_by_group(real.labels, real.groups, folds.count, options.seed)
+        places = {real.groups[i] for i in np.flatnonzero(fold == folds.held_out)}
+        held_out = tuple((place, "test") for place in sorted(places))
+    return replace(real, size=size, stride=options.real_pairs.stride, place_splits=held_out)
+
+
+def taught_sar(options: TrainOptions) -> SarSource:
+    """Return what stands in for missing SAR while learning: the class may, where it is known."""
+    return "from pixels" if options.target_share else "from class"
 
 
 def _square_sample(dataset: PairDataset, pixel_size_m: float) -> SampleSpec:
