@@ -27,6 +27,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .any_task import open_model
     from .classifier import Classifier
+    from .example import example_pair
     from .rasters.reader import read_patch
     from .scenes.mapping import classify_scene
 
@@ -53,6 +54,7 @@ __all__ = [
     "Prediction",
     "RasterError",
     "classify_scene",
+    "example_pair",
     "open_model",
     "read_patch",
     "sentinel2_dn_offset",
@@ -62,6 +64,7 @@ __all__ = [
 _LATE = {
     "Classifier": ".classifier",
     "classify_scene": ".scenes.mapping",
+    "example_pair": ".example",
     "open_model": ".any_task",
     "read_patch": ".rasters.reader",
 }

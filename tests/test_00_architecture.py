@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("esccs_edge/pixels/*", "esccs_edge/rasters/*", "esccs_edge/backends/*"),
     ("esccs_edge/contracts/*", "esccs_edge/power.py"),
     ("esccs_edge/system/*", "esccs_edge/cuda/*"),
-    ("esccs_edge/errors.py", "esccs_edge/_preprocess_cpu.pyi"),
+    ("esccs_edge/errors.py", "esccs_edge/_preprocess_cpu.pyi", "esccs_edge/example/*"),
 )  # fmt: skip
 
 GPU = {"tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda", "pycuda"}

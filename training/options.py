@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from esccs_edge.errors import InputError
 
 AnyOptions = TypeVar("AnyOptions", bound="RunOptions")
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -72,27 +73,6 @@ class EncoderOptions:
 
 
 @dataclass(frozen=True)
-class FoldOptions:
-    """Folds by place, in the stead of the splits that a data set brings.
-
-    Attributes:
-        count: Number of folds; 0 keeps the splits of the data set.
-        held_out: Fold that is judged, counted from 0; the next one chooses and calibrates. -1:
-            none, every pair trains and nothing is judged.
-        seed: Of the folds; the seed of the run does not change them.
-    """
-
-    count: int = 0
-    held_out: int = -1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.count == 0 or self.count >= 2, "folds.count", self.count, "0, or 2 or more")
-        allowed = -1 <= self.held_out < self.count or self.held_out == -1
-        require(allowed, "folds.held_out", self.held_out, "-1, or 0 up to below folds.count")
-
-
-@dataclass(frozen=True)
 class AugmentOptions:
     """What is changed besides the turns and gains that the samples bring.
 
@@ -135,13 +115,65 @@ class CloudOptions:
 
 
 @dataclass(frozen=True)
+class RealPairsOptions:
+    """Real clear, cloudy and SAR images of places without labels, learned beside the data set.
+
+    The teacher never learns on them: its answers on their clear images teach the stages after it.
+
+    Attributes:
+        data: ``"sen12ms-cr:PATH"``, or empty for none.
+        stride: Pixels between the patches that are cut from an image, in rows and columns.
+        clear_share: Share of draws that show the clear image instead of the cloudy one.
+    """
+
+    data: str = ""
+    stride: int = 32
+    clear_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        require(self.stride >= 1, "stride", self.stride, "1 or more")
+        _require_shares(self, "clear_share")
+
+
+@dataclass(frozen=True)
+class FoldOptions:
+    """Cross-validation: which places are held out instead of the data set's own splits.
+
+    Attributes:
+        count: Folds by place; 0 keeps the splits of the data set, 1 trains on everything.
+        held_out: The fold that is judged; all others train.
+    """
+
+    count: int = 0
+    held_out: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.count >= 0, "count", self.count, "0 or more")
+        expected = f"a fold from 0 to {max(self.count - 1, 0)}"
+        require(0 <= self.held_out < max(self.count, 1), "held_out", self.held_out, expected)
+
+
+@dataclass(frozen=True)
 class TeacherOptions:
-    """The teacher, taught by labels on cloud-free optical images."""
+    """The teacher, taught by labels on cloud-free optical images.
+
+    Attributes:
+        network: Its encoder.
+        dropout: Before the head.
+        label_smoothing: Share of each target that is spread over all classes.
+        members: Networks that are trained from different starts; the teacher answers with the
+            mean of their probabilities.
+        schedule: How long and how fast each of them learns.
+    """
 
     network: EncoderOptions = field(default_factory=EncoderOptions)
     dropout: float = 0.2
     label_smoothing: float = 0.1
+    members: int = 1
     schedule: Schedule = field(default_factory=Schedule)
+
+    def __post_init__(self) -> None:
+        require(self.members >= 1, "members", self.members, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -213,7 +245,9 @@ class StudentOptions:
         teacher_weight: Weight of the teacher's loss, before its reliability.
         auxiliary_weight: Weight of both auxiliaries' losses, before IRM.
         gate_weight: Weight of the gate's supervision; 0 leaves the gate to the other losses.
-        gate_sharpness: How closely the wanted gate follows the better modality.
+        gate_target: What the gate should show: the auxiliaries' ``"contributions"``, or the
+            ``"clear-share"`` of the optical image: 1 - its cover, simulated or of a mask.
+        gate_sharpness: How closely the gate follows the better modality (``"contributions"``).
         drop_share: Share of training pairs that lose one modality.
         schedule: How long and how fast.
         irm: Information regulation.
@@ -225,6 +259,7 @@ class StudentOptions:
     teacher_weight: float = 1.0
     auxiliary_weight: float = 1.0
     gate_weight: float = 0.2
+    gate_target: Literal["contributions", "clear-share"] = "contributions"
     gate_sharpness: float = 1.0
     drop_share: float = 0.2
     schedule: Schedule = field(default_factory=Schedule)
@@ -274,6 +309,8 @@ class RunOptions:
         seed: Seed of everything drawn.
         pixel_size_m: Ground size of a pixel.
         threads: Threads of torch; 0 leaves its default.
+        precision: Arithmetic of the networks that learn, as Lightning calls it; ``"bf16-mixed"``
+            is about twice as fast on CPUs that have it.
     """
 
     task: str = ""
@@ -283,6 +320,7 @@ class RunOptions:
     seed: int = 0
     pixel_size_m: float = 10.0
     threads: int = 0
+    precision: Precision = "32-true"
 
     def evolve(self: AnyOptions, **changes: Any) -> AnyOptions:
         """Return a copy with top-level fields replaced."""
@@ -304,17 +342,19 @@ class TrainOptions(RunOptions):
     Attributes:
         target_share: Share of the training groups that act as the target: cloudy, without labels,
             never seen by the teacher. 0: teacher and student learn on the same pairs.
-        temperature: Divides the student's logits where no held-out pair with a label could tell.
+        folds: Cross-validation, or training on everything.
+        temperature: Of the student, where no validation pairs are left to fit it on.
         warm_start: Start optical networks at the teacher's weights, and the student at those of
             both auxiliaries; their sizes must agree then.
     """
 
     task: str = "scene-classification"
     target_share: float = 0.0
-    temperature: float = 1.0
     warm_start: bool = False
+    temperature: float = 1.0
     folds: FoldOptions = field(default_factory=FoldOptions)
     clouds: CloudOptions = field(default_factory=CloudOptions)
+    real_pairs: RealPairsOptions = field(default_factory=RealPairsOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
@@ -335,11 +375,16 @@ class TrainOptions(RunOptions):
         is_there = self.clouds.simulate or seen == "cloudy"
         expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
         require(is_there, "distillation.teacher_input", seen, expected)
+        if self.real_pairs.data:
+            expected = "'clear' where real_pairs.data is given: their clear images teach"
+            require(seen == "clear", "distillation.teacher_input", seen, expected)
 
     def without_paths(self) -> dict[str, Any]:
         """Return the plain values; of the folder of textures only its name."""
         found = super().without_paths()
-        return {**found, "clouds": {**found["clouds"], "textures": Path(self.clouds.textures).name}}
+        found["clouds"]["textures"] = Path(self.clouds.textures).name
+        found["real_pairs"]["data"] = Path(self.real_pairs.data).name
+        return found
 
 
 def require(condition: bool, where: str, found: Any, expected: str) -> None:

@@ -1,26 +1,24 @@
-"""``esccs-edge demo``: a simulated scene becomes a map; no data is needed."""
+"""``esccs-edge demo``: a scene that needs no data becomes a map: a real one, or a simulated one."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import backend_option, bundle_option, seed_option
-from .progress import Progress
-from .shell import CommandResult, command, json_text
-
-if TYPE_CHECKING:
-    from esccs_edge.training.simulate.scene import SimulatedScene
+from .shell import CommandResult, command
 
 DEFAULT_SIZE = 1024
-ORIGIN = "simulated scene, clouds and SAR; nothing here was measured"
 
 
-@command("demo", example="esccs-edge demo --out demo-out")
+@command(
+    "demo",
+    example="""
+    esccs-edge demo --out demo-out
+    esccs-edge demo --simulated --size 2048 --seed 3
+    """,
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -28,112 +26,39 @@ ORIGIN = "simulated scene, clouds and SAR; nothing here was measured"
     show_default=True,
     help="Folder to write to; files of an earlier demo are replaced.",
 )
+@click.option("--simulated", is_flag=True, help="Simulate the scene instead, with its truth.")
 @click.option(
     "--size",
     type=click.IntRange(min=128, max=4096),
-    default=DEFAULT_SIZE,
-    show_default=True,
-    help="Rows and columns of the scene.",
+    help=f"Rows and columns of the simulated scene [{DEFAULT_SIZE}].",
 )
 @seed_option
 @bundle_option
 @backend_option
-def run(out: Path, size: int, seed: int, bundle: str, backend: str) -> CommandResult:
-    """Simulate a cloudy scene, classify it and draw it.
+@click.pass_context
+def run(
+    context: click.Context,
+    out: Path,
+    simulated: bool,
+    size: int | None,
+    seed: int,
+    bundle: str,
+    backend: str,
+) -> CommandResult:
+    """Classify a scene that ships with the package and draw it.
 
-    The ground, the clouds and the SAR are simulated; the model and the way through the package
-    are the real ones. Writes optical.tif, sar.tif, map.tif, map.scores.tif, quicklook.png and
-    summary.json.
+    The scene is real: Sentinel-2 under real clouds, Sentinel-1 of the same place, and the place
+    under a clear sky to compare with. With --simulated, ground, clouds and SAR are simulated, and
+    the answer is compared with the simulated truth. Writes optical.tif, sar.tif, map.tif,
+    map.scores.tif, quicklook.png and summary.json; of the real scene also clear.tif and its map.
     """
-    from esccs_edge.training.simulate.scene import simulate_scene
+    if simulated:
+        from .demo_simulated import simulated_demo
 
-    from ..classifier import Classifier
-    from ..contracts.bundle import Bundle
-    from ..scenes.mapping import classify_scene
-    from ..system.atomic import write_atomic
-    from ..view.quicklook import draw_quicklook
-    from .demo_rasters import read_classes, write_rasters
+        return simulated_demo(out, size or DEFAULT_SIZE, seed, bundle, backend)
+    source = context.get_parameter_source("seed")
+    if size is not None or source is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError("--size and --seed are of the simulated scene; add --simulated")
+    from .demo_real import real_demo
 
-    started = time.perf_counter()
-    opened = Bundle.open(bundle)
-    out.mkdir(parents=True, exist_ok=True)
-    with Progress("simulate"):
-        scene = simulate_scene(seed, size)
-        optical, sar = write_rasters(scene, out, opened.manifest.sample.pixel_size_m)
-    with Classifier(opened, backend=backend) as classifier, Progress("map") as progress:
-        summary = classify_scene(
-            classifier, optical, sar, out / "map.tif", overwrite=True, progress=progress
-        )
-    agreement = _agreement(read_classes(summary.class_map), opened.manifest.classes, scene)
-    with Progress("draw"):
-        picture = draw_quicklook(
-            out / "quicklook.png",
-            summary.class_map,
-            {"optical": optical, "sar": sar},
-            opened.manifest,
-            title="esccs-edge demo",
-            note="simulated scene",
-        )
-    document = {
-        "origin": ORIGIN,
-        "seed": seed,
-        "model": opened.manifest.name,
-        "optical": str(optical),
-        "sar": str(sar),
-        "quicklook": str(picture),
-        **summary.to_dict(),
-        "agreement_with_simulated_truth": agreement,
-        "demo_seconds": time.perf_counter() - started,
-    }
-    write_atomic(out / "summary.json", json_text(document) + "\n")
-    return CommandResult({**document, "summary": str(out / "summary.json")}, _text(document, out))
-
-
-def _agreement(found: Any, classes: Sequence[str], scene: SimulatedScene) -> dict[str, Any]:
-    """Return the share of pixels whose class equals the simulated one, in all and by cloud.
-
-    Only pixels count that have an answer and whose simulated class the model knows.
-    """
-    import numpy as np
-
-    position = {name: index for index, name in enumerate(classes)}
-    truth = np.array([position.get(name, -1) for name in scene.classes])[scene.labels]
-    counted = (truth >= 0) & (found < len(classes))
-    same = found == truth
-
-    def share(of: Any) -> float | None:
-        return float(same[of].mean()) if of.any() else None
-
-    return {
-        "overall": share(counted),
-        "clear": share(counted & ~scene.cloud_mask),
-        "under_cloud": share(counted & scene.cloud_mask),
-        "cloud_share": float(scene.cloud_mask.mean()),
-        "counted_pixels": int(counted.sum()),
-    }
-
-
-def _text(document: Mapping[str, Any], out: Path) -> str:
-    agreement = document["agreement_with_simulated_truth"]
-    shares = ", ".join(
-        f"{name.replace('_', ' ')} {agreement[name]:.1%}"
-        for name in ("overall", "clear", "under_cloud")
-        if agreement[name] is not None
-    )
-    paths = {
-        "picture": document["quicklook"],
-        "class map": document["class_map"],
-        "scores": document["scores"],
-        "optical": document["optical"],
-        "SAR": document["sar"],
-        "summary": out / "summary.json",
-    }
-    return "\n".join(
-        [
-            f"A simulated scene of {document['height']} x {document['width']} pixels, "
-            f"{agreement['cloud_share']:.0%} under cloud, classified by {document['model']} "
-            f"in {document['seconds']:.1f} s ({document['demo_seconds']:.1f} s in all).",
-            f"Agreement with the simulated truth: {shares or 'no class in common'}.",
-            *(f"  {name:<10} {path}" for name, path in paths.items()),
-        ]
-    )
+    return real_demo(out, bundle, backend)

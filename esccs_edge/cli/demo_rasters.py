@@ -1,9 +1,9 @@
-"""A simulated scene as the two GeoTIFFs that a ground station would hold. Used by the demo."""
+"""Arrays as the GeoTIFFs that a ground station would hold. Used by the demo."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 import rasterio
@@ -12,45 +12,54 @@ from affine import Affine
 from ..contracts.sensors import SENTINEL1_POLARIZATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_NODATA
 from ..system.atomic import atomic_path
 
-if TYPE_CHECKING:
-    from esccs_edge.training.simulate.scene import SimulatedScene
 
-#: Coordinates of the simulated ground: UTM zone 32 N, upper left corner in meters.
-CRS = "EPSG:32632"
-CORNER_M = (600_000.0, 5_400_000.0)
+class Ground(NamedTuple):
+    """Where the pixels lie.
 
-
-def write_rasters(scene: SimulatedScene, folder: Path, pixel_size_m: float) -> tuple[Path, Path]:
-    """Write ``optical.tif`` (uint16 digital numbers) and ``sar.tif`` (float32 dB).
-
-    Returns:
-        Paths of both; each file appears complete or not at all.
+    Attributes:
+        crs: Coordinate system, in meters.
+        corner_m: Upper left corner.
+        pixel_size_m: Side of a pixel.
+        origin: Where the pixels come from, written into the file.
     """
-    optical, sar = folder / "optical.tif", folder / "sar.tif"
-    _write(optical, scene.optical, SENTINEL2_L1C_BANDS, pixel_size_m, SENTINEL2_NODATA)
-    _write(sar, scene.sar, SENTINEL1_POLARIZATIONS, pixel_size_m, None)
-    return optical, sar
+
+    crs: str
+    corner_m: tuple[float, float]
+    pixel_size_m: float
+    origin: str
+
+
+def write_optical(path: Path, pixels: npt.NDArray[Any], ground: Ground) -> Path:
+    """Write ``(13, H, W)`` uint16 digital numbers; the file appears complete or not at all."""
+    return _write(path, pixels, ground, SENTINEL2_L1C_BANDS, SENTINEL2_NODATA)
+
+
+def write_sar(path: Path, pixels: npt.NDArray[Any], ground: Ground) -> Path:
+    """Write ``(2, H, W)`` float32 dB; the file appears complete or not at all."""
+    return _write(path, pixels, ground, SENTINEL1_POLARIZATIONS, None)
 
 
 def _write(
     path: Path,
     pixels: npt.NDArray[Any],
+    ground: Ground,
     names: tuple[str, ...],
-    pixel_size_m: float,
     nodata: float | None,
-) -> None:
+) -> Path:
     count, height, width = pixels.shape
+    left, top = ground.corner_m
     with (
         atomic_path(path) as partial,
         rasterio.open(
             partial, "w", driver="GTiff", count=count, height=height, width=width,
-            dtype=pixels.dtype, crs=CRS, nodata=nodata, tiled=True, compress="deflate", zlevel=1,
-            transform=Affine(pixel_size_m, 0, CORNER_M[0], 0, -pixel_size_m, CORNER_M[1]),
+            dtype=pixels.dtype, crs=ground.crs, nodata=nodata, tiled=True, compress="deflate",
+            zlevel=1, transform=Affine(ground.pixel_size_m, 0, left, 0, -ground.pixel_size_m, top),
         ) as dataset,
     ):  # fmt: skip
         dataset.write(pixels)
         dataset.descriptions = names
-        dataset.update_tags(ORIGIN="simulated by esccs-edge demo")
+        dataset.update_tags(ORIGIN=ground.origin)
+    return path
 
 
 def read_classes(class_map: Path) -> npt.NDArray[Any]:

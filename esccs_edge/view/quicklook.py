@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..contracts.manifest import Manifest
 from ..contracts.modality import ModalitySpec, modality_title
@@ -41,12 +43,25 @@ _MEANINGS = {"gate_optical": ("SAR alone", "both alike", "optical alone")}
 _TITLES = {"gate_optical": "Share of optical in the decision"}
 
 
+class ClearSky(NamedTuple):
+    """What is under the clouds, to compare with.
+
+    Attributes:
+        image: Optical raster of the same grid under a clear sky.
+        class_map: What the model answers on it alone.
+    """
+
+    image: PathLike
+    class_map: PathLike
+
+
 def draw_quicklook(
     png_path: PathLike,
     class_map: PathLike,
     paths: SamplePaths,
     manifest: Manifest,
     *,
+    clear_sky: ClearSky | None = None,
     title: str = "",
     note: str = "",
 ) -> Path:
@@ -57,6 +72,7 @@ def draw_quicklook(
         class_map: What `esccs_edge.scenes.mapping.map_scene` wrote; its scores lie beside it.
         paths: Modality name -> raster that was mapped. The first two of the model are shown.
         manifest: Contract of the model.
+        clear_sky: Clear image and its map, drawn between the inputs and the map.
         title: Headline; the name of the class map by default.
         note: A line below it, for example that the scene is simulated.
 
@@ -71,19 +87,40 @@ def draw_quicklook(
     if target.suffix.lower() != ".png":
         raise InputError(f"quicklook is {target.name!r}, expected a name ending in .png")
     result = read_map(class_map, PANEL_PX)
-    sheet = Sheet(result.grid)
+    sheet = Sheet(result.grid, columns=2 if clear_sky is None else 3)
     sheet.headline(title or Path(class_map).name, note, _facts(result))
     for row, (name, spec) in enumerate(list(manifest.modalities.items())[:PANELS]):
         caption, picture = _input_panel(paths.get(name), spec, result.grid)
         word = modality_title(name)
         sheet.picture((row, 0), f"{word[0].upper()}{word[1:]} ({caption})", picture)
-    sheet.picture((0, 1), "Class map", class_picture(result.classes, result.names), smooth=False)
-    sheet.class_legend((0, 1), result.classes, result.names)
+    last, other = 1, None
+    if clear_sky is not None:
+        spec = next(iter(manifest.modalities.values()))
+        last, other = 2, _clear_panels(sheet, clear_sky, spec, result.grid)
+    classes = class_picture(result.classes, result.names)
+    sheet.picture((0, last), "Class map", classes, smooth=False)
+    sheet.class_legend((0, last), result.classes, result.names, other)
     layer, shares = next(iter(result.layers.items()), ("confidence", result.confidence))
     label = _TITLES.get(layer, layer.replace("_", " ").capitalize())
-    sheet.shares((1, 1), label, shares, _MEANINGS.get(layer, ("", "", "")))
+    sheet.shares((1, last), label, shares, _MEANINGS.get(layer, ("", "", "")))
     write_atomic(target, sheet.png())
     return target
+
+
+def _clear_panels(
+    sheet: Sheet, clear_sky: ClearSky, spec: ModalitySpec, grid: Grid
+) -> npt.NDArray[np.uint8]:
+    """Show the clear image above its map, and return that map.
+
+    The model got neither for the map under clouds.
+    """
+    caption, picture = _input_panel(clear_sky.image, spec, grid)
+    sheet.picture((0, 1), f"Clear on another day ({caption}), not given", picture)
+    answer = read_map(clear_sky.class_map, PANEL_PX)
+    require_same_grid(answer.grid, grid, names=("the clear map", "the class map"))
+    colors = class_picture(answer.classes, answer.names)
+    sheet.picture((1, 1), "Class map of the clear image alone", colors, smooth=False)
+    return answer.classes
 
 
 def _input_panel(

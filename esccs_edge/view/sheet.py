@@ -1,4 +1,4 @@
-"""The layout of a quicklook: four panels of one scene, a legend, a scale bar and coordinates.
+"""The layout of a quicklook: rows of panels of one scene, a legend, a scale bar and coordinates.
 
 Uses matplotlib's object interface only, so nothing of the calling program's state is touched.
 """
@@ -50,13 +50,17 @@ Cell = tuple[int, int]
 
 
 class Sheet:
-    """A page of two rows and two columns of panels, all showing the same ground.
+    """A page of two rows of panels, all showing the same ground.
+
+    Args:
+        grid: The ground.
+        columns: Panels in a row.
 
     Attributes:
         figure: The matplotlib figure.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, columns: int = 2) -> None:
         self._grid = grid
         self._ground = _ground_size(grid)
         ratio = self._ground[1] / self._ground[0]
@@ -68,7 +72,7 @@ class Sheet:
         width = min(self._cell_size[0], self._cell_size[1] / ratio)
         self._panel_size = max(width, _THINNEST), max(width * ratio, _THINNEST)
         self._size = (
-            _LEFT + 2 * self._cell_size[0] + _BETWEEN_COLUMNS + _RIGHT,
+            _LEFT + columns * self._cell_size[0] + (columns - 1) * _BETWEEN_COLUMNS + _RIGHT,
             _TOP + 2 * self._cell_size[1] + _BETWEEN_ROWS + _BOTTOM,
         )
         self.figure = Figure(figsize=self._size, dpi=_DPI, facecolor="white")
@@ -103,9 +107,20 @@ class Sheet:
             self._north(axes)
 
     def class_legend(
-        self, cell: Cell, classes: npt.NDArray[np.uint8], names: Sequence[str]
+        self,
+        cell: Cell,
+        classes: npt.NDArray[np.uint8],
+        names: Sequence[str],
+        other: npt.NDArray[np.uint8] | None = None,
     ) -> None:
-        """Name the classes of a map to its right, the most frequent first."""
+        """Name the classes of a map to its right, the most frequent first.
+
+        Args:
+            cell: Of the map.
+            classes: The map; its shares are named.
+            names: Class names.
+            other: A further map on the page; its classes stand below, without shares.
+        """
         counts = np.bincount(classes.ravel(), minlength=256)
         order = [i for i in np.argsort(-counts[: len(names)], kind="stable") if counts[i]]
         colors = class_colors(names)
@@ -118,6 +133,9 @@ class Sheet:
             rest = sum(share[i] for i in order[LEGEND_CLASSES:])
             text = f"{_percent(rest)}  {len(order) - LEGEND_CLASSES} more"
             handles.append(Patch(facecolor="none", edgecolor="none", label=text))
+        if other is not None:
+            further = sorted(set(np.unique(other[other < len(names)]).tolist()) - set(order))
+            handles += [_swatch(colors[i], _short(names[i])) for i in further[:LEGEND_CLASSES]]
         if counts[NODATA]:
             handles.append(_swatch(ABSENT_COLOR, f"{_percent(share[NODATA])}  no answer"))
         left, top = self._cell_corner(cell)

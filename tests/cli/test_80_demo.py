@@ -1,4 +1,4 @@
-"""The demo: a simulated scene becomes georeferenced rasters, a map, a picture and a summary."""
+"""The demo: a scene becomes georeferenced rasters, a map, a picture and a summary."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import rasterio
 from click.testing import CliRunner
 from support.tiny import tiny_bundle
 
+from esccs_edge import example_pair
 from esccs_edge.cli import main
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
+from esccs_edge.example import CORNER_M, example_scene
 from esccs_edge.training.simulate.scene import simulate_scene
 
 SIZE = 192
@@ -23,9 +25,16 @@ SEED = 5
 FILES = {"optical.tif", "sar.tif", "map.tif", "map.scores.tif", "quicklook.png", "summary.json"}
 
 
-def run_demo(out: Path, bundle: Path, *more: str):
-    words = ["demo", "--out", out, "--bundle", bundle, "--backend", "cpu", "--size", SIZE, *more]
+REAL_FILES = FILES | {"clear.tif", "clear-map.tif", "clear-map.scores.tif"}
+
+
+def invoked(out: Path, bundle: Path, *more: str | int):
+    words = ["demo", "--out", out, "--bundle", bundle, "--backend", "cpu", *more]
     return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def run_demo(out: Path, bundle: Path, *more: str):
+    return invoked(out, bundle, "--simulated", "--size", SIZE, *more)
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +129,69 @@ def test_text_output_says_where_the_files_are(small, tmp_path):
     assert "simulated" in result.stdout
 
 
+@pytest.fixture(scope="module")
+def real(small):
+    """One run on the real scene: its folder and what it printed with --json."""
+    out = small.parent / "real"
+    result = invoked(out, small, "--json")
+    assert result.exit_code == 0, result.output
+    return out, json.loads(result.stdout)
+
+
+def test_the_real_scene_is_credited_wherever_it_stands(real):
+    out, printed = real
+    assert {path.name for path in out.iterdir()} == REAL_FILES
+    for name in ("optical.tif", "sar.tif", "clear.tif"):
+        with rasterio.open(out / name) as raster:
+            assert (raster.shape, raster.crs, raster.res) == ((256, 256), "EPSG:32650", (10, 10))
+            assert "SEN12MS-CR, CC BY 4.0" in raster.tags()["ORIGIN"]
+    assert "SEN12MS-CR, CC BY 4.0" in printed["origin"]
+
+
+def test_the_real_answer_is_compared_with_that_under_a_clear_sky(real):
+    out, printed = real
+    with rasterio.open(out / "map.tif") as cloudy, rasterio.open(out / "clear-map.tif") as clear:
+        same = np.mean(cloudy.read(1) == clear.read(1))
+    assert printed["agreement_with_clear_sky"] == pytest.approx(same)
+
+
+def test_options_of_the_simulated_scene_are_refused_for_the_real_one(small, tmp_path):
+    for words in (("--size", 256), ("--seed", 3)):
+        result = invoked(tmp_path / "out", small, *words)
+        assert (result.exit_code, "--simulated" in result.output) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_example_pair_is_real_and_fits_the_shipped_model():
+    pair, scene = example_pair(), example_scene()
+    assert (pair.optical.shape, pair.optical.dtype) == ((13, 64, 64), np.uint16)
+    assert (pair.sar.shape, pair.sar.dtype) == ((2, 64, 64), np.float32)
+    assert -35 < pair.sar.min() < pair.sar.max() <= 0
+    assert scene.optical[3].mean() > 1.5 * scene.clear[3].mean()  # clouds are bright
+    with pytest.raises(ValueError, match="read-only"):
+        scene.sar[0, 0, 0] = 0
+
+
+@pytest.mark.data
+def test_the_example_scene_is_the_published_one(sample_data):
+    folder, name = sample_data / "sen12ms-cr" / "triplet", "ROIs1970_fall_139_p839.tif"
+    scene = example_scene()
+    for kind, pixels in (("s2_cloudy", scene.optical), ("s2_cloudfree", scene.clear)):
+        with rasterio.open(folder / kind / name) as raster:
+            np.testing.assert_array_equal(raster.read(), pixels)
+            assert (raster.transform.c, raster.transform.f) == pytest.approx(CORNER_M, abs=0.01)
+    with rasterio.open(folder / "s1" / name) as raster:
+        np.testing.assert_allclose(raster.read(), scene.sar, atol=0.00501)
+
+
 def test_an_unknown_bundle_writes_nothing(tmp_path):
     result = run_demo(tmp_path / "out", tmp_path / "nowhere")
     assert result.exit_code == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_runs_without_torch_and_onnx(small, tmp_path):
+@pytest.mark.parametrize("more", [[], ["--simulated", "--size", "128"]])
+def test_runs_without_torch_and_onnx(small, tmp_path, more):
     code = (
         "import sys\n"
         "for name in ('torch', 'lightning', 'onnx', 'onnxruntime', 'safetensors'):\n"
@@ -134,7 +199,7 @@ def test_runs_without_torch_and_onnx(small, tmp_path):
         "from esccs_edge.cli import main\n"
         "main(sys.argv[1:], prog_name='esccs-edge')\n"
     )
-    words = ["demo", "--out", tmp_path / "out", "--bundle", small, "--size", "128"]
+    words = ["demo", "--out", tmp_path / "out", "--bundle", small, *more]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=tmp_path
     )

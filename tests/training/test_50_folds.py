@@ -13,11 +13,11 @@ from support.tiny_data import tiny_document, tiny_index
 from esccs_edge.errors import InputError
 from esccs_edge.rasters.pair_index import read_index
 from esccs_edge.training.datasets import indices_of, open_dataset
-from esccs_edge.training.datasets.splits import folds_by_group, hold_out_fold
+from esccs_edge.training.datasets.splits import folds_by_group
 from esccs_edge.training.options import FoldOptions
 from esccs_edge.training.options_file import options_from
 from esccs_edge.training.run import train
-from esccs_edge.training.samples.folds import with_folds
+from esccs_edge.training.samples.fold import FoldDataset
 
 
 @settings(max_examples=25, deadline=None)
@@ -43,24 +43,14 @@ def test_folds_of_pairs_without_labels_are_of_like_size():
     assert sorted(halves) == [112, 128]
 
 
-def test_every_place_is_judged_in_one_fold_and_chooses_in_another():
-    labels, groups = np.arange(60) % 3, [str(i // 6) for i in range(60)]
-    sides = [np.array(hold_out_fold(labels, groups, 4, fold)) for fold in range(4)]
-    for split in ("test", "val"):
-        assert np.sum([side == split for side in sides], axis=0).tolist() == [1] * 60
-    assert set(hold_out_fold(labels, groups, 4, -1)) == {"train"}
-    assert set(hold_out_fold(labels, groups, 2, 1)) == {"train", "test"}
-
-
-@pytest.mark.parametrize("folds", [1, 4])
-def test_too_few_folds_or_groups_are_refused(folds):
-    with pytest.raises(InputError, match=f"{folds} folds of 3 groups"):
-        folds_by_group(np.zeros(9, np.int64), list("aaabbbccc"), folds)
+def test_more_folds_than_groups_are_refused():
+    with pytest.raises(InputError, match="3 groups make no 4 folds"):
+        folds_by_group(np.zeros(9, np.int64), list("aaabbbccc"), 4)
 
 
 def test_options_refuse_folds_that_are_not_there():
-    for count, held_out in ((1, -1), (4, 4), (0, 0), (4, -2)):
-        with pytest.raises(InputError, match="folds"):
+    for count, held_out in ((4, 4), (0, 1), (-1, 0), (4, -1)):
+        with pytest.raises(InputError, match="count|held_out"):
             FoldOptions(count, held_out)
     assert FoldOptions(4, 3).held_out == 3 and FoldOptions().count == 0
 
@@ -68,9 +58,9 @@ def test_options_refuse_folds_that_are_not_there():
 @pytest.mark.data
 def test_folds_of_eurosat_hold_all_classes_each(sample_data):
     dataset = open_dataset(f"eurosat:{sample_data / 'eurosat-ms'}")
-    assert with_folds(dataset, FoldOptions()) is dataset
+    assert set(FoldDataset(dataset, FoldOptions(1), 0).splits) == {"train"}
     for fold in range(5):
-        held = with_folds(dataset, FoldOptions(5, fold))
+        held = FoldDataset(dataset, FoldOptions(5, fold), 0)
         found = indices_of(held, "test")
         counts = np.bincount(held.labels[found], minlength=10)
         assert abs(len(found) - 157) < 12 and counts.min() >= 8
@@ -83,14 +73,14 @@ def test_a_run_holds_out_its_fold(tmp_path):
     data = tiny_index(tmp_path / "data", 24)
     document = tiny_document(data, tmp_path / "run", epochs=1, folds={"count": 4, "held_out": 1})
     provenance = train(options_from(document)).manifest.provenance
-    assert provenance["data"]["pairs"] == {"train": 12, "val": 6, "test": 6}
+    assert provenance["data"]["pairs"] == {"train": 18, "test": 6}
     assert provenance["options"]["folds"]["held_out"] == 1
     assert provenance["metrics"]["test"]["student"]["overall"]["n"] == 30
 
 
 def test_a_run_that_trains_on_everything_is_not_judged(tmp_path):
     data = tiny_index(tmp_path / "data", 24)
-    document = tiny_document(data, tmp_path / "run", epochs=1, folds={"count": 4}, temperature=1.5)
+    document = tiny_document(data, tmp_path / "run", epochs=1, folds={"count": 1}, temperature=1.5)
     manifest = train(options_from(document)).manifest
     assert manifest.provenance["data"]["pairs"] == {"train": 24}
     assert "measures no accuracy" in manifest.provenance["data"]["split"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from esccs_edge.training.learning.irm import (
     RatioCenter,
+    clear_share_target,
     contributions,
     gate_target,
     log_ratio,
@@ -171,3 +172,10 @@ def test_contributions_with_a_known_label_are_the_probabilities_of_that_label():
     rows = torch.arange(4)
     torch.testing.assert_close(share[:, 0], torch.softmax(optical, 1)[rows, labels])
     torch.testing.assert_close(share[:, 1], torch.softmax(sar, 1)[rows, labels])
+
+
+def test_the_gate_follows_the_clear_share_and_reaches_the_absent_modalities_exactly():
+    usable = torch.tensor([[1.0, 1.0], [0.5, 1.0], [0.0, 1.0], [0.4, 0.0], [0.0, 0.0]])
+    found = clear_share_target(usable)
+    wanted = torch.tensor([[0.97, 0.03], [0.485, 0.515], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close(found, wanted)

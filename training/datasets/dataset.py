@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,15 @@ class PairDataset(Dataset, Protocol):
 
     def pair(self, index: int) -> RawPair:
         """Return (optical ``(C, H, W)`` or None, SAR ``(P, H, W)`` or None), both raw."""
+        ...
+
+
+@runtime_checkable
+class HasClearImages(Protocol):
+    """A data set of truly cloudy pairs that also has a clear image of each place."""
+
+    def clear(self, index: int) -> Array:
+        """Return the clear image ``(C, H, W)`` of a pair, raw."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Train, validation and test shares, and folds, by place: no group may stand on two sides.
+"""Train, validation and test shares by place: no group may stand on two sides.
 
 Neighboring patches look alike, so a random split flatters a model (EuroSAT: a random forest has
 0.817 on random folds and 0.764 by place). Many seeded greedy assignments are tried and the one
@@ -40,90 +40,51 @@ def split_by_group(
     Raises:
         InputError: Some class has too few groups to stand in every split.
     """
-    member, counts = _counts(labels, groups, with_total=not every_class)
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.zeros((len(names), int(labels.max()) + 1))
+    np.add.at(counts, (member, labels), 1)
+    if not every_class:
+        # Classes that stand in one place pull all places to one side; the total pulls back.
+        total = np.repeat(counts.sum(axis=1, keepdims=True), counts.shape[1], axis=1)
+        counts = np.column_stack([counts, total])
     wanted = np.outer(shares, counts.sum(axis=0))
-    part_of = _best(counts, wanted, seed)
-    totals = np.stack([counts[part_of == part].sum(axis=0) for part in range(3)])
+    rng = np.random.default_rng(seed)
+    best = min((_assign(counts, wanted, rng) for _ in range(ATTEMPTS)), key=lambda found: found[0])
+    totals = np.stack([counts[best[1] == part].sum(axis=0) for part in range(3)])
     lacking = np.flatnonzero((totals == 0).any(axis=0) & (wanted.sum(axis=0) > 0)).tolist()
     if lacking and every_class:
         raise InputError(
             f"classes {lacking} stand in too few groups to be in every split",
             hint="Give the data set its own split column, or add places of these classes",
         )
-    return tuple(SPLITS[part] for part in part_of[member])
+    return tuple(SPLITS[part] for part in best[1][member])
 
 
 def folds_by_group(
-    labels: npt.NDArray[np.int64], groups: Sequence[str], folds: int, seed: int = 0
+    labels: npt.NDArray[np.int64], groups: Sequence[str], count: int, seed: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Return the fold of each sample, ``(N,)`` in ``0..folds-1``, of like size and class shares.
+    """Return the fold ``0..count-1`` of each sample; a group lies in one, classes spread evenly.
 
     Args:
-        labels: ``(N,)`` class of each sample; -1, where it is not known, counts as one more class.
-        groups: Group of each sample; all samples of a group get the same fold.
-        folds: Number of folds.
+        labels: ``(N,)`` class of each sample; -1 (unknown) counts as a class of its own.
+        groups: Group of each sample.
+        count: Folds.
         seed: Same seed, same folds.
 
     Raises:
-        InputError: Fewer than two folds, or fewer groups than folds.
+        InputError: There are fewer groups than folds.
     """
-    found = len(set(groups))
-    if not 2 <= folds <= found:
-        raise InputError(
-            f"{folds} folds of {found} groups were asked for, expected 2 to {found}",
-            hint="A fold needs a place of its own",
-        )
-    known = np.where(labels < 0, labels.max(initial=0) + 1, labels)
-    member, counts = _counts(known, groups, with_total=True)
-    wanted = np.tile(counts.sum(axis=0) / folds, (folds, 1))
-    return _best(counts, wanted, seed)[member]
-
-
-def hold_out_fold(
-    labels: npt.NDArray[np.int64], groups: Sequence[str], folds: int, held_out: int, seed: int = 0
-) -> tuple[str, ...]:
-    """Return splits of which ``"test"`` is one fold and ``"val"`` the next one, of three or more.
-
-    With two folds there is no ``"val"``.
-
-    Args:
-        labels: See `folds_by_group`.
-        groups: See `folds_by_group`.
-        folds: Number of folds.
-        held_out: The fold that is judged; -1: none, everything is in ``"train"``.
-        seed: Of the folds, the same for every ``held_out``.
-
-    Raises:
-        InputError: As `folds_by_group`.
-    """
-    if held_out < 0:
-        return ("train",) * len(groups)
-    fold = folds_by_group(labels, groups, folds, seed)
-    split = {held_out: "test"} if folds == 2 else {held_out: "test", (held_out + 1) % folds: "val"}
-    return tuple(split.get(int(number), "train") for number in fold)
-
-
-def _counts(
-    labels: npt.NDArray[np.int64], groups: Sequence[str], *, with_total: bool
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Group of each sample by number, and samples per group and class."""
     names, member = np.unique(np.asarray(groups), return_inverse=True)
-    counts = np.zeros((len(names), int(labels.max()) + 1))
+    if len(names) < count:
+        raise InputError(
+            f"{len(names)} groups make no {count} folds by group", hint="Ask for fewer folds"
+        )
+    counts = np.zeros((len(names), int(labels.max()) + 2))
     np.add.at(counts, (member, labels), 1)
-    if with_total:
-        # Classes that stand in one place pull all places to one side; the total pulls back.
-        total = np.repeat(counts.sum(axis=1, keepdims=True), counts.shape[1], axis=1)
-        counts = np.column_stack([counts, total])
-    return member, counts
-
-
-def _best(
-    counts: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64], seed: int
-) -> npt.NDArray[np.int64]:
-    """Part of each group in the best of many attempts."""
+    wanted = np.tile(counts.sum(axis=0) / count, (count, 1))
     rng = np.random.default_rng(seed)
-    attempts = (_assign(counts, wanted, rng) for _ in range(ATTEMPTS))
-    return min(attempts, key=lambda found: found[0])[1]
+    best = min((_assign(counts, wanted, rng) for _ in range(ATTEMPTS)), key=lambda found: found[0])
+    return np.asarray(best[1][member], np.int64)
 
 
 def _assign(

@@ -18,6 +18,8 @@ from ..options import IrmOptions
 
 #: Added to both contributions, so that their ratio stays finite.
 CONTRIBUTION_EPS = 1e-4
+#: Wanted share of optical under a clear sky; less would cost accuracy there, 1 has no gradient.
+CLEAR_OPTICAL_SHARE = 0.97
 
 
 def contributions(decision: Tensor, optical_logits: Tensor, sar_logits: Tensor) -> Tensor:
@@ -132,6 +134,22 @@ def gate_target(contribution: Tensor, availability: Tensor, sharpness: float = 1
         sharpness: s; 1 splits in proportion, more follows the better modality closer.
     """
     trust = availability * (contribution + CONTRIBUTION_EPS) ** sharpness
+    return trust / trust.sum(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def clear_share_target(usable: Tensor) -> Tensor:
+    """Wanted gate that shows optical as far as it is clear, and SAR for the rest.
+
+    ``CLEAR_OPTICAL_SHARE * clear`` of the weight is optical, times the availability of each
+    modality; a modality that is absent gets exactly 0.
+
+    Args:
+        usable: ``(N, 2)``, share of pixels per modality that can be used: valid and, for optical,
+            not clouded.
+    """
+    optical = CLEAR_OPTICAL_SHARE * usable[:, 0]
+    sar = (1 - optical) * usable[:, 1]
+    trust = torch.stack((optical, sar), dim=1)
     return trust / trust.sum(dim=1, keepdim=True).clamp_min(1e-12)
 
 

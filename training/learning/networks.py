@@ -6,6 +6,8 @@ Every operation exports to ONNX and to TensorRT.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -94,6 +96,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, options: EncoderOptions) -> None:
         super().__init__()
+        self.features = options.features
         stride = options.stem_stride
         self.stem = nn.Sequential(
             nn.Conv2d(channels, options.width, stride + 1, stride, stride // 2, bias=False),
@@ -130,7 +133,24 @@ class UnimodalNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(N, channels, H, W)`` -> logits ``(N, classes)``."""
         logits: Tensor = self.head(self.dropout(self.encoder(x)))
-        return logits
+        return logits.float()
+
+
+class Ensemble(nn.Module):
+    """Answers with the mean of its members' probabilities, as log-probabilities.
+
+    Args:
+        members: Networks of one task.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, channels, H, W)`` -> log-probabilities ``(N, classes)``."""
+        mean = torch.stack([torch.softmax(net(x), dim=1) for net in self.members]).mean(dim=0)
+        return torch.log(mean.clamp_min(1e-12))
 
 
 class ModalityGate(nn.Module):
@@ -184,7 +204,21 @@ class StudentNet(nn.Module):
 
     def forward(self, optical: Tensor, sar: Tensor, availability: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, C, H, W), (N, P, H, W), (N, 2)`` -> logits ``(N, K)`` and gate ``(N, 2)``."""
-        optical_features, sar_features = self.optical(optical), self.sar(sar)
+        optical_features = _encoded(self.optical, optical, availability[:, 0] > 0)
+        sar_features = _encoded(self.sar, sar, availability[:, 1] > 0)
         gate = self.gate(optical_features, sar_features, availability)
         gated = torch.cat((gate[:, :1] * optical_features, gate[:, 1:] * sar_features), dim=1)
-        return self.head(self.dropout(gated)), gate
+        return self.head(self.dropout(gated)).float(), gate
+
+
+def _encoded(encoder: Encoder, images: Tensor, present: Tensor) -> Tensor:
+    """Features ``(N, F)``; in training, absent images must not reach the batch statistics."""
+    features: Tensor
+    if not encoder.training or bool(present.all()):
+        features = encoder(images)
+    elif not present.any():
+        features = images.new_zeros(len(images), encoder.features)
+    else:
+        seen: Tensor = encoder(images[present])
+        features = seen.new_zeros(len(images), encoder.features).index_put((present,), seen)
+    return features

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..learning.networks import UnimodalNet
+from ..learning.networks import Ensemble, UnimodalNet
 from ..stages.scene_classification.run import SceneRun
 from .method import Method, gated
 from .shared import Shared
@@ -44,7 +44,7 @@ def plain_run(shared: Shared) -> SceneRun:
     return shared.run.with_options(plain, shared.run.folder / "plain")
 
 
-def _both_sub_tasks(run: SceneRun, teacher: UnimodalNet) -> nn.Module:
+def _both_sub_tasks(run: SceneRun, teacher: UnimodalNet | Ensemble) -> nn.Module:
     """Train auxiliaries and student of a run with a trained teacher."""
     supervision = run.supervise(teacher)
     sar = run.train_sar_auxiliary(supervision)

@@ -39,8 +39,8 @@ class FusionNet(nn.Module):
         self.head = nn.Linear(sum(sizes), classes)
         self.optical_head, self.sar_head = (nn.Linear(size, classes) for size in sizes)
         if run.options.warm_start:
-            self.optical.load_state_dict(shared.teacher.encoder.state_dict())
-            self.optical_head.load_state_dict(shared.teacher.head.state_dict())
+            self.optical.load_state_dict(shared.supervision.first_teacher.encoder.state_dict())
+            self.optical_head.load_state_dict(shared.supervision.first_teacher.head.state_dict())
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Encode both modalities."""

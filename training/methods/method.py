@@ -21,7 +21,6 @@ from ..learning.pseudo_labels import PseudoLabelFilter
 from ..learning.reliability import teacher_reliability
 from ..options import Schedule
 from ..samples.epoch_samples import EpochSamples
-from ..stages.fit import fit
 from ..stages.scene_classification.teacher_answers import TeacherAnswer
 from ..stages.stage import Batch, N, Stage, masked_mean
 from .shared import Shared
@@ -140,7 +139,7 @@ class MethodStage(Stage[N]):
 def trained(stage: MethodStage[N], shared: Shared, samples: EpochSamples | None = None) -> N:
     """Train a stage on the cloudy target, or on the given samples; load it if it is finished."""
     run = shared.run
-    return fit(stage, run.cloudy_samples() if samples is None else samples, run.folder)
+    return run.fit(stage, run.cloudy_samples() if samples is None else samples)
 
 
 def unimodal_net(
@@ -153,5 +152,5 @@ def unimodal_net(
     run.seed_weights(name)
     net = UnimodalNet(count, len(run.dataset.classes), branch, part.dropout)
     if run.options.warm_start and modality == "optical" and channels is None:
-        net.load_state_dict(shared.teacher.state_dict())
+        net.load_state_dict(shared.supervision.first_teacher.state_dict())
     return net

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..learning.networks import StudentNet, UnimodalNet
+from ..learning.networks import Ensemble, StudentNet, UnimodalNet
 from ..learning.pseudo_labels import PseudoLabelFilter
 from ..options import TrainOptions
 from ..stages.scene_classification.run import SceneRun
@@ -56,7 +56,7 @@ class Shared:
         return replace(self, auxiliaries=Auxiliaries(optical, sar))
 
     @property
-    def teacher(self) -> UnimodalNet:
+    def teacher(self) -> UnimodalNet | Ensemble:
         """The network that all methods learn from."""
         return self.supervision.teacher
 

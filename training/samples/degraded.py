@@ -7,7 +7,7 @@ changes the SAR.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,8 +18,9 @@ from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError
 
-from ..datasets.dataset import PairDataset, indices_of
+from ..datasets.dataset import HasClearImages, PairDataset, indices_of
 from ..simulate.clouds import UNITS_PER_REFLECTANCE, simulate_clouds
+from ..simulate.light import draw_light
 from ..simulate.sar import simulate_sar
 from ..simulate.textures import CloudTextures
 from .cloud_cover import estimate_cloud_cover
@@ -36,11 +37,13 @@ class DegradedPair:
     """One raw pair after simulation.
 
     Attributes:
-        clear: ``(C, H, W)`` optical patch before clouds, or None.
+        clear: ``(C, H, W)`` optical patch before clouds, or the clear image that a data set of
+            truly cloudy pairs has of the place; None where there is none.
         optical: The same with clouds, or None when the modality is absent.
         sar: ``(P, H, W)`` or None when absent.
         label: Class index, -1 if unknown.
-        cover: Simulated share of cloudy pixels; 0 where nothing was simulated.
+        cover: Share of cloudy pixels: simulated, or of truly cloudy images the recorded or else
+            the estimated one; 0 where the image is shown clear.
         estimated_cover: Cover estimated from ``optical`` alone; 1 when it is absent.
         index: Position in the data set.
     """
@@ -60,7 +63,8 @@ class Degradation:
 
     Attributes:
         cover: Wanted cloud cover; see `Cover`.
-        clear_share: Share of pairs left exactly clear when ``cover`` is a range.
+        clear_share: Share of pairs left exactly clear when ``cover`` is a range; of truly cloudy
+            pairs, share that shows the clear image of the place instead.
         augment: Flip and turn, and change gains a little (training only).
         drop_share: Share of pairs that lose one modality (training only).
         textures: Real cloud shapes and spectra, used for half of the skies.
@@ -92,6 +96,7 @@ class DegradedPairs:
         self.seed = seed
         self.indices = indices_of(dataset, split)
         self.labels = np.asarray(dataset.labels)[self.indices]
+        self._clear_images = dataset if isinstance(dataset, HasClearImages) else None
         self._bins = self._assign_bins()
 
     def __len__(self) -> int:
@@ -109,18 +114,24 @@ class DegradedPairs:
         optical, sar = self.dataset.pair(index)
         if optical is None and sar is None:
             raise InputError(f"pair {index} of {self.dataset.name} has neither optical nor SAR")
+        clear = optical if self._clear_images is None else self._clear_images.clear(index)
         if self.degradation.augment:
-            optical, sar = _turned(optical, sar, turn)
-        if sar is None and not self.dataset.sar_channels and optical is not None:
-            sar = self._simulated_sar(optical, position, radar)
-        if self.degradation.augment and optical is not None:
-            optical = _with_gains(optical, turn)
-        cloudy, cover = self._clouded(optical, position, sky)
+            clear, optical, sar = _turned((clear, optical, sar), turn)
+        if sar is None and not self.dataset.sar_channels and clear is not None:
+            sar = self._simulated_sar(clear, position, radar)
+        if self.degradation.augment:
+            clear, optical = self._in_other_light((clear, optical), turn)
+        if self._clear_images is None:
+            cloudy, cover = self._clouded(clear, position, sky)
+        elif sky.random() < self.degradation.clear_share:
+            cloudy, cover = clear, 0.0
+        else:
+            cloudy, cover = optical, self._known_cover(index, optical)
         if turn.random() < self.degradation.drop_share and cloudy is not None and sar is not None:
             cloudy, sar = (None, sar) if turn.random() < 0.5 else (cloudy, None)
         estimated = self.estimated_cover(cloudy)
         label = -1 if self.degradation.hide_labels else int(self.labels[position])
-        return DegradedPair(optical, cloudy, sar, label, cover, estimated, index)
+        return DegradedPair(clear, cloudy, sar, label, cover, estimated, index)
 
     def labeled(self) -> Iterator[DegradedPair]:
         """Iterate over the pairs with a known label, in order."""
@@ -134,6 +145,17 @@ class DegradedPairs:
         scale = np.float32(1.0 / UNITS_PER_REFLECTANCE.get(optical.dtype.str[1:], 1.0))
         return estimate_cloud_cover(optical * scale, self.dataset.optical_channels)
 
+    def _known_cover(self, index: int, optical: Array | None) -> float:
+        """Cover of a truly cloudy image: recorded, or else estimated from its pixels."""
+        cover = float(self.dataset.covers[index])
+        return self.estimated_cover(optical) if np.isnan(cover) else cover
+
+    def _in_other_light(
+        self, images: Sequence[Array | None], rng: np.random.Generator
+    ) -> tuple[Array | None, ...]:
+        light = draw_light(self.dataset.optical_channels, rng)
+        return _alike(light.on, images)
+
     def _simulated_sar(
         self, optical: Array, position: int, rng: np.random.Generator
     ) -> Array | None:
@@ -141,7 +163,7 @@ class DegradedPairs:
         if source == "absent":
             return None
         name = self.dataset.classes[label] if source == "from class" and label >= 0 else ""
-        return simulate_sar(optical, self.dataset.optical_channels, name, rng)
+        return simulate_sar(optical, self.dataset.optical_channels, rng, name)
 
     def _clouded(
         self, optical: Array | None, position: int, rng: np.random.Generator
@@ -174,26 +196,23 @@ class DegradedPairs:
         return bins
 
 
-def _turned(
-    optical: Array | None, sar: Array | None, rng: np.random.Generator
-) -> tuple[Array | None, Array | None]:
-    """Flip and turn both modalities alike."""
+def _turned(images: Sequence[Array | None], rng: np.random.Generator) -> tuple[Array | None, ...]:
+    """Flip and turn all images of a place alike."""
     quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
 
-    def turn(pixels: Array | None) -> Array | None:
-        if pixels is None:
-            return None
+    def turn(pixels: Array) -> Array:
         turned = np.rot90(pixels, quarter, axes=(1, 2))
         return np.ascontiguousarray(turned[:, :, ::-1] if flip else turned)
 
-    return turn(optical), turn(sar)
+    return _alike(turn, images)
 
 
-def _with_gains(optical: Array, rng: np.random.Generator) -> Array:
-    """Change brightness by up to 8 % overall and about 1.5 % per band (light, calibration)."""
-    gains = rng.uniform(0.92, 1.08) * rng.normal(1.0, 0.015, (len(optical), 1, 1))
-    changed = optical * gains.astype(np.float32)
-    if np.issubdtype(optical.dtype, np.integer):
-        changed += np.float32(0.5)
-        np.minimum(changed, np.float32(np.iinfo(optical.dtype).max), out=changed)
-    return np.asarray(changed.astype(optical.dtype))
+def _alike(
+    change: Callable[[Array], Array], images: Sequence[Array | None]
+) -> tuple[Array | None, ...]:
+    """Change all images; those that are one object stay one."""
+    known: dict[int, Array] = {}
+    for image in images:
+        if image is not None and id(image) not in known:
+            known[id(image)] = change(image)
+    return tuple(None if image is None else known[id(image)] for image in images)

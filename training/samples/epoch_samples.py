@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -42,3 +44,36 @@ class EpochSamples(Dataset[Sample]):
         if key not in self._drawn:
             self._drawn[key] = self.draw(*key)
         return self._drawn[key]
+
+
+class JoinedSamples(EpochSamples):
+    """The samples of several sources, one after the other.
+
+    ``index`` counts on from source to source, so that it stays unique.
+
+    Args:
+        parts: The sources and the length of the data set behind each.
+    """
+
+    def __init__(self, parts: Sequence[tuple[EpochSamples, int]]) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(len(samples) for samples, _ in self.parts)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of all sources."""
+        super().set_epoch(epoch)
+        for samples, _ in self.parts:
+            samples.set_epoch(epoch)
+
+    def __getitem__(self, position: int) -> Sample:
+        start = 0
+        for samples, size in self.parts:
+            if position < len(samples):
+                sample = samples[position]
+                return {**sample, "index": sample["index"] + start} if start else sample
+            position -= len(samples)
+            start += size
+        raise IndexError(position)

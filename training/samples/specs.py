@@ -35,21 +35,31 @@ def modality_specs(
     dataset: PairDataset,
     seed: int = 0,
     textures: CloudTextures | None = None,
+    real: PairDataset | None = None,
     sar_source: SarSource = "from pixels",
 ) -> tuple[ModalitySpec, ModalitySpec]:
     """Measure the contracts (optical, SAR) on the training split.
 
     Half of the pairs are clear and half are clouded with covers uniform in [0, 1], since the
-    student sees both. At most `MAX_PAIRS` pairs are measured, chosen by ``seed``; where the data
-    set has no SAR, ``sar_source`` says what stands in.
+    student sees both. At most `MAX_PAIRS` pairs of each set are measured, chosen by ``seed``.
+
+    Args:
+        dataset: The data set.
+        seed: Chooses the pairs and draws the clouds.
+        textures: Real cloud shapes and spectra.
+        real: Truly cloudy pairs of the same channels that are learned too.
+        sar_source: What stands in where the data set has no SAR.
 
     Raises:
         InputError: The training split has no pair of some modality, or its dtype is unknown.
     """
     degradation = Degradation(clear_share=CLEAR_SHARE, textures=textures, sar=sar_source)
-    pairs = DegradedPairs(dataset, "train", degradation, seed)
-    chosen = np.random.default_rng(seed).permutation(len(pairs))[:MAX_PAIRS]
-    drawn = [pairs.get(int(position)) for position in chosen]
+    drawn = []
+    for part in (dataset, real):
+        if part is not None:
+            pairs = DegradedPairs(part, "train", degradation, seed)
+            chosen = np.random.default_rng(seed).permutation(len(pairs))[:MAX_PAIRS]
+            drawn += [pairs.get(int(position)) for position in chosen]
     optical = [pair.optical for pair in drawn if pair.optical is not None]
     sar = [pair.sar for pair in drawn if pair.sar is not None]
     for name, found in (("optical", optical), ("SAR", sar)):

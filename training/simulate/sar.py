@@ -1,13 +1,15 @@
 """Simulated Sentinel-1 backscatter (sigma0, VV and VH, dB) for optical patches without SAR.
 
 Simulated, never measured. Each pixel is a mixture of five ground covers (water, trees, low
-vegetation, bare ground, built) whose shares come from the clear optical patch (water index,
-NDVI, darkness, contrast) and from what is typical for the class. Each cover has a typical
-backscatter at C band; each patch draws its own offsets (wind, moisture, incidence and aspect
-angle), fields of one color share an offset, buildings add bright double-bounce points, and
-Gamma speckle with the looks of GRD IW is applied last. Only the clear optical patch is read, so
-the result cannot depend on simulated clouds. A class that is not in the table gets the structure
-alone.
+vegetation, bare ground, built) whose shares are read from the pixels of the clear optical patch.
+Levels, their spread from place to place, texture and speckle are those measured on real SAR per
+cover (`backscatter.MEASURED`): a patch draws its own level per cover (wind, moisture, incidence
+angle), its own strength of texture (relief, fields, roofs), bright points where it is built, and
+correlated speckle last. Only the clear optical patch is read, so the result cannot depend on
+simulated clouds.
+
+A class name is an extra that makes patches of a class more alike. What was simulated with it may
+teach; it must never judge, because it knows the answer.
 """
 
 from __future__ import annotations
@@ -21,21 +23,17 @@ import numpy.typing as npt
 
 from esccs_edge.contracts.types import Array, Floats
 
-from .clouds import UNITS_PER_REFLECTANCE
+from .backscatter import MEASURED, Backscatter
+from .covers import Structure, cover_shares, read_structure, step
 from .noise import box_mean, power_law_field
-from .speckle import GRD_IW_LOOKS, speckle
+from .speckle import speckled
 
+#: The least sigma0 that is handed out, linear (-35 dB).
+FLOOR = np.float32(10**-3.5)
+#: Power-law exponents of texture: hills and fields; roofs, hedges, crowns of trees.
+RELIEF_SLOPE, ROUGH_SLOPE = 3.0, 1.3
 #: One number for a patch, or a field ``(H, W)`` where classes differ from pixel to pixel.
 Amount = float | Floats
-
-COVERS = ("water", "trees", "low", "bare", "built")
-#: Typical sigma0 in dB of each cover at C band and 30 to 45 degrees incidence.
-VV_DB = np.array([-19.5, -9.0, -11.5, -12.8, -4.5], np.float32)
-VH_DB = np.array([-26.5, -14.8, -18.0, -20.5, -12.0], np.float32)
-#: Standard deviation in dB of a cover's level from patch to patch (water: wind).
-LEVEL_STD_DB = np.array([2.8, 0.9, 1.4, 1.7, 2.2], np.float32)
-#: Noise-equivalent sigma0 of the instrument, added to both channels.
-NOISE_DB = -28.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,6 @@ class GroundProfile:
     points: Amount
 
 
-STRUCTURE_ONLY = GroundProfile(trees=0.3, built=0.3, fields_db=1.5, relief_db=0.8, points=2.0)
 _FOREST = GroundProfile(0.9, 0.0, 0.6, 1.2, 0.0)
 _CROPS = GroundProfile(0.05, 0.02, 2.6, 0.4, 0.5)
 _GRASS = GroundProfile(0.12, 0.02, 1.1, 0.7, 0.3)
@@ -90,23 +87,24 @@ PROFILES = {
 def simulate_sar(
     optical: Array,
     bands: Sequence[str],
-    class_name: str,
     rng: np.random.Generator,
-    looks: float = GRD_IW_LOOKS,
+    class_name: str = "",
+    ground: Backscatter = MEASURED,
 ) -> npt.NDArray[np.float32]:
     """Simulate the SAR patch of a clear optical patch.
 
     Args:
         optical: ``(C, H, W)`` clear digital numbers or float reflectance.
         bands: Channel names; without B03, B04 and B08 only brightness and contrast are used.
-        class_name: Scene class; an unknown one gives the structure alone.
         rng: Source of randomness.
-        looks: Equivalent number of looks of the speckle.
+        class_name: Scene class, for patches that teach. Without it, or with one that is not in
+            `PROFILES`, the pixels alone decide.
+        ground: Statistics of real backscatter.
 
     Returns:
         ``(2, H, W)`` sigma0 in dB, VV then VH.
     """
-    return _simulate(optical, bands, PROFILES.get(class_name, STRUCTURE_ONLY), rng, looks)
+    return _simulate(optical, bands, PROFILES.get(class_name), rng, ground)
 
 
 def simulate_sar_scene(
@@ -115,119 +113,89 @@ def simulate_sar_scene(
     labels: npt.NDArray[np.integer[Any]],
     classes: Sequence[str],
     rng: np.random.Generator,
-    looks: float = GRD_IW_LOOKS,
 ) -> npt.NDArray[np.float32]:
     """Simulate one acquisition over a scene of several classes.
 
-    Like `simulate_sar`, with ``labels`` ``(H, W)`` as positions in ``classes``; wind, moisture
-    and angles are drawn once for the whole scene.
+    Like `simulate_sar` with classes: ``labels`` ``(H, W)`` are positions in ``classes``, each a
+    name in `PROFILES`. Wind, moisture and angles are drawn once for the whole scene.
     """
-    profiles = [PROFILES.get(name, STRUCTURE_ONLY) for name in classes]
+    profiles = [PROFILES[name] for name in classes]
     table = np.array([(p.trees, p.built, p.fields_db, p.relief_db, p.points) for p in profiles],
                      np.float32)  # fmt: skip
     amounts = [box_mean(table[labels, i], 5) for i in range(table.shape[1])]
-    return _simulate(optical, bands, GroundProfile(*amounts), rng, looks)
+    return _simulate(optical, bands, GroundProfile(*amounts), rng, MEASURED)
 
 
 def _simulate(
     optical: Array,
     bands: Sequence[str],
-    profile: GroundProfile,
+    profile: GroundProfile | None,
     rng: np.random.Generator,
-    looks: float,
+    ground: Backscatter,
 ) -> npt.NDArray[np.float32]:
     structure = read_structure(optical, bands)
-    shares = _cover_shares(structure, profile, rng)
-    sigma0 = _mixture(shares, structure, profile, rng)
-    sigma0 += _bright_points(shares[4], structure.contrast, profile, rng)
-    sigma0 += np.float32(10 ** (NOISE_DB / 10))
-    sigma0 *= speckle(sigma0.shape, rng, looks)
-    return np.asarray(10.0 * np.log10(np.maximum(sigma0, 1e-5)), np.float32)
+    shares = _shares(structure, profile, rng)
+    sigma0 = _mixture(shares, structure, profile, rng, ground)
+    points = 12.0 * shares[4] if profile is None else profile.points
+    sigma0 += _bright_points(points, shares[4], structure.contrast, rng)
+    # The processor takes the mean noise off again; what stays is its speckle.
+    noise = np.float32(10 ** (rng.normal(ground.noise, ground.noise_std) / 10))
+    sigma0 = speckled(sigma0 + noise, rng, ground.looks, ground.blur) - noise
+    return np.asarray(10.0 * np.log10(np.maximum(sigma0, FLOOR)), np.float32)
 
 
-@dataclass(frozen=True)
-class Structure:
-    """What the clear optical patch shows, each ``(H, W)`` float32.
-
-    Attributes:
-        water: Share of open water, in [0, 1].
-        ndvi: Vegetation index, in [-1, 1].
-        brightness: Mean visible reflectance.
-        contrast: Local contrast of brightness, in [0, 1].
-    """
-
-    water: Floats
-    ndvi: Floats
-    brightness: Floats
-    contrast: Floats
-
-
-def read_structure(optical: Array, bands: Sequence[str]) -> Structure:
-    """Measure water, vegetation, brightness and contrast of a clear patch."""
-    scale = np.float32(1.0 / UNITS_PER_REFLECTANCE.get(optical.dtype.str[1:], 1.0))
-    place = {band: i for i, band in enumerate(bands)}
-
-    def band(name: str) -> Floats:
-        return np.asarray(optical[place[name]] * scale, np.float32)
-
-    if {"B03", "B04", "B08"} <= place.keys():
-        green, red, nir = band("B03"), band("B04"), band("B08")
-        brightness = 0.5 * (green + red)
-        ndvi = (nir - red) / (nir + red + np.float32(1e-4))
-        index = (green - nir) / (green + nir + np.float32(1e-4))
-        water = _step(index, 0.05, 0.06) * _step(0.16 - nir, 0.0, 0.02)
-    else:
-        brightness = np.asarray(optical.mean(axis=0) * scale, np.float32)
-        ndvi = np.full_like(brightness, 0.4)
-        water = np.zeros_like(brightness)
-    return Structure(water, ndvi, brightness, _contrast(brightness))
-
-
-def _step(value: Floats, middle: float, width: float) -> Floats:
-    share = (value - np.float32(middle - width)) / np.float32(2 * width)
-    return np.asarray(np.clip(share, 0.0, 1.0), np.float32)
-
-
-def _contrast(brightness: Floats) -> Floats:
-    """Local standard deviation of log brightness, mapped so that fields are 0 and roofs 1."""
-    logarithm = np.log(np.maximum(brightness, np.float32(0.01)))
-    mean, squares = box_mean(np.stack([logarithm, logarithm**2]), 2)
-    return _step(np.sqrt(np.maximum(squares - mean**2, 0.0)), 0.11, 0.08)
-
-
-def _cover_shares(
-    structure: Structure, profile: GroundProfile, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
-    """Shares ``(5, H, W)`` of the covers in `COVERS` order, summing to 1."""
-    tree_share = np.clip(profile.trees + np.float32(rng.normal(0, 0.12)), 0, 1)
-    built_share = profile.built * np.float32(rng.uniform(0.55, 1.25))
-    land = 1.0 - structure.water
-    green = _step(structure.ndvi, 0.38, 0.15)
-    built = land * np.clip(built_share * (0.25 + structure.contrast) * (1.15 - green), 0, 1)
-    rest = land - built
-    dark = _step(0.115 - structure.brightness, 0.02, 0.03)
-    trees = rest * np.clip(tree_share * (0.6 * green + 0.7 * dark), 0, 1)
-    low = (rest - trees) * green
-    return np.stack([structure.water, trees, low, rest - trees - low, built])
+def _shares(
+    structure: Structure, profile: GroundProfile | None, rng: np.random.Generator
+) -> Floats:
+    """Shares of the covers, from the pixels alone or with what is typical of the class."""
+    green = step(structure.ndvi, 0.38, 0.15)
+    if profile is None:
+        return cover_shares(structure, green * structure.dark, structure.town)
+    trees = np.clip(profile.trees + np.float32(rng.normal(0, 0.12)), 0, 1)
+    built = profile.built * np.float32(rng.uniform(0.55, 1.25))
+    return cover_shares(
+        structure,
+        trees * (0.6 * green + 0.7 * structure.dark),
+        built * (0.25 + structure.contrast) * (1.15 - green),
+    )
 
 
 def _mixture(
-    shares: npt.NDArray[np.float32],
+    shares: Floats,
     structure: Structure,
-    profile: GroundProfile,
+    profile: GroundProfile | None,
     rng: np.random.Generator,
+    ground: Backscatter,
 ) -> npt.NDArray[np.float32]:
-    """Mean sigma0 ``(2, H, W)``, linear, before bright points and speckle."""
-    common = rng.normal(0, 0.8) + rng.normal(0, 1, 5) * LEVEL_STD_DB
-    ratio = rng.normal(0, 0.6) + rng.normal(0, 0.5, 5)
-    levels = np.stack([VV_DB + common, VH_DB + common + ratio])
-    linear = (10 ** (levels / 10)).astype(np.float32)
-    sigma0 = np.tensordot(linear, shares, axes=1)
-    change = profile.fields_db * _by_color(structure, rng)
-    height, width = structure.ndvi.shape
-    relief = power_law_field(height, width + width % 2, 3.0, rng)[:, :width]
-    change = (1 - shares[0]) * change + profile.relief_db * relief
-    return np.asarray(sigma0 * 10 ** (change / 10), np.float32)
+    """Mean sigma0 ``(2, H, W)``, linear, before bright points, noise floor and speckle."""
+    # Two standard deviations: no darker water and no brighter town was met.
+    drawn = np.clip(rng.normal(0, 1, (2, 5)), -2, 2)
+    vv = np.array(ground.vv) + drawn[0] * ground.level_std
+    ratio = np.array(ground.vv) - ground.vh + drawn[1] * ground.ratio_std
+    linear = 10 ** (np.stack([vv, vv - ratio]) / 10)
+    sigma0 = np.tensordot(linear.astype(np.float32), shares, axes=1)
+    change, cross = _texture(shares, rng, ground)
+    if profile is not None:
+        change += (1 - shares[0]) * profile.fields_db * _by_color(structure, rng)
+    sigma0[0] *= 10 ** ((change + cross) / 10)
+    sigma0[1] *= 10 ** ((change - cross) / 10)
+    return sigma0
+
+
+def _texture(
+    shares: Floats, rng: np.random.Generator, ground: Backscatter
+) -> tuple[Floats, Floats]:
+    """Change in dB that both channels share, and half of the change of their ratio, ``(H, W)``."""
+    height, width = shares.shape[1:]
+    smooth, rough, cross = (
+        power_law_field(height, width + width % 2, slope, rng)[:, :width]
+        for slope in (RELIEF_SLOPE, ROUGH_SLOPE, ROUGH_SLOPE)
+    )
+    strength = np.array(ground.texture) * np.exp(rng.normal() * np.array(ground.texture_spread))
+    amounts = np.stack([strength, 0.5 * np.array(ground.ratio_texture)]).astype(np.float32)
+    common, ratio = np.tensordot(amounts, shares, axes=1)
+    mix = np.float32(rng.uniform(0.2, 0.9))
+    return common * (np.sqrt(mix) * smooth + np.sqrt(1 - mix) * rough), ratio * cross
 
 
 def _by_color(structure: Structure, rng: np.random.Generator) -> Floats:
@@ -241,20 +209,15 @@ def _by_color(structure: Structure, rng: np.random.Generator) -> Floats:
 
 
 def _bright_points(
-    built: Floats, contrast: Floats, profile: GroundProfile, rng: np.random.Generator
+    per_thousand: Amount, built: Floats, contrast: Floats, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Corner reflections of buildings, linear ``(2, H, W)``, spread over one pixel around."""
+    """Corner reflections of buildings, linear ``(2, H, W)``."""
     height, width = built.shape
     points = np.zeros((2, height, width), np.float32)
-    rate = profile.points * np.float32(rng.uniform(0.5, 1.5) / 1000)
+    rate = per_thousand * np.float32(rng.uniform(0.5, 1.5) / 1000)
     rows, columns = np.nonzero(rng.random((height, width), np.float32) < rate)
     count = len(rows)
     strength = 10 ** (rng.normal(2.0, 4.0, count) / 10) * (0.1 + built + contrast)[rows, columns]
     cross = 10 ** (rng.normal(-8.0, 1.5, count) / 10)
     points[:, rows, columns] = strength, strength * cross
-    spread = points.copy()
-    spread[:, 1:] += 0.3 * points[:, :-1]
-    spread[:, :-1] += 0.3 * points[:, 1:]
-    spread[:, :, 1:] += 0.3 * points[:, :, :-1]
-    spread[:, :, :-1] += 0.3 * points[:, :, 1:]
-    return spread
+    return points

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from esccs_edge.system.atomic import atomic_path, write_atomic
 
+from ..options import Precision
 from ..samples.epoch_samples import EpochSamples
 from .epoch_log import EpochLog
 from .stage import N, Stage, epoch_seed
@@ -82,13 +83,14 @@ class EpochCheckpoint(Callback):
             trainer.save_checkpoint(partial)
 
 
-def fit(stage: Stage[N], samples: EpochSamples, folder: Path) -> N:
+def fit(stage: Stage[N], samples: EpochSamples, folder: Path, precision: Precision) -> N:
     """Train a stage, or go on where it stopped, or load it if it is finished.
 
     Args:
         stage: The stage; its name names the files.
         samples: Training split.
         folder: Run folder; gets ``checkpoints/`` and ``logs/``.
+        precision: As `RunOptions.precision`.
 
     Returns:
         The stage's averaged network in eval mode, on the CPU.
@@ -100,7 +102,7 @@ def fit(stage: Stage[N], samples: EpochSamples, folder: Path) -> N:
         return stage.average.eval()
     data = EpochData(samples, stage.schedule.batch_size, stage.seed, stage.name)
     with _quiet():
-        trainer = _trainer(stage, folder, EpochCheckpoint(checkpoint))
+        trainer = _trainer(stage, folder, EpochCheckpoint(checkpoint), precision)
         trainer.fit(stage, data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
                     weights_only=True)  # fmt: skip
     if trainer.interrupted:
@@ -111,7 +113,9 @@ def fit(stage: Stage[N], samples: EpochSamples, folder: Path) -> N:
     return stage.average.cpu().eval()
 
 
-def _trainer(stage: Stage[N], folder: Path, checkpoint: Callback) -> L.Trainer:
+def _trainer(
+    stage: Stage[N], folder: Path, checkpoint: Callback, precision: Precision
+) -> L.Trainer:
     logs = folder / "logs"
     is_terminal = sys.stderr.isatty()
     bars: list[Callback] = [TQDMProgressBar(leave=True)] if is_terminal else []
@@ -120,6 +124,7 @@ def _trainer(stage: Stage[N], folder: Path, checkpoint: Callback) -> L.Trainer:
         max_epochs=stage.schedule.epochs,
         accelerator="auto",
         devices=1,
+        precision=precision,
         logger=TensorBoardLogger(logs, name="tensorboard", version=stage.name),
         callbacks=[*bars, log, checkpoint],
         reload_dataloaders_every_n_epochs=1,

@@ -42,7 +42,8 @@ class Stage(L.LightningModule, Generic[N]):
 
     def __init__(self, net: N, schedule: Schedule, name: str, seed: int) -> None:
         super().__init__()
-        self.net = net
+        # The layout that convolutions on CPUs are fastest in; it changes no value.
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(net).requires_grad_(False)
         self.schedule = schedule
         self.name = name

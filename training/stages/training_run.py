@@ -40,4 +40,4 @@ class TrainingRun:
 
     def fit(self, stage: Stage[N], samples: EpochSamples) -> N:
         """Train a stage, go on where it stopped, or load it; see `fit.fit`."""
-        return fit(stage, samples, self.folder)
+        return fit(stage, samples, self.folder, self.options.precision)

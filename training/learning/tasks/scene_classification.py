@@ -32,11 +32,9 @@ class SceneClassificationLearning:
     def open(self, options: TrainOptions, folder: Path) -> SceneRun:
         """Open the pairs and measure both modalities."""
         from ...datasets import open_dataset
-        from ...samples.folds import with_folds
         from ...stages.scene_classification.run import SceneRun
 
-        dataset = with_folds(open_dataset(options.data, options.seed), options.folds)
-        return SceneRun.open(options, dataset, folder)
+        return SceneRun.open(options, open_dataset(options.data, options.seed), folder)
 
     def train(self, run: SceneRun) -> Networks:
         """Train the four stages of ESCCS."""
@@ -56,7 +54,7 @@ class SceneClassificationLearning:
         return score_networks(run, networks)
 
     def held_out(self, run: SceneRun) -> Iterator[HeldOutSample]:
-        """Yield the labeled validation and test pairs, or else the training pairs, under clouds."""
+        """Yield the labeled validation and test pairs under clouds."""
         from ...judging.held_out_pairs import held_out_pairs
 
         return held_out_pairs(run)
@@ -66,15 +64,16 @@ class SceneClassificationLearning:
         from ...stages.scene_classification.run import taught_sar
 
         clouds, found = run.options.clouds, {}
+        of_what = "" if run.real is None else f" of {run.dataset.name}"
         if not run.dataset.sar_channels:
             taught = taught_sar(run.options) == "from class"
             found["sar"] = (
-                "all SAR patches are simulated, from the clear optical patch"
+                f"all SAR patches{of_what} are simulated, from the clear optical patch"
                 + " and, where they teach, its class" * taught
                 + "; where they judge or calibrate, from the patch alone"
             )
         if clouds.simulate:
-            found["clouds"] = "all clouds are simulated"
+            found["clouds"] = f"all clouds{of_what} are simulated"
             if clouds.textures:
                 found["clouds"] += ", half of them with shapes and spectra of real clouds"
         return found

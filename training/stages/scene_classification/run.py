@@ -17,12 +17,16 @@ import torch
 from esccs_edge.contracts.modality import SampleSpec
 from esccs_edge.errors import InputError
 
-from ...datasets import PairDataset
+from ...datasets import PairDataset, open_dataset
+from ...datasets.splits import folds_by_group
+from ...datasets.triplets import Chips
 from ...learning.losses import class_weights
-from ...learning.networks import StudentNet, UnimodalNet
+from ...learning.networks import Ensemble, StudentNet, UnimodalNet
 from ...learning.pseudo_labels import PseudoLabelFilter, filter_report
 from ...options import TrainOptions
 from ...samples.degraded import Degradation, SarSource
+from ...samples.epoch_samples import EpochSamples, JoinedSamples
+from ...samples.fold import FoldDataset
 from ...samples.samples import CloudySamples, patch_size
 from ...samples.specs import modality_specs
 from ...samples.transfer_parts import labeled_and_target
@@ -54,6 +58,7 @@ class SceneRun(TrainingRun):
         target: The data set with the training pairs that all later stages learn on: the same
             ones or, with ``options.target_share``, those of other places, labels hidden.
         textures: Real cloud shapes and spectra, or None.
+        real: Truly cloudy pairs of further places, without labels, or None.
     """
 
     options: TrainOptions
@@ -61,6 +66,7 @@ class SceneRun(TrainingRun):
     labeled: PairDataset
     target: PairDataset
     textures: CloudTextures | None
+    real: Chips | None = None
     _kept: dict[tuple[int, str, Degradation], CloudySamples] = field(default_factory=dict)
 
     @classmethod
@@ -71,15 +77,18 @@ class SceneRun(TrainingRun):
             InputError: The training split has labels of fewer than two classes, lacks a modality,
                 the patches are not square, or the cloud textures cannot be read.
         """
+        if options.folds.count:
+            dataset = FoldDataset(dataset, options.folds, options.seed)
         share = options.target_share
         parts = labeled_and_target(dataset, share, options.seed) if share else (dataset, dataset)
         _check_labels(parts[0])
         sample = _square_sample(dataset, options.pixel_size_m)
         clouds = options.clouds
         textures = CloudTextures.read(clouds.textures) if clouds.textures else None
-        optical, sar = modality_specs(dataset, options.seed, textures, taught_sar(options))
+        real = _real_pairs(options, dataset, sample.height)
+        optical, sar = modality_specs(dataset, options.seed, textures, real, taught_sar(options))
         specs = {"optical": optical, "sar": sar}
-        return cls(options, dataset, folder, specs, sample, *parts, textures)
+        return cls(options, dataset, folder, specs, sample, *parts, textures, real)
 
     def with_options(self, options: TrainOptions, folder: Path | None = None) -> SceneRun:
         """Return the run with other options for the stages after the teacher.
@@ -94,18 +103,24 @@ class SceneRun(TrainingRun):
 
     # ---- stages ---------------------------------------------------------------------------------
 
-    def train_teacher(self) -> UnimodalNet:
-        """Train the network that sees clear optical images and their labels."""
-        self.seed_weights("teacher")
-        stage = TeacherStage(self.channels[0], self.label_weights(), self.options)
-        return self.fit(stage, self.labeled_samples(Degradation(cover=0.0, augment=True)))
+    def train_teacher(self) -> UnimodalNet | Ensemble:
+        """Train the network, or the networks, that see clear optical images and their labels."""
+        samples = self.labeled_samples(Degradation(cover=0.0, augment=True, sar="absent"))
+        members = []
+        for number in range(1, self.options.teacher.members + 1):
+            name = "teacher" if number == 1 else f"teacher-{number}"
+            self.seed_weights(name)
+            stage = TeacherStage(self.channels[0], self.label_weights(), self.options, name)
+            members.append(self.fit(stage, samples))
+        return members[0] if len(members) == 1 else Ensemble(members).eval()
 
-    def supervise(self, teacher: UnimodalNet) -> Supervision:
+    def supervise(self, teacher: UnimodalNet | Ensemble) -> Supervision:
         """Ask the teacher about all cloudy training pairs and choose the answers that may teach."""
         answers: EachView | AllViews
         answers = each_view = EachView(teacher, self.options.distillation)
         if self.options.distillation.teacher_views == "all":
-            answers = AllViews(each_view, self._every_view(), len(self.dataset))
+            count = len(self.dataset) + (0 if self.real is None else len(self.real))
+            answers = AllViews(each_view, self._every_view(), count)
         known = KnownAnswers.of(answers, self._every_view())
         chosen = PseudoLabelFilter.fit(
             known.probabilities, known.reliability, self.options.auxiliary.filter
@@ -129,7 +144,7 @@ class SceneRun(TrainingRun):
             self.channels[0], self.label_weights(), self.options, supervision, sar_auxiliary
         )
         if self.options.warm_start:
-            stage.start_at(supervision.teacher)
+            stage.start_at(supervision.first_teacher)
         return self.fit(stage, self.cloudy_samples())
 
     def train_student(
@@ -168,13 +183,25 @@ class SceneRun(TrainingRun):
             degradation = replace(degradation, hide_labels=True)
         return self._tensors(self.target, split, degradation)
 
-    def cloudy_samples(self, drop_share: float = 0.0) -> CloudySamples:
+    def cloudy_samples(self, drop_share: float = 0.0) -> EpochSamples:
         """Return the target's training pairs as the auxiliaries and the student see them."""
-        return self.samples(self._cloudy(drop_share))
+        target = self.samples(self._cloudy(drop_share))
+        if self.real is None:
+            return target
+        share = self.options.real_pairs.clear_share
+        as_they_are = Degradation(cover=0.0, clear_share=share, augment=True, drop_share=drop_share)
+        real = self._tensors(self.real, "train", as_they_are)
+        return JoinedSamples([(target, len(self.target)), (real, len(self.real))])
 
     def cloudy_samples_with_labels(self) -> CloudySamples:
         """Return the target's training pairs with their labels: for upper bounds only."""
         return self._tensors(self.target, "train", self._cloudy())
+
+    def real_held_out(self) -> Chips | None:
+        """Return the real pairs of held-out places, side by side; None where there are none."""
+        if self.real is None or "test" not in self.real.splits:
+            return None
+        return replace(self.real, stride=self.real.size)
 
     def labeled_samples(self, degradation: Degradation) -> CloudySamples:
         """Return the labeled pairs that the teacher learns on."""
@@ -184,7 +211,7 @@ class SceneRun(TrainingRun):
         """Return the teacher's labeled pairs under the clouds that the target has."""
         return self.labeled_samples(self._cloudy())
 
-    def every_answer(self, teacher: UnimodalNet) -> KnownAnswers:
+    def every_answer(self, teacher: UnimodalNet | Ensemble) -> KnownAnswers:
         """Return the teacher's answers on every cloudy view of the target on its own."""
         return KnownAnswers.of(EachView(teacher, self.options.distillation), self._every_view())
 
@@ -222,6 +249,30 @@ class SceneRun(TrainingRun):
         for epoch in range(max(1, self.options.clouds.draws)):
             samples.set_epoch(epoch)
             yield from torch.utils.data.DataLoader(samples, batch_size, generator=torch.Generator())
+
+
+def _real_pairs(options: TrainOptions, dataset: PairDataset, size: int) -> Chips | None:
+    """Open the truly cloudy pairs in chips of ``size`` pixels; whole places are held out."""
+    data, folds = options.real_pairs.data, options.folds
+    if not data:
+        return None
+    real = open_dataset(data)
+    if not isinstance(real, Chips):
+        raise InputError(
+            f"option 'real_pairs.data' is {data!r}, expected triplets: sen12ms-cr:PATH"
+        )
+    for what in ("optical_channels", "sar_channels"):
+        expected, found = getattr(dataset, what), getattr(real, what)
+        if expected and found != expected:
+            raise InputError(
+                f"{what} of {real.name} are {found}, expected those of {dataset.name}, {expected}"
+            )
+    held_out: tuple[tuple[str, str], ...] = ()
+    if folds.count > 1:
+        fold = folds_by_group(real.labels, real.groups, folds.count, options.seed)
+        places = {real.groups[i] for i in np.flatnonzero(fold == folds.held_out)}
+        held_out = tuple((place, "test") for place in sorted(places))
+    return replace(real, size=size, stride=options.real_pairs.stride, place_splits=held_out)
 
 
 def taught_sar(options: TrainOptions) -> SarSource:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...learning.augment import augmented
 from ...learning.irm import (
     RatioCenter,
+    clear_share_target,
     contributions,
     gate_target,
     log_ratio,
@@ -75,7 +76,7 @@ class StudentStage(Stage[StudentNet]):
         losses = {
             "teacher_loss": self._teacher_loss(answer, logits),
             "auxiliary_loss": self._auxiliary_loss(weights, optical, sar, logits),
-            "gate_loss": self._gate_loss(gate, share, usable_share(batch)),
+            "gate_loss": self._gate_loss(gate, share, batch),
             "label_loss": self._label_loss(logits, batch["label"]),
         }
         right = logits.argmax(dim=1) == batch["label"]
@@ -137,16 +138,20 @@ class StudentStage(Stage[StudentNet]):
                 total = total + (weight * distillation_loss(target, logits, temperature)).mean()
         return self.options.student.auxiliary_weight * total
 
-    def _gate_loss(self, gate: Tensor, share: Tensor, usable: Tensor) -> Tensor:
-        target = gate_target(share, usable, self.options.student.gate_sharpness)
-        return self.options.student.gate_weight * gate_loss(gate, target).mean()
+    def _gate_loss(self, gate: Tensor, share: Tensor, batch: Batch) -> Tensor:
+        part = self.options.student
+        if part.gate_target == "clear-share":
+            target = clear_share_target(usable_share(batch, 1 - batch["cover"]))
+        else:
+            usable = usable_share(batch, batch["reliability"])
+            target = gate_target(share, usable, part.gate_sharpness)
+        return part.gate_weight * gate_loss(gate, target).mean()
 
     def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         losses = label_loss(logits, labels) * self.class_weights[labels.clamp_min(0)]
         return self.options.distillation.label_weight * masked_mean(losses, labels >= 0)
 
 
-def usable_share(batch: Batch) -> Tensor:
-    """Availability ``(N, 2)`` with the optical one cut down to the estimated clear share."""
-    clear = torch.stack((batch["reliability"], torch.ones_like(batch["reliability"])), dim=1)
-    return batch["availability"] * clear
+def usable_share(batch: Batch, clear: Tensor) -> Tensor:
+    """Availability ``(N, 2)`` with the optical one cut down to a clear share ``(N,)``."""
+    return batch["availability"] * torch.stack((clear, torch.ones_like(clear)), dim=1)

@@ -21,13 +21,16 @@ class TeacherStage(Stage[UnimodalNet]):
         channels: Optical channels.
         class_weights: ``(K,)`` factor per class.
         options: The run.
+        name: Names the stage's files and its draws.
     """
 
-    def __init__(self, channels: int, class_weights: Tensor, options: TrainOptions) -> None:
+    def __init__(
+        self, channels: int, class_weights: Tensor, options: TrainOptions, name: str = "teacher"
+    ) -> None:
         net = UnimodalNet(
             channels, len(class_weights), options.teacher.network, options.teacher.dropout
         )
-        super().__init__(net, options.teacher.schedule, "teacher", options.seed)
+        super().__init__(net, options.teacher.schedule, name, options.seed)
         self.options = options
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.class_weights: Tensor

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ...learning.losses import soften
-from ...learning.networks import UnimodalNet
+from ...learning.networks import Ensemble, UnimodalNet
 from ...learning.pseudo_labels import PseudoLabelFilter
 from ...learning.reliability import teacher_reliability
 from ...options import DistillationOptions
@@ -109,10 +110,17 @@ class Supervision:
         report: How many are, and how many of these are right; see `filter_report`.
     """
 
-    teacher: UnimodalNet
+    teacher: UnimodalNet | Ensemble
     answers: EachView | AllViews
     pseudo_labels: PseudoLabelFilter
     report: dict[str, float]
+
+    @property
+    def first_teacher(self) -> UnimodalNet:
+        """The network whose weights others may start at."""
+        if isinstance(self.teacher, Ensemble):
+            return cast(UnimodalNet, self.teacher.members[0])
+        return self.teacher
 
 
 @dataclass(frozen=True)
