@@ -16,11 +16,15 @@ from typing import Any
 from esccs_edge.errors import InputError
 from esccs_edge.system.atomic import write_atomic
 
+from .datasets import open_dataset
+from .datasets.clear_judge import with_judge
+from .datasets.triplets import Chips
 from .judging.fold_answers import FoldAnswers, fold_answers
 from .judging.fold_report import fold_report
 from .learning.tasks.scene_classification import SceneClassificationLearning
 from .options import TrainOptions
 from .options_file import changed_options
+from .samples.samples import patch_size
 
 ANSWERS_NAME = "answers.npz"
 OPTIONS_NAME = "options.json"
@@ -63,15 +67,27 @@ def cross_validate(
     paths = [folder / f"fold-{fold}" / ANSWERS_NAME for fold in range(count)]
     if not all(path.is_file() for path in paths):
         return None
-    report = fold_report([FoldAnswers.load(path) for path in paths], options, judge)
+    report = fold_report([FoldAnswers.load(path) for path in paths], _judged(options, judge))
     write_atomic(folder / REPORT_NAME, json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _judged(options: TrainOptions, judge: str | Path | None) -> Chips | None:
+    """Return the real pairs side by side, with the judge's labels."""
+    if judge is None or not options.real_pairs.data:
+        return None
+    size = patch_size(open_dataset(options.data))[0]
+    chips = open_dataset(options.real_pairs.data)
+    if not isinstance(chips, Chips):
+        raise InputError("a judge needs real triplets, expected real_pairs.data=sen12ms-cr:PATH")
+    return with_judge(chips.of_size(size), judge)
 
 
 def _run_fold(options: TrainOptions, fold: int, folder: Path) -> None:
     if (folder / ANSWERS_NAME).is_file():
         return
-    held = options.evolve(folds=replace(options.folds, held_out=fold), out=str(folder))
+    folds = replace(options.folds, held_out=fold)
+    held = options.evolve(folds=folds, out=str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     task = SceneClassificationLearning()
     run = task.open(held, folder)
@@ -83,7 +99,7 @@ def _run_fold(options: TrainOptions, fold: int, folder: Path) -> None:
 def _check_folder(folder: Path, options: TrainOptions) -> None:
     record = folder / OPTIONS_NAME
     if record.is_file():
-        recorded = json.loads(record.read_text(encoding="utf-8"))
+        recorded: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
         if changed := changed_options(recorded, options):
             raise InputError(
                 f"{folder} holds folds of other options: {', '.join(changed)}",

@@ -17,6 +17,7 @@ _COMMANDS = {
     "classify": "classify",
     "map": "map",
     "train": "train",
+    "cross-validate": "cross_validate",
     "evaluate": "evaluate",
     "compare": "compare",
     "export": "export",

@@ -85,6 +85,23 @@ def _confidence_bin(confidence: npt.NDArray[np.float64], bins: int) -> npt.NDArr
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
+def rank_correlation(
+    first: npt.NDArray[np.floating[Any]], second: npt.NDArray[np.floating[Any]]
+) -> float:
+    """Spearman's rank correlation of two ``(N,)`` series; equal values share their mean rank.
+
+    0 where one of them is constant. NaN in either leaves the pair out.
+    """
+    known = ~(np.isnan(first) | np.isnan(second))
+    ranks = []
+    for values in (first[known], second[known]):
+        _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(counts) - (counts - 1) / 2)[place])
+    if not known.any() or any(np.ptp(rank) == 0 for rank in ranks):
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
 def scores(
     labels: Labels, predicted: Labels, confidence: npt.NDArray[np.float64], classes: int
 ) -> dict[str, Any]:
