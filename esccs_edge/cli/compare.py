@@ -41,7 +41,7 @@ from .training_options import config_option, settings_option, training_options
 )
 @click.option(
     "--judge",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.npz",
     help="Real triplets as unlabeled target: what a judge says of their clear images.",
 )
