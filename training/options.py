@@ -343,6 +343,8 @@ class TrainOptions(RunOptions):
         target_share: Share of the training groups that act as the target: cloudy, without labels,
             never seen by the teacher. 0: teacher and student learn on the same pairs.
         folds: Cross-validation, or training on everything.
+        target_unlabeled: The training pairs without a label act as the target instead, and those
+            with one teach the teacher alone.
         temperature: Of the student, where no validation pairs are left to fit it on.
         warm_start: Start optical networks at the teacher's weights, and the student at those of
             both auxiliaries; their sizes must agree then.
@@ -350,6 +352,7 @@ class TrainOptions(RunOptions):
 
     task: str = "scene-classification"
     target_share: float = 0.0
+    target_unlabeled: bool = False
     warm_start: bool = False
     temperature: float = 1.0
     folds: FoldOptions = field(default_factory=FoldOptions)
@@ -365,6 +368,9 @@ class TrainOptions(RunOptions):
         seen = self.distillation.teacher_input
         require(self.temperature > 0, "temperature", self.temperature, "above 0")
         require(0 <= self.target_share < 1, "target_share", self.target_share, "0 or more, below 1")
+        expected = "0 where target_unlabeled is true: the target is what has no label"
+        require(not (self.target_unlabeled and self.target_share), "target_share",
+                self.target_share, expected)  # fmt: skip
         if self.warm_start:
             sizes = self.auxiliary.optical, self.auxiliary.sar
             expected = f"warm_start needs {sizes} here as in auxiliary.optical, auxiliary.sar"
@@ -378,6 +384,11 @@ class TrainOptions(RunOptions):
         if self.real_pairs.data:
             expected = "'clear' where real_pairs.data is given: their clear images teach"
             require(seen == "clear", "distillation.teacher_input", seen, expected)
+
+    @property
+    def has_target(self) -> bool:
+        """Whether some training pairs are a target whose labels and clear images are not known."""
+        return self.target_share > 0 or self.target_unlabeled
 
     def without_paths(self) -> dict[str, Any]:
         """Return the plain values; of the folder of textures only its name."""

@@ -16,6 +16,8 @@ from .training_options import config_option, settings_option, training_options
     esccs-edge compare --train train.csv --test test.csv --out runs/compare --seeds 3
     esccs-edge compare --train train.csv --test test.csv --out runs/compare --resume
     esccs-edge compare --train all.csv --test all.csv --out runs/two --methods source-only,esccs
+    esccs-edge compare --config training/configs/b4-real.toml --train eurosat:E \\
+      --test sen12ms-cr:T --judge judge.npz --seeds 6 --out runs/b4
     """,
 )
 @click.option("--train", "train_index", required=True, metavar="INDEX", help="Training pairs.")
@@ -37,6 +39,12 @@ from .training_options import config_option, settings_option, training_options
     required=True,
     help="Folder of the runs and the table.",
 )
+@click.option(
+    "--judge",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.npz",
+    help="Real triplets as unlabeled target: what a judge says of their clear images.",
+)
 @config_option
 @settings_option
 @click.option("--resume", is_flag=True, help="Keep the runs that are finished.")
@@ -47,6 +55,7 @@ def run(
     seeds: int,
     jobs: int,
     out: Path,
+    judge: Path | None,
     config: Path | None,
     settings: tuple[str, ...],
     resume: bool,
@@ -56,6 +65,9 @@ def run(
     All methods get the same clouds, seeds and schedules. OUT gets table.md, table.csv,
     summary.json, runs.json, three pictures and the answers of every run; finished runs are kept as
     they come, and --resume goes on with the rest.
+
+    With --judge, --test is real triplets without labels: all methods learn on them as their target,
+    each seed without another fold of places, and the answers on these are compared with the judge.
     """
     from esccs_edge.training.comparison.run import compare
 
@@ -68,6 +80,7 @@ def run(
         jobs=jobs,
         resume=resume,
         options=training_options(config, {}, settings),
+        judge=judge,
     )
     document = {"folder": comparison.folder, "rows": comparison.rows}
     return CommandResult(

@@ -45,7 +45,7 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 @click.option("--only", type=click.Choice(["optical", "sar"]), help="Hold the other modality back.")
 @click.option(
     "--judge",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.npz",
     help="Real triplets: what an independent judge says of their clear images.",
 )

@@ -26,8 +26,10 @@ from ..datasets import open_dataset
 from ..methods import METHODS
 from ..options import RunOptions, TrainOptions
 from ..options_file import changed_options
+from ..samples.real_target import open_real_target
 from ..samples.train_test_dataset import TrainTestDataset
 from .figures import draw_figures
+from .fold_agreement import write_agreement
 from .queue import WorkItem, work_off
 from .recorded_answers import RecordedAnswers
 from .runs import Row, RunFiles, SeedRuns
@@ -59,6 +61,7 @@ def compare(
     jobs: int = 1,
     resume: bool = False,
     options: RunOptions | None = None,
+    judge: str | Path | None = None,
 ) -> Comparison:
     """Train and judge methods; write tables, summary, ``runs.json`` and pictures.
 
@@ -72,20 +75,26 @@ def compare(
         resume: Go on in an existing folder.
         options: Networks and schedules, the same for all methods; ``data``, ``out`` and
             ``seed`` are set here.
+        judge: What an independent judge says of the clear images, where ``test`` is real triplets:
+            they are then the unlabeled target too, seed by seed without another fold of places,
+            and ``agreement.json`` holds the answers of all folds together.
 
     Raises:
         InputError: An unknown method, options of another task, a folder that holds another
             comparison, or data that does not fit.
     """
-    chosen = _chosen(methods)
     used = TrainOptions() if options is None else options
     if not isinstance(used, TrainOptions):
         raise InputError(f"task is {used.task!r}, expected {TrainOptions.task!r}: methods of it")
+    chosen = _chosen(methods, has_target_labels=judge is None)
     folder = Path(out)
-    plan = {"train": train, "test": test}
+    plan = {"train": train, "test": test, **({} if judge is None else {"judge": str(judge)})}
     planned = used.evolve(data="", out="", seed=0)
     _check_folder(folder, plan, planned, resume)
-    TrainTestDataset(open_dataset(train), open_dataset(test))  # refuses unfit data before any work
+    if judge is None:  # refuses unfit data before any work
+        TrainTestDataset(open_dataset(train), open_dataset(test))
+    else:
+        open_real_target(train, test, str(judge), used)
     record = {**plan, "options": planned.as_dict()}
     write_atomic(folder / "plan.json", json.dumps(record, indent=2) + "\n")
     if jobs > 1 and not used.threads:
@@ -96,10 +105,15 @@ def compare(
         print(f"seed {seed}: {len(names)} of {len(chosen)} methods to run", file=sys.stderr)
     needs_auxiliaries = any(METHODS[name].auxiliaries for name in chosen)
     try:
-        work_off(missing, _Worker(train, test, files, used, needs_auxiliaries), jobs)
+        work_off(
+            missing, _Worker(train, test, files, used, needs_auxiliaries, str(judge or "")), jobs
+        )
     finally:
         _opened.cache_clear()
-    return _report(files, chosen, seeds)
+    found = _report(files, chosen, seeds)
+    if judge is not None:
+        write_agreement(folder, chosen, seeds, open_dataset(train).classes)
+    return found
 
 
 def _report(files: RunFiles, chosen: tuple[str, ...], seeds: int) -> Comparison:
@@ -137,6 +151,7 @@ class _Worker:
     files: RunFiles
     options: TrainOptions
     auxiliaries: bool
+    judge: str = ""
 
     def __call__(self, item: WorkItem) -> None:
         runs = _opened(self, item.seed)
@@ -149,7 +164,7 @@ class _Worker:
 @lru_cache(maxsize=1)
 def _opened(worker: _Worker, seed: int) -> SeedRuns:
     options = worker.options.evolve(seed=seed)
-    return SeedRuns(worker.train, worker.test, worker.files, options)
+    return SeedRuns(worker.train, worker.test, worker.files, options, worker.judge)
 
 
 def _by_cloud(runs: list[Row]) -> npt.NDArray[np.float64]:
@@ -176,10 +191,13 @@ def _interval(name: str, recorded: dict[str, list[RecordedAnswers]]) -> Interval
     return difference_interval(verdicts)
 
 
-def _chosen(methods: Sequence[str] | None) -> tuple[str, ...]:
-    names = tuple(methods or METHODS)
+def _chosen(methods: Sequence[str] | None, *, has_target_labels: bool) -> tuple[str, ...]:
+    possible = [n for n in METHODS if has_target_labels or not METHODS[n].target_labels]
+    names = tuple(methods or possible)
     if unknown := [name for name in names if name not in METHODS]:
         raise InputError(f"method is {unknown[0]!r}, expected among {', '.join(METHODS)}")
+    if lacking := sorted(set(names) - set(possible)):
+        raise InputError(f"{lacking[0]} learns from labels of the target, and there are none")
     return tuple(name for name in METHODS if name in names)
 
 

@@ -19,12 +19,13 @@ from torch import nn
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 from esccs_edge.system.atomic import write_atomic
 
-from ..datasets import open_dataset
+from ..datasets import PairDataset, open_dataset
 from ..judging.judge import has_labels, held_out, judge, simulated_parts
 from ..judging.predictors import bimodal, gates
 from ..methods import METHODS
 from ..methods.shared import Shared
-from ..options import TrainOptions
+from ..options import FoldOptions, TrainOptions
+from ..samples.real_target import open_real_target
 from ..samples.samples import CloudySamples
 from ..samples.train_test_dataset import TrainTestDataset
 from ..stages.scene_classification.run import SceneRun
@@ -68,13 +69,23 @@ class SeedRuns:
         test: Data set to judge on.
         files: Where results go.
         options: Networks and schedules, with the seed.
+        judge: File of a judge of the clear images, for real target chips; see `real_target`.
     """
 
-    def __init__(self, train: str, test: str, files: RunFiles, options: TrainOptions) -> None:
+    def __init__(
+        self, train: str, test: str, files: RunFiles, options: TrainOptions, judge: str = ""
+    ) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         self.seed, self.files = options.seed, files
-        dataset = TrainTestDataset(open_dataset(train, self.seed), open_dataset(test, self.seed))
+        dataset: PairDataset
+        if judge:
+            dataset = open_real_target(train, test, judge, options)
+            options = options.evolve(folds=FoldOptions())  # held out already
+        else:
+            dataset = TrainTestDataset(
+                open_dataset(train, self.seed), open_dataset(test, self.seed)
+            )
         self._run = SceneRun.open(options, dataset, files.networks(self.seed))
         self.cloudy = _drawn(held_out(self._run, "test"))
         simulated = options.clouds.simulate
@@ -135,6 +146,7 @@ class SeedRuns:
             "config": self._run.options.as_dict(),
             "temperature": temperature,
             "simulated": simulated_parts(self._run),
+            "places": self._place_names(),
             "metrics": metrics,
             "metrics_clear": clear,
         }
@@ -150,6 +162,11 @@ class SeedRuns:
             name: judge(predict, self.cloudy).tempered(temperature).report()
             for name, predict in asked.items()
         }
+
+    def _place_names(self) -> dict[str, str]:
+        """Number of each judged place, as text, and its name."""
+        names = sorted(set(self._run.dataset.groups))
+        return {str(number): names[number] for number in np.unique(self._places()).tolist()}
 
     def _places(self) -> npt.NDArray[np.int64]:
         """Number of the group of each judged pair, in the order of `judge`."""

@@ -12,7 +12,8 @@ from .dataset import SPLITS, MemoryDataset, PairDataset, RawPair, indices_of
 __all__ = ["SPLITS", "MemoryDataset", "PairDataset", "RawPair", "indices_of", "open_dataset"]
 
 _FORMS = (
-    "eurosat:FOLDER, ombria:FOLDER, sen12ms:FOLDER, sen12ms-cr:PATH or the path of an index.csv"
+    "eurosat:FOLDER, eurosat-sar:FOLDER, ombria:FOLDER, sen12ms:FOLDER, sen12ms-cr:PATH, "
+    "bigearthnet:FOLDER or the path of an index.csv"
 )
 
 
@@ -20,8 +21,9 @@ def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = N
     """Open a data set by its kind and place.
 
     Args:
-        where: ``"eurosat:FOLDER"``, ``"ombria:FOLDER"``, ``"sen12ms:FOLDER"``,
-            ``"sen12ms-cr:PATH"`` (chips of real triplets) or the path of an ``index.csv``.
+        where: ``"eurosat:FOLDER"``, ``"eurosat-sar:FOLDER"``, ``"ombria:FOLDER"``,
+            ``"sen12ms:FOLDER"``, ``"sen12ms-cr:PATH"`` (chips of real triplets),
+            ``"bigearthnet:FOLDER"`` or the path of an ``index.csv``.
         seed: Seed of the split by place where the data set brings none.
         manifest: Contract of the model that will read the pairs; files of an index are then in
             its band order unless they describe their bands.
@@ -34,6 +36,14 @@ def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = N
         from .eurosat import open_eurosat
 
         return open_eurosat(folder, seed)
+    if folder and kind == "eurosat-sar":
+        from .eurosat_sar import open_eurosat_sar
+
+        return open_eurosat_sar(folder, seed)
+    if folder and kind == "bigearthnet":
+        from .bigearthnet import open_bigearthnet
+
+        return open_bigearthnet(folder, seed)
     if folder and kind == "ombria":
         from .ombria import open_ombria
 

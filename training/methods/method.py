@@ -36,6 +36,7 @@ class Method:
         student: Trains what is missing and returns the network, if it has a gate.
         auxiliaries: Asks the auxiliaries of ESCCS, which are then trained before its own time runs.
         deployable: False for an upper bound, which sees what the target does not offer.
+        target_labels: Learns from the labels of the target, and cannot run where none exist.
     """
 
     predictor: Callable[[Shared], Predictor]
@@ -43,6 +44,7 @@ class Method:
     student: Callable[[Shared], nn.Module] | None = None
     auxiliaries: bool = False
     deployable: bool = True
+    target_labels: bool = False
 
 
 def gated(student: Callable[[Shared], nn.Module], adds: str, *, auxiliaries: bool = True) -> Method:

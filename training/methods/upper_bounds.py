@@ -33,7 +33,9 @@ def _supervised(shared: Shared) -> Predictor:
     return lambda batch: net(batch).logits.softmax(dim=1)
 
 
-SUPERVISED_FUSION = Method(_supervised, "upper bound: labels of the target", deployable=False)
+SUPERVISED_FUSION = Method(
+    _supervised, "upper bound: labels of the target", deployable=False, target_labels=True
+)
 CLEAR_TEACHER = Method(
     lambda shared: unimodal(shared.teacher, "clear"), "upper bound: no clouds", deployable=False
 )

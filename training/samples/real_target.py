@@ -13,10 +13,11 @@ import numpy.typing as npt
 from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError
 
-from ..datasets import PairDataset, RawPair
+from ..datasets import PairDataset, RawPair, open_dataset
+from ..datasets.clear_judge import with_judge
 from ..datasets.splits import folds_by_group
 from ..datasets.triplets import Chips
-from ..options import FoldOptions
+from ..options import FoldOptions, TrainOptions
 
 
 class RealTargetDataset:
@@ -88,3 +89,27 @@ class RealTargetDataset:
         if optical is None:
             raise InputError(f"pair {index} of {self.name} has no optical image")
         return optical
+
+
+def open_real_target(
+    source: str, target: str, judge: str, options: TrainOptions
+) -> RealTargetDataset:
+    """Open source and target, of which the fold ``options.seed`` (modulo the folds) is held out.
+
+    Raises:
+        InputError: The target is not real triplets, the options do not fit, or as
+            `RealTargetDataset` and `clear_judge.with_judge`.
+    """
+    chips = open_dataset(target)
+    if not isinstance(chips, Chips):
+        raise InputError(
+            f"the judged data set is {target!r}, expected real triplets such as sen12ms-cr:PATH"
+        )
+    if not options.target_unlabeled or options.clouds.simulate:
+        raise InputError(
+            "a target of real chips needs target_unlabeled = true and clouds.simulate = false",
+            hint="Start from training/configs/b4-real.toml",
+        )
+    count = options.folds.count
+    folds = FoldOptions(count, options.seed % count) if count else options.folds
+    return RealTargetDataset(open_dataset(source), with_judge(chips, judge), folds)

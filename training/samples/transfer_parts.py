@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from esccs_edge.contracts.types import Mask
+from esccs_edge.errors import InputError
 
 from ..datasets import PairDataset, RawPair
+from ..datasets.dataset import HasClearImages
 from ..datasets.splits import split_by_group
 
 
@@ -28,6 +30,8 @@ class TrainingPart:
         self.labels, self.groups = dataset.labels, dataset.groups
         self.optical_channels, self.sar_channels = dataset.optical_channels, dataset.sar_channels
         self.covers = dataset.covers
+        if isinstance(dataset, HasClearImages):
+            self.clear = dataset.clear
         self.splits = tuple(
             "" if split == "train" and not keep else split
             for split, keep in zip(dataset.splits, kept, strict=True)
@@ -39,6 +43,21 @@ class TrainingPart:
     def pair(self, index: int) -> RawPair:
         """Return (optical, SAR), raw; see `PairDataset`."""
         return self.dataset.pair(index)
+
+
+def labeled_and_unlabeled(dataset: PairDataset) -> tuple[TrainingPart, TrainingPart]:
+    """Divide the training split into the pairs with a label and the target, those without.
+
+    Raises:
+        InputError: Every training pair has a label.
+    """
+    labels = np.asarray(dataset.labels)
+    if not ((labels < 0) & (np.asarray(dataset.splits) == "train")).any():
+        raise InputError(
+            f"every training pair of {dataset.name} has a label, expected some without",
+            hint="Set target_share to hide the labels of some places instead",
+        )
+    return TrainingPart(dataset, labels >= 0), TrainingPart(dataset, labels < 0)
 
 
 def labeled_and_target(

@@ -29,7 +29,7 @@ from ...samples.epoch_samples import EpochSamples, JoinedSamples
 from ...samples.fold import FoldDataset
 from ...samples.samples import CloudySamples, patch_size
 from ...samples.specs import modality_specs
-from ...samples.transfer_parts import labeled_and_target
+from ...samples.transfer_parts import labeled_and_target, labeled_and_unlabeled
 from ...simulate.textures import CloudTextures
 from ..stage import Batch
 from ..training_run import TrainingRun
@@ -56,7 +56,7 @@ class SceneRun(TrainingRun):
     Attributes:
         labeled: The data set with the training pairs that the teacher learns on.
         target: The data set with the training pairs that all later stages learn on: the same
-            ones or, with ``options.target_share``, those of other places, labels hidden.
+            ones or, with ``options.has_target``, those of other places, labels hidden.
         textures: Real cloud shapes and spectra, or None.
         real: Truly cloudy pairs of further places, without labels, or None.
     """
@@ -79,8 +79,11 @@ class SceneRun(TrainingRun):
         """
         if options.folds.count:
             dataset = FoldDataset(dataset, options.folds, options.seed)
-        share = options.target_share
-        parts = labeled_and_target(dataset, share, options.seed) if share else (dataset, dataset)
+        parts: tuple[PairDataset, PairDataset] = dataset, dataset
+        if options.target_unlabeled:
+            parts = labeled_and_unlabeled(dataset)
+        elif options.target_share:
+            parts = labeled_and_target(dataset, options.target_share, options.seed)
         _check_labels(parts[0])
         sample = _square_sample(dataset, options.pixel_size_m)
         clouds = options.clouds
@@ -179,7 +182,7 @@ class SceneRun(TrainingRun):
 
     def samples(self, degradation: Degradation, split: str = "train") -> CloudySamples:
         """Return the target's training pairs, or a held-out split, as this run's tensors."""
-        if split == "train" and self.options.target_share:
+        if split == "train" and self.options.has_target:
             degradation = replace(degradation, hide_labels=True)
         return self._tensors(self.target, split, degradation)
 
@@ -278,7 +281,7 @@ def _real_pairs(options: TrainOptions, dataset: PairDataset, size: int) -> Chips
 
 def taught_sar(options: TrainOptions) -> SarSource:
     """Return what stands in for missing SAR while learning: the class may, where it is known."""
-    return "from pixels" if options.target_share else "from class"
+    return "from pixels" if options.has_target else "from class"
 
 
 def _square_sample(dataset: PairDataset, pixel_size_m: float) -> SampleSpec:
