@@ -69,7 +69,9 @@ def train(options: RunOptions, *, resume: bool = False) -> Bundle:
     write_atomic(folder / METRICS_NAME, json.dumps(metrics, indent=2) + "\n")
     write_heldout(folder / "heldout", tuple(run.modalities), task.held_out(run))
     manifest = manifest.evolve(
-        temperature=temperature, provenance=provenance(run, task.simulated(run), metrics)
+        temperature=temperature,
+        familiarity=task.familiarity(run, networks),
+        provenance=provenance(run, task.simulated(run), metrics),
     )
     weights = {name: value.contiguous() for name, value in networks.student.state_dict().items()}
     return Bundle.create(folder / "bundle", manifest, {STUDENT_WEIGHTS: save(weights)})

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import ManifestError
 from .bundle_files import STUDENT_ONNX
 from .decode import Decoder
+from .familiarity import Familiarity
 from .manifest_v1 import upgraded
 from .modality import Modalities, ModalitySpec, SampleSpec, require
 from .tasks import task_named
@@ -59,6 +60,8 @@ class Manifest:
         task: What the model answers, such as ``"scene-classification"``.
         architecture: What export rebuilds the network from; its form is the task's.
         temperature: Divides the logits before softmax, so that confidence is calibrated.
+        familiarity: Modality name -> which distances from the training data are familiar, for the
+            flag ``UNFAMILIAR``; all modalities, or none where the network answers no distances.
         batch: Batch sizes of the engine's optimization profile.
         model: Name of the file in the bundle that the runtime runs.
         files: File name -> digest; filled in by `Bundle`.
@@ -73,6 +76,7 @@ class Manifest:
     task: str = "scene-classification"
     architecture: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
+    familiarity: Mapping[str, Familiarity] = field(default_factory=dict)
     batch: BatchProfile = field(default_factory=BatchProfile)
     model: str = STUDENT_ONNX
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -83,6 +87,9 @@ class Manifest:
         require(len(self.classes) > 1 and len(set(self.classes)) == len(self.classes), "classes",
                 self.classes, "two or more distinct names")  # fmt: skip
         require(self.temperature > 0, "temperature", self.temperature, "a positive number")
+        known = tuple(self.familiarity)
+        require(known in ((), tuple(self.modalities)), "familiarity", known,
+                "all modalities in their order, or none")  # fmt: skip
         shared = self.inputs.keys() & self.outputs.keys()
         require(not shared, "modalities", sorted(shared), "other names than those of outputs")
         inputs = {name: tensor.role for name, tensor in self.inputs.items()}

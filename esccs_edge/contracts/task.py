@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal, Protocol, TypeVar
 
 from ..errors import EsccsError
+from .familiarity import Familiarity
 from .modality import Modalities, SampleSpec
 from .tensor import Tensor
 from .types import Floats
@@ -37,6 +38,10 @@ class Contract(Protocol):
     @property
     def temperature(self) -> float:
         """Divides the logits before softmax."""
+
+    @property
+    def familiarity(self) -> Mapping[str, Familiarity]:
+        """Modality name -> familiar distances; empty where the network answers none."""
 
 
 class Task(Protocol[A]):

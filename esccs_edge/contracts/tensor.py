@@ -12,7 +12,8 @@ from typing import Literal
 #: ``availability``  share of valid pixels per sample and modality, in [0, 1]
 #: ``logits``        one value per class along axis 1, before softmax
 #: ``share``         weights in [0, 1], such as a gate
-Role = Literal["pixels", "availability", "logits", "share"]
+#: ``distance``      per modality, 0 or more: how far from the training data; 0 where it is absent
+Role = Literal["pixels", "availability", "logits", "share", "distance"]
 
 
 @dataclass(frozen=True)

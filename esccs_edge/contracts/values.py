@@ -24,6 +24,7 @@ class Flag(str, Enum):
     RADIOMETRY_SUSPECT = "RADIOMETRY_SUSPECT"  #: the scale of the values looks wrong
     MODALITY_MISSING = "MODALITY_MISSING"  #: judged from one modality alone
     CLIPPED = "CLIPPED"  #: many values lay outside the range the model was trained on
+    UNFAMILIAR = "UNFAMILIAR"  #: unlike anything the model was trained on; do not trust the answer
     RETRIED = "RETRIED"  #: the backend failed once and answered on the second try
 
     def __str__(self) -> str:

@@ -19,10 +19,10 @@ def bimodal(net: nn.Module, *, use_optical: bool = True, use_sar: bool = True) -
     used = torch.tensor([use_optical, use_sar], dtype=torch.float32)
 
     def predict(batch: Batch) -> Tensor:
-        logits, _ = net(
+        answers = net(
             batch["optical"] * used[0], batch["sar"] * used[1], batch["availability"] * used
         )
-        return torch.softmax(logits, dim=1)
+        return torch.softmax(answers[0], dim=1)
 
     return predict
 

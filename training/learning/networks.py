@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..options import EncoderOptions
+from .pixel_distance import PixelDistance
 
 
 class ResidualBlock(nn.Module):
@@ -193,6 +194,13 @@ class StudentNet(nn.Module):
         self.gate = ModalityGate(optical.features + sar.features)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(optical.features + sar.features, classes)
+        self.distances: nn.ModuleList | None = None
+
+    def add_distances(self) -> nn.ModuleList:
+        """Let the network answer distances from the training data too; they are to be fitted."""
+        channels = (branch.stem[0].in_channels for branch in (self.optical, self.sar))
+        self.distances = nn.ModuleList([PixelDistance(count) for count in channels])
+        return self.distances
 
     @torch.no_grad()
     def start_from(self, optical: UnimodalNet, sar: UnimodalNet) -> None:
@@ -202,13 +210,21 @@ class StudentNet(nn.Module):
         self.head.weight.copy_(torch.cat((optical.head.weight, sar.head.weight), dim=1))
         self.head.bias.copy_((optical.head.bias + sar.head.bias) / 2)
 
-    def forward(self, optical: Tensor, sar: Tensor, availability: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, C, H, W), (N, P, H, W), (N, 2)`` -> logits ``(N, K)`` and gate ``(N, 2)``."""
+    def forward(self, optical: Tensor, sar: Tensor, availability: Tensor) -> tuple[Tensor, ...]:
+        """``(N, C, H, W), (N, P, H, W), (N, 2)`` -> logits ``(N, K)`` and gate ``(N, 2)``.
+
+        After `add_distances`, distances ``(N, 2)`` too.
+        """
         optical_features = _encoded(self.optical, optical, availability[:, 0] > 0)
         sar_features = _encoded(self.sar, sar, availability[:, 1] > 0)
         gate = self.gate(optical_features, sar_features, availability)
         gated = torch.cat((gate[:, :1] * optical_features, gate[:, 1:] * sar_features), dim=1)
-        return self.head(self.dropout(gated)).float(), gate
+        logits = self.head(self.dropout(gated)).float()
+        if self.distances is None:
+            return logits, gate
+        shares = torch.split(availability, 1, dim=1)
+        seen = zip(self.distances, (optical, sar), shares, strict=True)
+        return logits, gate, torch.cat([distance(x, share) for distance, x, share in seen], dim=1)
 
 
 def _encoded(encoder: Encoder, images: Tensor, present: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from esccs_edge.contracts.familiarity import Familiarity
 from esccs_edge.contracts.manifest import Manifest
 
 from ..options import RunOptions
@@ -58,6 +59,13 @@ class LearningTask(Protocol[R, N]):
 
     def judge(self, run: R, networks: N) -> tuple[dict[str, Any], float]:
         """Return the metrics by split and network, and the temperature of the student."""
+
+    def familiarity(self, run: R, networks: N) -> Mapping[str, Familiarity]:
+        """Let the student answer distances from the training data, and say which are familiar.
+
+        Returns:
+            Modality name -> `Manifest.familiarity`; empty where the task answers no distances.
+        """
 
     def held_out(self, run: R) -> Iterator[HeldOutSample]:
         """Yield the samples that calibration and evaluation of the bundle read."""

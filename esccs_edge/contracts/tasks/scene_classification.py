@@ -22,8 +22,11 @@ from ..values import NODATA_LABEL, Flag, Gate, Prediction
 #: arithmetic may round differently when the sample shares its batch with others.
 SAME_ANSWER_ATOL = 0.02
 
-#: Logits and gate of one patch.
-Row = tuple[list[float], list[float]]
+_UNFAMILIAR: Set[Flag] = frozenset({Flag.UNFAMILIAR})
+_NO_FLAG: Set[Flag] = frozenset()
+
+#: Logits, gate and distances of one patch; no distances where the network answers none.
+Row = tuple[list[float], list[float], Sequence[float]]
 
 
 class SceneClassification:
@@ -43,23 +46,30 @@ class SceneClassification:
         return input_tensors(contract)
 
     def outputs(self, contract: Contract) -> tuple[Tensor, ...]:
-        """``logits (N, K)`` and ``gate (N, 2)``, whose rows sum to 1 or are 0."""
-        return (
-            Tensor("logits", ("N", len(contract.classes)), "logits"),
-            Tensor("gate", ("N", len(contract.modalities)), "share"),
-        )
+        """``logits (N, K)`` and ``gate (N, 2)``, whose rows sum to 1 or are 0.
+
+        Where the manifest says which distances are familiar, ``distance (N, 2)`` too.
+        """
+        per_modality = ("N", len(contract.modalities))
+        logits = Tensor("logits", ("N", len(contract.classes)), "logits")
+        gate = Tensor("gate", per_modality, "share")
+        if not contract.familiarity:
+            return logits, gate
+        return logits, gate, Tensor("distance", per_modality, "distance")
 
     def rows(self, outputs: Mapping[str, Floats], contract: Contract) -> Sequence[Row]:
-        """Return logits and gate of each patch as plain numbers."""
-        return list(zip(outputs["logits"].tolist(), outputs["gate"].tolist(), strict=True))
+        """Return logits, gate and distances of each patch as plain numbers."""
+        logits, gates = outputs["logits"].tolist(), outputs["gate"].tolist()
+        known = contract.familiarity
+        distances = outputs["distance"].tolist() if known else [()] * len(logits)
+        return list(zip(logits, gates, distances, strict=True))
 
     def answer(self, row: Row, flags: Set[Flag], contract: Contract) -> Prediction | BackendError:
-        """Return the most probable class."""
-        logits, gate = row
-        if not math.isfinite(sum(logits) + sum(gate)):
+        """Return the most probable class; `Flag.UNFAMILIAR` if a modality is too far off."""
+        logits, gate, distances = row
+        if not math.isfinite(sum(logits) + sum(gate) + sum(distances)):
             return BackendError(
-                "the network answered NaN or infinity for this sample, expected finite logits and "
-                "gate",
+                "the network answered NaN or infinity for this sample, expected finite numbers",
                 hint="A damaged or overflowing model does this; check it with `esccs-edge verify`",
             )
         probabilities = softmax(logits, contract.temperature)
@@ -69,7 +79,7 @@ class SceneClassification:
             confidence=confidence,
             probabilities=dict(zip(contract.classes, probabilities, strict=True)),
             gate=Gate(gate[0], gate[1]),
-            flags=frozenset(flags),
+            flags=frozenset(flags | _unfamiliar(distances, contract)),
         )
 
     def without_pixels(self, flags: Set[Flag], contract: Contract) -> Prediction:
@@ -117,6 +127,13 @@ def softmax(logits: Sequence[float], temperature: float) -> list[float]:
     weights = [math.exp((logit - highest) / temperature) for logit in logits]
     total = sum(weights)
     return [weight / total for weight in weights]
+
+
+def _unfamiliar(distances: Sequence[float], contract: Contract) -> Set[Flag]:
+    for distance, known in zip(distances, contract.familiarity.values(), strict=False):
+        if distance > known.threshold:
+            return _UNFAMILIAR
+    return _NO_FLAG
 
 
 def _numbers(answer: Prediction) -> Iterable[float]:

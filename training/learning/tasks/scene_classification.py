@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esccs_edge.contracts.familiarity import Familiarity
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError, ManifestError
 
@@ -53,6 +54,12 @@ class SceneClassificationLearning:
 
         return score_networks(run, networks)
 
+    def familiarity(self, run: SceneRun, networks: Networks) -> Mapping[str, Familiarity]:
+        """Fit the distances of both modalities on the training pairs."""
+        from ...judging.familiarity import fit_distances
+
+        return fit_distances(run, networks.student)
+
     def held_out(self, run: SceneRun) -> Iterator[HeldOutSample]:
         """Yield the labeled validation and test pairs under clouds."""
         from ...judging.held_out_pairs import held_out_pairs
@@ -92,7 +99,12 @@ class SceneClassificationLearning:
 
         encoders = _encoders(manifest.architecture)
         optical, sar = (len(spec.channels) for spec in manifest.modalities.values())
-        return StudentNet(optical, sar, len(manifest.classes), encoders["optical"], encoders["sar"])
+        student = StudentNet(
+            optical, sar, len(manifest.classes), encoders["optical"], encoders["sar"]
+        )
+        if manifest.familiarity:
+            student.add_distances()
+        return student
 
 
 def _encoders(architecture: Mapping[str, Any]) -> dict[str, EncoderOptions]:
