@@ -26,18 +26,17 @@ CLOUD = flat({band: 0.6 for band in BANDS} | {"B10": 0.01, "B11": 0.45, "B12": 0
 
 
 def test_ground_is_clear_and_cloud_is_covered():
-    assert estimate_cloud_cover(GROUND, BANDS) == 0.0
-    assert estimate_cloud_cover(CLOUD, BANDS) == 1.0
+    assert estimate_cloud_cover(GROUND, BANDS) < 0.03
+    assert estimate_cloud_cover(CLOUD, BANDS) > 0.99
 
 
 def test_half_a_cloud_is_half_covered_in_any_band_set():
-    half = GROUND.copy()
-    half[:, :8] = CLOUD[:, :8]
-    assert estimate_cloud_cover(half, BANDS) == pytest.approx(0.5)
-    keep = [BANDS.index(band) for band in SENTINEL2_L2A_BANDS]
-    assert estimate_cloud_cover(half[keep], SENTINEL2_L2A_BANDS) == pytest.approx(0.5)
-    keep = [BANDS.index(band) for band in VISIBLE_TO_SWIR]
-    assert estimate_cloud_cover(half[keep], VISIBLE_TO_SWIR) == pytest.approx(0.5)
+    half = np.repeat(GROUND, 4, axis=1)
+    half[:, :32] = np.repeat(CLOUD, 2, axis=1)
+    for bands in (BANDS, SENTINEL2_L2A_BANDS, VISIBLE_TO_SWIR, ("B04", "B03", "B02")):
+        keep = [BANDS.index(band) for band in bands]
+        # Masks of clouds have a margin of two pixels.
+        assert 0.49 < estimate_cloud_cover(half[keep], bands) < 0.5 + 3 / 64
 
 
 @pytest.mark.parametrize(
@@ -56,9 +55,9 @@ def test_bright_ground_that_is_not_cloud_is_clear(spectrum):
 def test_absent_pixels_do_not_count():
     half = CLOUD.copy()
     half[:, :8] = 0
-    assert estimate_cloud_cover(half, BANDS) == 1.0
+    assert estimate_cloud_cover(half, BANDS) > 0.99
     half[:, :8] = np.nan
-    assert estimate_cloud_cover(half, BANDS) == 1.0
+    assert estimate_cloud_cover(half, BANDS) > 0.99
     assert estimate_cloud_cover(np.zeros((13, 4, 4)), BANDS) == 0.0
 
 
@@ -95,16 +94,17 @@ def test_real_cloudy_images_are_far_cloudier_than_their_clear_partners(sample_da
     rasterio = pytest.importorskip("rasterio")
     folder = sample_data / "sen12ms-cr"
     pairs = [
-        (folder / "cloudy-clear/high_cp", "s2", "s2_cloudy"),
-        (folder / "cloudy-clear/untagged", "s2", "s2_cloudy"),
-        (folder / "triplet", "s2_cloudfree", "s2_cloudy"),
+        # A veil of cirrus lies over this clear image (B10 is 0.043 throughout).
+        (folder / "cloudy-clear/high_cp", "s2", "s2_cloudy", 0.25),
+        (folder / "cloudy-clear/untagged", "s2", "s2_cloudy", 0.02),
+        (folder / "triplet", "s2_cloudfree", "s2_cloudy", 0.05),
     ]
-    for place, clear, cloudy in pairs:
+    for place, clear, cloudy, bound in pairs:
         covers = []
         for part in (clear, cloudy):
             with rasterio.open(next((place / part).glob("*.tif"))) as raster:
                 covers.append(estimate_cloud_cover(raster.read() * SCALE, BANDS))
-        assert covers[0] < 0.02 and covers[1] > 0.25
+        assert covers[0] < bound and covers[1] > 0.35
 
 
 @pytest.mark.data
@@ -116,5 +116,50 @@ def test_real_cloud_mask_is_matched_tile_by_tile(sample_data):
     def tiles(field: np.ndarray) -> np.ndarray:
         return field.reshape(8, 64, 8, 64).mean(axis=(1, 3)).ravel()
 
-    assert likelihood[mask].mean() > 0.75 and likelihood[~mask].mean() < 0.05
+    assert likelihood[mask].mean() > 0.85 and likelihood[~mask].mean() < 0.06
     assert np.corrcoef(tiles(likelihood), tiles(mask.astype(float)))[0, 1] > 0.95
+
+
+@pytest.fixture(scope="module")
+def triplets(sample_data):
+    """Reflectance of real cloudy and clear images, and masks that s2cloudless made."""
+    with np.load(sample_data / "sen12ms-cr" / "triplets.npz") as stored:
+        cloudy, clear = (stored[name] * SCALE for name in ("cloudy", "clear"))
+        return cloudy, clear, stored["mask"] > 0
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("left_out", [(), ("B10",), ("B01", "B09", "B10")])
+def test_estimate_agrees_with_s2cloudless(triplets, left_out):
+    cloudy, clear, mask = triplets
+    bands = tuple(band for band in BANDS if band not in left_out)
+    keep = [BANDS.index(band) for band in bands]
+    said = np.stack([cloud_likelihood(image[keep], bands) > 0.5 for image in cloudy])
+    assert (said & mask).sum() / mask.sum() > 0.85
+    assert (said & mask).sum() / said.sum() > 0.95
+    alarms = np.mean([cloud_likelihood(image[keep], bands) for image in clear])
+    assert alarms < 0.04
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("gain", "offset", "recall", "precision"),
+    [(0.8, 0.0, 0.70, 0.98), (1.2, 0.0, 0.93, 0.87), (1.0, 0.02, 0.93, 0.89), (1, -0.02, 0.78, 0.98)],
+)  # fmt: skip
+def test_agreement_lasts_under_another_light(triplets, gain, offset, recall, precision):
+    cloudy, _, mask = triplets
+    light = np.maximum(cloudy[:, :, ::2, ::2] * np.float32(gain), SCALE)
+    light[:, :10] = np.maximum(light[:, :10] + np.float32(offset), SCALE)
+    said = np.stack([cloud_likelihood(image, BANDS) > 0.5 for image in light])
+    both = (said & mask[:, ::2, ::2]).sum()
+    assert both / mask[:, ::2, ::2].sum() > recall and both / said.sum() > precision
+
+
+@pytest.mark.data
+def test_clear_patches_raise_few_alarms(sample_data):
+    dataset = open_dataset(f"eurosat:{sample_data / 'eurosat-ms'}")
+    covers = [
+        estimate_cloud_cover(dataset.pair(index)[0] * SCALE, BANDS)
+        for index in range(0, len(dataset), 4)
+    ]
+    assert np.mean(covers) < 0.025 and np.quantile(covers, 0.95) < 0.12

@@ -68,10 +68,10 @@ def read_structure(optical: Array, bands: Sequence[str]) -> Structure:
     ndvi = _index(nir, red)
     contrast = _contrast(brightness)
     water = step(_index(green, nir), 0.05, 0.06)
-    town = step(box_mean(contrast, TOWN_RADIUS), 0.38, 0.16) * (1 - step(ndvi, 0.38, 0.15))
+    town = step(box_mean(contrast, TOWN_RADIUS), 0.45, 0.15) * (1 - step(ndvi, 0.38, 0.15))
     if len(picked) == 4:
         wet = _index(green, picked[3])
-        water = np.maximum(water, step(wet, 0.25, 0.15))
+        water = np.maximum(water, step(wet, 0.22, 0.08))
         # Dry soil and rock reflect far more in the short-wave infrared than roofs do.
         town = town * step(wet, -0.3, 0.08)
     water = water * step(0.16 - nir, 0.0, 0.02)

@@ -30,8 +30,12 @@ from .speckle import speckled
 
 #: The least sigma0 that is handed out, linear (-35 dB).
 FLOOR = np.float32(10**-3.5)
-#: Power-law exponents of texture: hills and fields; roofs, hedges, crowns of trees.
-RELIEF_SLOPE, ROUGH_SLOPE = 3.0, 1.3
+#: Power-law exponents of texture: hills and fields; roofs, hedges, crowns of trees; VV - VH.
+RELIEF_SLOPE, ROUGH_SLOPE, RATIO_SLOPE = 3.0, 1.3, 2.0
+#: Share of the variance of such a field of 64 x 64 pixels that an average over 5 x 5 keeps.
+RELIEF_KEPT, ROUGH_KEPT, RATIO_KEPT = np.float32(0.83), np.float32(0.24), np.float32(0.50)
+#: Slopes that face the radar are brighter than those behind are dark (foreshortening).
+SKEW = np.float32(0.05)
 #: One number for a patch, or a field ``(H, W)`` where classes differ from pixel to pixel.
 Amount = float | Floats
 
@@ -168,8 +172,10 @@ def _mixture(
     ground: Backscatter,
 ) -> npt.NDArray[np.float32]:
     """Mean sigma0 ``(2, H, W)``, linear, before bright points, noise floor and speckle."""
-    # Two standard deviations: no darker water and no brighter town was met.
-    drawn = np.clip(rng.normal(0, 1, (2, 5)), -2, 2)
+    # Moisture and incidence angle move all covers of a place alike, half of the variance. Two
+    # standard deviations: no darker water and no brighter town was met.
+    drawn = (rng.normal(0, 1, (2, 1)) + rng.normal(0, 1, (2, 5))) * 0.5**0.5
+    drawn = np.clip(drawn, -2, 2)
     vv = np.array(ground.vv) + drawn[0] * ground.level_std
     ratio = np.array(ground.vv) - ground.vh + drawn[1] * ground.ratio_std
     linear = 10 ** (np.stack([vv, vv - ratio]) / 10)
@@ -189,19 +195,21 @@ def _texture(
     height, width = shares.shape[1:]
     smooth, rough, cross = (
         power_law_field(height, width + width % 2, slope, rng)[:, :width]
-        for slope in (RELIEF_SLOPE, ROUGH_SLOPE, ROUGH_SLOPE)
+        for slope in (RELIEF_SLOPE, ROUGH_SLOPE, RATIO_SLOPE)
     )
     strength = np.array(ground.texture) * np.exp(rng.normal() * np.array(ground.texture_spread))
     amounts = np.stack([strength, 0.5 * np.array(ground.ratio_texture)]).astype(np.float32)
     common, ratio = np.tensordot(amounts, shares, axes=1)
-    mix = np.float32(rng.uniform(0.2, 0.9))
-    return common * (np.sqrt(mix) * smooth + np.sqrt(1 - mix) * rough), ratio * cross
+    mix = np.float32(rng.uniform(0.5, 1.0))
+    kept = mix * RELIEF_KEPT + (1 - mix) * ROUGH_KEPT
+    field = (np.sqrt(mix) * smooth + np.sqrt(1 - mix) * rough) / np.sqrt(kept)
+    field += SKEW * (field**2 - 1)
+    return common * field, ratio * cross / np.sqrt(RATIO_KEPT)
 
 
 def _by_color(structure: Structure, rng: np.random.Generator) -> Floats:
     """A random smooth function of color, so that fields of one color share one offset."""
-    ndvi, brightness = box_mean(np.stack([structure.ndvi, structure.brightness]), 1)
-    tone = np.log(np.maximum(brightness, np.float32(0.01)))
+    ndvi, tone = structure.ndvi, np.log(np.maximum(structure.brightness, np.float32(0.01)))
     waves = rng.normal(0, (6.0, 4.0), (3, 2)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, 3).astype(np.float32)
     total = sum(np.sin(a * ndvi + b * tone + p) for (a, b), p in zip(waves, phases, strict=True))

@@ -264,6 +264,7 @@ def _real_pairs(options: TrainOptions, dataset: PairDataset, size: int) -> Chips
         raise InputError(
             f"option 'real_pairs.data' is {data!r}, expected triplets: sen12ms-cr:PATH"
         )
+    real = replace(real, size=size, stride=options.real_pairs.stride)
     for what in ("optical_channels", "sar_channels"):
         expected, found = getattr(dataset, what), getattr(real, what)
         if expected and found != expected:
@@ -275,7 +276,7 @@ def _real_pairs(options: TrainOptions, dataset: PairDataset, size: int) -> Chips
         fold = folds_by_group(real.labels, real.groups, folds.count, options.seed)
         places = {real.groups[i] for i in np.flatnonzero(fold == folds.held_out)}
         held_out = tuple((place, "test") for place in sorted(places))
-    return replace(real, size=size, stride=options.real_pairs.stride, place_splits=held_out)
+    return replace(real, place_splits=held_out)
 
 
 def taught_sar(options: TrainOptions) -> SarSource:
