@@ -96,7 +96,8 @@ def purity_of(numbers: Sequence[float], where: str) -> float:
             hint=f"Use {LABEL_FILES[0]}, or ask for no purity",
         )
     if values.size == 17:
-        values = np.bincount(SIMPLE_OF_IGBP, weights=values, minlength=len(IGBP_SIMPLE))
+        joined = np.bincount(SIMPLE_OF_IGBP, weights=values, minlength=len(IGBP_SIMPLE))
+        return float(joined.max() / joined.sum())
     return float(values.max() / values.sum())
 
 
