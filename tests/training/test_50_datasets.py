@@ -175,6 +175,22 @@ def test_igbp_fractions_join_into_ten_classes():
         0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 5, 7, 8, 9]  # fmt: skip
 
 
+def test_impure_sen12ms_patches_are_left_out_on_request(sen12ms):
+    names = [path.name for path in sorted(sen12ms.glob("ROIs*/s2_*/*.tif"))]
+    lines = [
+        f"{name}: {0.5 + 0.05 * i} {0.5 - 0.05 * i}" + " 0" * 8 for i, name in enumerate(names)
+    ]
+    (sen12ms / "IGBP_probability_labels.txt").write_text("\n".join(lines) + "\n")
+    everything = open_dataset(f"sen12ms:{sen12ms}")
+    pure = open_dataset(f"sen12ms:{sen12ms}@purity=0.7")
+    assert len(everything) == len(names) - 1 and 0 < len(pure) < len(everything)
+    with pytest.raises(InputError, match="purity is 'x'"):
+        open_dataset(f"sen12ms:{sen12ms}@purity=x")
+    (sen12ms / "IGBP_probability_labels.txt").unlink()
+    with pytest.raises(InputError, match="expected 10 or 17 fractions"):
+        open_dataset(f"sen12ms:{sen12ms}@purity=0.7")
+
+
 @pytest.mark.parametrize("numbers", [[0], [11], [1.5], [1, 2], [float("nan")] * 17])
 def test_impossible_labels_are_refused(numbers):
     with pytest.raises(InputError, match="label of x"):

@@ -70,6 +70,19 @@ def test_three_folders_with_equal_names(tmp_path):
     assert triplet.cloudy.max() == len("s2_cloudy") and triplet.clear.max() == len("s2_cloudfree")
 
 
+def test_cloud_masks_of_ones_own_give_the_cover(published):
+    mask = np.zeros((1, 16, 16), np.uint8)
+    mask[:, :, :4] = 1
+    folder = published / "ROIs1970_fall_cloud_mask"
+    write_tif(folder / "ROIs1970_fall_cloud_mask_1_p30.tif", mask)
+    chips = Chips(open_sen12ms_cr(published), size=8, stride=8)
+    assert chips.triplets.has_masks and np.isnan(chips.covers[:20]).all()
+    assert chips.covers[20:].tolist() == [0.5, 0.0, 0.5, 0.0]  # the last, ROIs1970_fall_1_p30
+    write_tif(folder / "ROIs1970_fall_cloud_mask_1_p30.tif", mask[:, :8, :8])
+    with pytest.raises(RasterError, match=r"\(8, 8\), expected \(16, 16\)"):
+        open_sen12ms_cr(published).triplet(5)
+
+
 def test_npz_is_read_in_decibels_with_masks(tmp_path):
     arrays = write_npz(tmp_path / "triplets.npz", ["316", "581", "2266"])
     triplets = open_sen12ms_cr(tmp_path)

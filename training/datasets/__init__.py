@@ -22,7 +22,8 @@ def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = N
 
     Args:
         where: ``"eurosat:FOLDER"``, ``"eurosat-sar:FOLDER"``, ``"ombria:FOLDER"``,
-            ``"sen12ms:FOLDER"``, ``"sen12ms-cr:PATH"`` (chips of real triplets),
+            ``"sen12ms:FOLDER"`` (with ``@purity=0.7`` behind it only patches of which the class
+            covers as much), ``"sen12ms-cr:PATH"`` (chips of real triplets),
             ``"bigearthnet:FOLDER"`` or the path of an ``index.csv``.
         seed: Seed of the split by place where the data set brings none.
         manifest: Contract of the model that will read the pairs; files of an index are then in
@@ -51,7 +52,8 @@ def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = N
     if folder and kind == "sen12ms":
         from .sen12ms import open_sen12ms
 
-        return open_sen12ms(folder, seed)
+        place, _, purity = folder.partition("@purity=")
+        return open_sen12ms(place, seed, _share(purity) if purity else 0.0)
     if folder and kind == "sen12ms-cr":
         from .sen12ms_cr import open_sen12ms_cr
         from .triplets import Chips
@@ -62,3 +64,13 @@ def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = N
 
         return IndexDataset.open(where, manifest)
     raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint="Check the spelling")
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise InputError(f"purity is {text!r}, expected a share from 0 to 1")
+    return share

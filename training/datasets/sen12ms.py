@@ -71,18 +71,23 @@ class Sen12msDataset:
         return optical, sar
 
 
-def open_sen12ms(folder: str | Path, seed: int = 0) -> Sen12msDataset:
+def open_sen12ms(folder: str | Path, seed: int = 0, purity: float = 0.0) -> Sen12msDataset:
     """List the labeled Sentinel-2 patches of a folder whose Sentinel-1 partner exists.
 
     Label and split files are looked for in the folder itself, in ``labels/`` and in ``splits/``.
     Held-out scenes (``SEN12MS_holdOutScenes.txt``, else ``test_list.txt``) are the test split and
     ``ValidationScenes.txt`` the validation split. Without a list, scenes are dealt out by seed.
 
+    Args:
+        folder: Folder of the set.
+        seed: Seed of the split.
+        purity: Least share of a patch that its class must cover.
+
     Raises:
-        InputError: No labeled pair, or no label file.
+        InputError: No labeled pair, no label file, or one without the fractions that purity needs.
     """
     root = Path(folder)
-    known = read_labels(root)
+    known = read_labels(root, purity)
     found = {_patch_key(path.name): path for path in sorted(root.glob("ROIs*/s2_*/*_s2_*_p*.tif"))}
     keys = [
         key

@@ -10,7 +10,10 @@ sensor order. Three forms are read:
     ROIs1158_spring_s2/s2_1/ROIs1158_spring_s2_1_p30.tif
     ROIs1158_spring_s2_cloudy/s2_cloudy_1/ROIs1158_spring_s2_cloudy_1_p30.tif
 
-* three folders ``s1``, ``s2_cloudy`` and ``s2_cloudfree`` with equal file names,
+  A cloud mask of one's own (1: cloud) may stand beside them as ``*_cloud_mask_1_p30.tif``,
+
+* three folders ``s1``, ``s2_cloudy`` and ``s2_cloudfree`` with equal file names, and maybe
+  ``cloud_mask`` as a fourth,
 * ``triplets.npz`` with ``id``, ``s1`` (int16, dB x 100), ``cloudy``, ``clear`` (uint16) and, where
   known, ``mask`` (1: cloud) and ``place``.
 """
@@ -35,12 +38,19 @@ from .triplets import Triplet
 
 ARCHIVE = "triplets.npz"
 FOLDERS = ("s1", "s2_cloudy", "s2_cloudfree")
+MASK_FOLDER = "cloud_mask"
 #: Sensor part of a published file name -> what the file is.
 _KINDS = MappingProxyType(
-    {"_s1": "s1", "_s2_cloudy": "s2_cloudy", "_s2": "s2_cloudfree", "": "any"}
+    {
+        "_s1": "s1",
+        "_s2_cloudy": "s2_cloudy",
+        "_s2": "s2_cloudfree",
+        "_cloud_mask": MASK_FOLDER,
+        "": "any",
+    }
 )
 _PATCH = re.compile(
-    r"(?P<season>ROIs\d+_[a-z]+)(?P<kind>_s1|_s2_cloudy|_s2|)_(?P<scene>\d+)_p(?P<patch>\d+)$"
+    r"(?P<season>ROIs\d+_[a-z]+)(?P<kind>_s1|_s2_cloudy|_s2|_cloud_mask|)_(?P<scene>\d+)_p(?P<patch>\d+)$"
 )
 DB_PER_UNIT = 0.01
 #: Numbers of `ARCHIVE` were given place by place; a jump by more than this begins a new place. By
@@ -104,14 +114,19 @@ class FileTriplets:
     paths: tuple[tuple[Path, Path, Path], ...]
     optical_channels: tuple[str, ...] = SENTINEL2_L1C_BANDS
     sar_channels: tuple[str, ...] = SENTINEL1_POLARIZATIONS
-    has_masks: bool = False
+    masks: tuple[Path | None, ...] = ()
     _kept: dict[int, Triplet] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether any triplet has one."""
+        return any(path is not None for path in self.masks)
+
     def triplet(self, index: int) -> Triplet:
-        """Read three files.
+        """Read three files, and the mask where there is one.
 
         Raises:
             RasterError: A file cannot be read, or they do not lie on one grid.
@@ -125,13 +140,20 @@ class FileTriplets:
         return triplet
 
     def _read(self, index: int) -> Triplet:
+        from esccs_edge.rasters.raster_file import read_only_band
         from esccs_edge.rasters.reader import read_sample
 
         optical = reading_spec(self.optical_channels)
         specs = {"sar": reading_spec(self.sar_channels), "cloudy": optical, "clear": optical}
         files = dict(zip(specs, self.paths[index], strict=True))
         sar, cloudy, clear = (p for p in read_sample(files, specs).values() if p is not None)
-        return Triplet(np.asarray(sar, np.float32), cloudy, clear, None)
+        mask = None
+        if (path := self.masks[index]) is not None:
+            flags, is_absent = read_only_band(path)
+            if flags.shape != cloudy.shape[1:]:
+                raise RasterError(f"{path} is {flags.shape}, expected {cloudy.shape[1:]}")
+            mask = (flags > 0) & ~is_absent
+        return Triplet(np.asarray(sar, np.float32), cloudy, clear, mask)
 
 
 @lru_cache(maxsize=1)
@@ -189,7 +211,7 @@ def _file_triplets(root: Path) -> FileTriplets:
             kind = _KINDS[match["kind"]]
             key = f"{match['season']}_{match['scene']}_p{match['patch']}"
             found.setdefault(key, {})[path.parent.name if kind == "any" else kind] = path
-    whole = {key: files for key, files in found.items() if files.keys() >= set(FOLDERS)}
+    whole = {key: found[key] for key in sorted(found) if found[key].keys() >= set(FOLDERS)}
     if not whole:
         raise InputError(
             f"{root} has {len(found)} patches of SEN12MS-CR but none with all three files",
@@ -199,4 +221,5 @@ def _file_triplets(root: Path) -> FileTriplets:
     ids = tuple(whole)
     paths = tuple((files["s1"], files["s2_cloudy"], files["s2_cloudfree"])
                   for files in whole.values())  # fmt: skip
-    return FileTriplets("SEN12MS-CR", ids, places_of(ids), paths)
+    masks = tuple(files.get(MASK_FOLDER) for files in whole.values())
+    return FileTriplets("SEN12MS-CR", ids, places_of(ids), paths, masks=masks)

@@ -36,20 +36,28 @@ _LINE = re.compile(r"(ROIs\d+_[a-z]+)_s[12]_(\d+)_p(\d+)(?:\.tif)?['\"]?[\s:,;]+
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
-def read_labels(root: Path) -> dict[str, int]:
+def read_labels(root: Path, purity: float = 0.0) -> dict[str, int]:
     """Return ``season/scene/patch`` -> class place, from the first label file that exists.
+
+    Patches whose most frequent class covers less than ``purity`` of them are left out; that needs
+    a file of fractions.
 
     Text files hold one patch a line, ``ROIs1158_spring_s2_1_p30.tif: 10``: one number is a
     simplified class counted from 1, 10 numbers are simplified fractions, 17 are IGBP fractions.
 
     Raises:
-        InputError: No label file, an unsafe or malformed one, or a label out of range.
+        InputError: No label file, an unsafe or malformed one, a label out of range, or a purity
+            asked of single labels.
     """
     for name in LABEL_FILES:
         for path in (root / name, root / "labels" / name):
             if path.is_file():
                 numbers = _unpickled(path) if path.suffix == ".pkl" else _parsed(path)
-                return {key: simple_class(values, key) for key, values in numbers.items()}
+                return {
+                    key: simple_class(values, key)
+                    for key, values in numbers.items()
+                    if not purity or purity_of(values, key) >= purity
+                }
     raise InputError(
         f"{root} has no label file, expected one of {', '.join(LABEL_FILES)}",
         hint="Copy it from the labels folder of the SEN12MS toolbox",
@@ -73,6 +81,24 @@ def simple_class(numbers: Sequence[float], where: str) -> int:
         joined = np.bincount(SIMPLE_OF_IGBP, weights=values, minlength=len(IGBP_SIMPLE))
         return int(joined.argmax())
     return int(values.argmax())
+
+
+def purity_of(numbers: Sequence[float], where: str) -> float:
+    """Return the share of a patch that its most frequent simplified class covers.
+
+    Raises:
+        InputError: Not 10 or 17 fractions with a positive sum.
+    """
+    values = np.asarray(numbers, np.float64).ravel()
+    if values.size not in (10, 17) or not values.sum() > 0:
+        raise InputError(
+            f"label of {where} is {list(numbers)}, expected 10 or 17 fractions to tell its purity",
+            hint=f"Use {LABEL_FILES[0]}, or ask for no purity",
+        )
+    if values.size == 17:
+        joined = np.bincount(SIMPLE_OF_IGBP, weights=values, minlength=len(IGBP_SIMPLE))
+        return float(joined.max() / joined.sum())
+    return float(values.max() / values.sum())
 
 
 def _parsed(path: Path) -> dict[str, list[float]]:
