@@ -144,8 +144,13 @@ def test_estimate_agrees_with_s2cloudless(triplets, left_out):
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("gain", "offset", "recall", "precision"),
-    [(0.8, 0.0, 0.70, 0.98), (1.2, 0.0, 0.93, 0.87), (1.0, 0.02, 0.93, 0.89), (1, -0.02, 0.78, 0.98)],
-)  # fmt: skip
+    [
+        (0.8, 0.0, 0.70, 0.98),
+        (1.2, 0.0, 0.93, 0.87),
+        (1.0, 0.02, 0.93, 0.89),
+        (1.0, -0.02, 0.78, 0.98),
+    ],
+)
 def test_agreement_lasts_under_another_light(triplets, gain, offset, recall, precision):
     cloudy, _, mask = triplets
     light = np.maximum(cloudy[:, :, ::2, ::2] * np.float32(gain), SCALE)

@@ -91,7 +91,7 @@ def test_the_agreement_is_counted_from_the_answers(validated):
     options, judge, report = validated
     folds = [FoldAnswers.load(Path(options.out) / f"fold-{k}" / "answers.npz") for k in (0, 1)]
     with np.load(judge) as stored:
-        names = zip(stored["id"].tolist(), stored["row"].tolist(), stored["col"].tolist())
+        names = [tuple(stored[key][i].item() for key in ("id", "row", "col")) for i in range(16)]
         wanted = dict(zip(names, stored["probabilities"].argmax(axis=1).tolist(), strict=True))
     right = [
         wanted[IDS[triplet], row, column] == answer
@@ -114,16 +114,28 @@ def test_finished_folds_are_kept_and_other_options_refused(validated):
         cross_validate(options.evolve(seed=5))
 
 
-def test_the_command_prints_the_report(validated, tmp_path):
+def settings(options: dict, prefix: str = "") -> dict[str, str]:
+    """Options as ``--set`` takes them."""
+    found = {}
+    for key, value in options.items():
+        if isinstance(value, dict):
+            found |= settings(value, f"{prefix}{key}.")
+        elif value not in ("", ()):
+            found[prefix + key] = json.dumps(value)
+    return found
+
+
+def test_the_command_prints_the_report(validated):
     options, judge, report = validated
-    document = tmp_path / "run.toml"
     words = ["cross-validate", "--data", options.data, "--out", options.out, "--judge", str(judge)]
-    result = CliRunner().invoke(main, [*words, "--folds", "2"])
-    assert result.exit_code == 1  # the folder holds folds of other options
-    assert "other options" in result.output
-    assert not document.exists()
-    saved = json.loads((Path(options.out) / "report.json").read_text())
-    assert saved["temperature"] == report["temperature"]
+    refused = CliRunner().invoke(main, [*words, "--folds", "2"])
+    assert (refused.exit_code, "other options" in refused.output) == (1, True)
+    same = [f"--set={key}={value}" for key, value in settings(options.as_dict()).items()]
+    result = CliRunner().invoke(main, [*words, *same, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == json.loads(json.dumps(report))
+    text = CliRunner().invoke(main, [*words, *same]).output
+    assert "cloudy + SAR" in text and "optical, light x 0.8" in text
 
 
 def test_a_change_of_light_leaves_absent_pixels_and_the_cirrus_band():

@@ -97,7 +97,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, options: EncoderOptions) -> None:
         super().__init__()
-        self.features = options.features
+        self.channels, self.features = channels, options.features
         stride = options.stem_stride
         self.stem = nn.Sequential(
             nn.Conv2d(channels, options.width, stride + 1, stride, stride // 2, bias=False),
@@ -198,8 +198,8 @@ class StudentNet(nn.Module):
 
     def add_distances(self) -> nn.ModuleList:
         """Let the network answer distances from the training data too; they are to be fitted."""
-        channels = (branch.stem[0].in_channels for branch in (self.optical, self.sar))
-        self.distances = nn.ModuleList([PixelDistance(count) for count in channels])
+        branches = (self.optical, self.sar)
+        self.distances = nn.ModuleList([PixelDistance(branch.channels) for branch in branches])
         return self.distances
 
     @torch.no_grad()

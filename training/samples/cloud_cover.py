@@ -116,8 +116,8 @@ def smoothed(field: Floats, reflectance: Array) -> Floats:
     absent = ~(np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0))
     if not absent.any():
         return box_mean(field, SMOOTHING_RADIUS)
-    share = box_mean((~absent).astype(np.float32), SMOOTHING_RADIUS)
-    kept = np.where(absent, np.float32(0), field)
+    share: Floats = box_mean(np.asarray(~absent, np.float32), SMOOTHING_RADIUS)
+    kept: Floats = np.asarray(np.where(absent, np.float32(0), field), np.float32)
     return np.asarray(box_mean(kept, SMOOTHING_RADIUS) / np.maximum(share, _TINY), np.float32)
 
 
