@@ -113,9 +113,9 @@ def pixel_features(channel: dict[str, Array]) -> Floats:
 
 def smoothed(field: Floats, reflectance: Array) -> Floats:
     """Return the mean of ``(..., H, W)`` over the valid neighbors of each pixel."""
-    absent = ~(np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0))
-    if not absent.any():
+    if reflectance[0].all() and np.isfinite(field.sum()):  # the cheap test, for almost every patch
         return box_mean(field, SMOOTHING_RADIUS)
+    absent = ~(np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0))
     share = box_mean((~absent).astype(np.float32), SMOOTHING_RADIUS)
     kept = np.where(absent, np.float32(0), field)
     return np.asarray(box_mean(kept, SMOOTHING_RADIUS) / np.maximum(share, _TINY), np.float32)
