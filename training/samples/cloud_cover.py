@@ -74,7 +74,9 @@ def cloud_likelihood(reflectance: Array, bands: Sequence[str]) -> Floats:
         return np.asarray(_falling(-reflectance.min(axis=0), -high, -low), np.float32)
     channel = {band: reflectance[list(bands).index(band)] for band in used}
     *slopes, constant = np.asarray(COEFFICIENTS[used], np.float32)
-    odds = np.tensordot(np.stack(slopes), pixel_features(channel), axes=1) + constant
+    features = pixel_features(channel)
+    odds: Floats = np.tensordot(np.stack(slopes), features, axes=1)
+    odds += constant
     likelihood = 1 / (1 + np.exp(-smoothed(odds, reflectance)))
     if "B11" in channel:
         likelihood *= _falling(_difference(channel["B03"], channel["B11"]), *SNOW_RANGE)

@@ -17,8 +17,9 @@ from esccs_edge.errors import InputError
 
 #: Central wavelengths in micrometers (Sentinel-2 MSI user guide, ESA).
 WAVELENGTHS = {
-    "B01": 0.443, "B02": 0.492, "B03": 0.560, "B04": 0.665, "B05": 0.704, "B06": 0.741, "B07": 0.783,
-    "B08": 0.833, "B8A": 0.865, "B09": 0.945, "B10": 1.374, "B11": 1.614, "B12": 2.202,
+    "B01": 0.443, "B02": 0.492, "B03": 0.560, "B04": 0.665, "B05": 0.704, "B06": 0.741,
+    "B07": 0.783, "B08": 0.833, "B8A": 0.865, "B09": 0.945, "B10": 1.374,
+    "B11": 1.614, "B12": 2.202,
 }  # fmt: skip
 #: Share of the haze that shows in bands where water vapor absorbs.
 ABSORBED = {"B09": 0.3, "B10": 0.0}
