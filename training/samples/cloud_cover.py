@@ -74,7 +74,9 @@ def cloud_likelihood(reflectance: Array, bands: Sequence[str]) -> Floats:
         return np.asarray(_falling(-reflectance.min(axis=0), -high, -low), np.float32)
     channel = {band: reflectance[list(bands).index(band)] for band in used}
     *slopes, constant = np.asarray(COEFFICIENTS[used], np.float32)
-    odds = np.tensordot(np.stack(slopes), pixel_features(channel), axes=1) + constant
+    features = pixel_features(channel)
+    odds: Floats = np.tensordot(np.stack(slopes), features, axes=1)
+    odds += constant
     likelihood = 1 / (1 + np.exp(-smoothed(odds, reflectance)))
     if "B11" in channel:
         likelihood *= _falling(_difference(channel["B03"], channel["B11"]), *SNOW_RANGE)
@@ -113,10 +115,10 @@ def pixel_features(channel: dict[str, Array]) -> Floats:
 
 def smoothed(field: Floats, reflectance: Array) -> Floats:
     """Return the mean of ``(..., H, W)`` over the valid neighbors of each pixel."""
-    absent = ~(np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0))
-    if not absent.any():
+    if reflectance[0].all() and np.isfinite(field.sum()):  # the cheap test, for almost every patch
         return box_mean(field, SMOOTHING_RADIUS)
-    share: Floats = box_mean(np.asarray(~absent, np.float32), SMOOTHING_RADIUS)
+    absent = ~(np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0))
+    share = box_mean((~absent).astype(np.float32), SMOOTHING_RADIUS)
     kept: Floats = np.asarray(np.where(absent, np.float32(0), field), np.float32)
     return np.asarray(box_mean(kept, SMOOTHING_RADIUS) / np.maximum(share, _TINY), np.float32)
 
