@@ -346,6 +346,8 @@ class TrainOptions(RunOptions):
         target_unlabeled: The training pairs without a label act as the target instead, and those
             with one teach the teacher alone.
         temperature: Of the student, where no validation pairs are left to fit it on.
+        cross_validation: ``report.json`` of a cross-validation with these options; its temperature
+            is taken then, and its numbers stand in the provenance.
         warm_start: Start optical networks at the teacher's weights, and the student at those of
             both auxiliaries; their sizes must agree then.
     """
@@ -355,6 +357,7 @@ class TrainOptions(RunOptions):
     target_unlabeled: bool = False
     warm_start: bool = False
     temperature: float = 1.0
+    cross_validation: str = ""
     folds: FoldOptions = field(default_factory=FoldOptions)
     clouds: CloudOptions = field(default_factory=CloudOptions)
     real_pairs: RealPairsOptions = field(default_factory=RealPairsOptions)
@@ -371,6 +374,9 @@ class TrainOptions(RunOptions):
         expected = "0 where target_unlabeled is true: the target is what has no label"
         require(not (self.target_unlabeled and self.target_share), "target_share",
                 self.target_share, expected)  # fmt: skip
+        given = not self.cross_validation or self.folds.count == 1
+        expected = "none unless folds.count is 1: it speaks for a model that trains on everything"
+        require(given, "cross_validation", self.cross_validation, expected)
         if self.warm_start:
             sizes = self.auxiliary.optical, self.auxiliary.sar
             expected = f"warm_start needs {sizes} here as in auxiliary.optical, auxiliary.sar"
@@ -395,6 +401,7 @@ class TrainOptions(RunOptions):
         found = super().without_paths()
         found["clouds"]["textures"] = Path(self.clouds.textures).name
         found["real_pairs"]["data"] = Path(self.real_pairs.data).name
+        found["cross_validation"] = Path(self.cross_validation).name
         return found
 
 

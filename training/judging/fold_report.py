@@ -6,7 +6,9 @@ pairs under clouds and, with the teacher's sure answers for labels, on real pair
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,24 @@ def fold_report(folds: Sequence[FoldAnswers], judged: Chips | None = None) -> di
     }
     if judged is not None:
         report["real"] = _real(folds, temperatures, judged)
+    return report
+
+
+def read_report(path: str | Path) -> dict[str, Any]:
+    """Read the report of a cross-validation.
+
+    Raises:
+        InputError: The file is none.
+    """
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the report {path}: {error}") from error
+    if not isinstance(report, dict) or not {"labeled", "temperature"} <= report.keys():
+        raise InputError(
+            f"{path} is no report of a cross-validation, expected labeled and temperature in it",
+            hint="Give OUT/report.json of `esccs-edge cross-validate`",
+        )
     return report
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..samples.samples import CloudySamples
 from ..stages.scene_classification.run import Networks, SceneRun
+from .fold_report import read_report
 from .judge import Predictor, has_labels, held_out, judge, simulated_parts
 from .predictors import bimodal, unimodal
 
@@ -15,14 +16,18 @@ def score_networks(run: SceneRun, networks: Networks) -> tuple[dict[str, Any], f
 
     Returns:
         ``{split: {network: {overall, by_cloud}}, "pseudo_labels": {...}, "simulated": [...]}``,
-        the last as `evaluate` gives it, and the temperature; that of the options where there is no
-        labeled validation pair.
+        the last as `evaluate` gives it, and the temperature: where there is no labeled validation
+        pair, that of the cross-validation, whose report then stands in the metrics, or of the
+        options.
     """
     temperature = run.options.temperature
     metrics: dict[str, Any] = {
         "pseudo_labels": networks.supervision.report,
         "simulated": simulated_parts(run),
     }
+    if run.options.cross_validation:
+        metrics["cross_validation"] = read_report(run.options.cross_validation)
+        temperature = metrics["cross_validation"]["temperature"]
     for split in ("val", "test"):
         if not has_labels(run, split):
             continue

@@ -33,8 +33,11 @@ class SceneClassificationLearning:
     def open(self, options: TrainOptions, folder: Path) -> SceneRun:
         """Open the pairs and measure both modalities."""
         from ...datasets import open_dataset
+        from ...judging.fold_report import read_report
         from ...stages.scene_classification.run import SceneRun
 
+        if options.cross_validation:
+            read_report(options.cross_validation)  # refused here rather than after the training
         return SceneRun.open(options, open_dataset(options.data, options.seed), folder)
 
     def train(self, run: SceneRun) -> Networks:
