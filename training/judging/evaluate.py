@@ -21,6 +21,7 @@ from esccs_edge.errors import InputError
 from ..datasets import PairDataset
 from ..samples.degraded import Degradation, DegradedPair, DegradedPairs
 from .metrics import FAILED, confusion_matrix, scores_by_cloud
+from .risk_coverage import risk_coverage
 
 if TYPE_CHECKING:
     from esccs_edge.classifier import Classifier
@@ -52,8 +53,9 @@ def evaluate(
         only: Show the model one modality and hold the other back.
 
     Returns:
-        ``{"overall": {...}, "by_cloud": {"0-20": {...}, ...}, "confusion": [[...], ...],
-        "simulated": [...]}``, the first two as `metrics.scores` gives them. ``confusion`` counts
+        ``{"overall": {...}, "by_cloud": {"0-20": {...}, ...}, "risk_coverage": {...},
+        "confusion": [[...], ...], "simulated": [...]}``, the first two as `metrics.scores` gives
+        them, the third as `risk_coverage`. ``confusion`` counts
         pairs by true class (rows) and answer (columns; the last: none); ``simulated`` names
         ``"sar"`` and ``"clouds"`` where they were. A pair without an answer (an error, or no
         usable pixel) is wrong and counted in ``failed``.
@@ -92,7 +94,8 @@ def evaluate(
         truth, answered, np.array(confidence), np.array(covers, np.float64), classes
     )
     confusion = confusion_matrix(truth, answered, classes).tolist()
-    return {**scores, "confusion": confusion, "simulated": simulated}
+    kept = risk_coverage(np.array(confidence), truth == answered)
+    return {**scores, "risk_coverage": kept, "confusion": confusion, "simulated": simulated}
 
 
 def _simulated(

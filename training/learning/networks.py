@@ -201,5 +201,6 @@ class StudentNet(nn.Module):
         logits = self.head(self.dropout(gated))
         if self.distances is None:
             return logits, gate
-        seen = zip(self.distances, (optical, sar), availability.split(1, dim=1), strict=True)
-        return logits, gate, torch.cat([distance(x, share) for distance, x, share in seen], dim=1)
+        of_optical, of_sar = self.distances
+        distances = of_optical(optical, availability[:, :1]), of_sar(sar, availability[:, 1:])
+        return logits, gate, torch.cat(distances, dim=1)
