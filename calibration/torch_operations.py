@@ -118,15 +118,20 @@ def _require(condition: bool, what: str) -> None:
 
 
 OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "Abs": lambda _, x: x.abs(),
     "Add": lambda _, x, y: x + y,
+    "Ceil": lambda _, x: x.ceil(),
     "Clip": _clip,
     "Concat": _concat,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Div": lambda _, x, y: x / y,
     "Gemm": _gemm,
+    "Log": lambda _, x: x.log(),
+    "MatMul": lambda _, x, y: x @ y,
     "MaxPool": _max_pool,
     "Mul": lambda _, x, y: x * y,
+    "Reciprocal": lambda _, x: x.reciprocal(),
     "ReduceMean": _reduce(torch.mean),
     "ReduceSum": _reduce(torch.sum),
     "Relu": lambda _, x: torch.relu(x),
@@ -134,5 +139,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "Sigmoid": lambda _, x: torch.sigmoid(x),
     "Slice": _slice,
     "Softmax": lambda a, x: torch.softmax(x, dim=a.get("axis", -1)),
+    "Sqrt": lambda _, x: x.sqrt(),
+    "Sub": lambda _, x, y: x - y,
     "Unsqueeze": _unsqueeze,
 }

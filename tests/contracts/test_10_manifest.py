@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import tiny
 
+from esccs_edge.contracts.familiarity import Familiarity
 from esccs_edge.contracts.manifest import MAX_MANIFEST_BYTES, BatchProfile, FileRecord, Manifest
 from esccs_edge.contracts.stac_mlm import MLM_SCHEMA, mlm_item
-from esccs_edge.errors import ManifestError
+from esccs_edge.contracts.tasks.scene_classification import SceneClassification
+from esccs_edge.errors import BackendError, ManifestError
 
 RICH = tiny.tiny_manifest(
     files={"student.onnx": FileRecord("0" * 64, 5)},
@@ -185,3 +188,59 @@ def test_the_stac_item_lists_bands_classes_and_files():
     classes = item["properties"]["mlm:output"][0]["classification:classes"]
     assert [entry["name"] for entry in classes] == list(RICH.classes)
     assert item["assets"]["student.onnx"]["roles"] == ["mlm:model"]
+
+
+FAMILIAR = RICH.evolve(
+    familiarity={
+        name: Familiarity(1.5, 0.975, 600, 40, {"clear": {"0.5": 0.6, "0.95": 1.2}})
+        for name in RICH.modalities
+    }
+)
+
+
+def test_a_manifest_that_knows_what_is_familiar_asks_the_network_for_distances():
+    assert Manifest.from_json(FAMILIAR.to_json()) == FAMILIAR
+    assert list(FAMILIAR.outputs) == ["logits", "gate", "distance"]
+    distance = FAMILIAR.outputs["distance"]
+    assert (distance.shape, distance.role) == (("N", 2), "distance")
+    old = json.loads(RICH.to_json())
+    del old["familiarity"]  # as earlier versions wrote it
+    assert Manifest.from_json(json.dumps(old)) == RICH
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "match"),
+    [
+        (["optical"], {}, "familiarity"),
+        (["sar", "optical"], {}, "familiarity"),
+        (["optical", "sar"], {"threshold": 0.0}, "threshold"),
+        (["optical", "sar"], {"quantile": 1.0}, "quantile"),
+        (["optical", "sar"], {"places": 0}, "places"),
+    ],
+)
+def test_familiarity_that_cannot_be_is_refused(names, changes, match):
+    document = json.loads(FAMILIAR.to_json())
+    known = document["familiarity"]["optical"] | changes
+    document["familiarity"] = dict.fromkeys(names, known)
+    with pytest.raises(ManifestError, match=match):
+        read(document)
+
+
+@pytest.mark.parametrize(
+    ("distances", "flags"),
+    [((0.0, 1.4), set()), ((1.6, 0.0), {"UNFAMILIAR"}), ((1.0, 9.0), {"UNFAMILIAR"})],
+)
+def test_a_distance_above_its_threshold_raises_the_flag(distances, flags):
+    task = SceneClassification()
+    outputs = {
+        "logits": np.zeros((1, 4), np.float32),
+        "gate": np.full((1, 2), 0.5, np.float32),
+        "distance": np.array([distances], np.float32),
+    }
+    (row,) = task.rows(outputs, FAMILIAR)
+    assert {flag.value for flag in task.answer(row, set(), FAMILIAR).flags} == flags
+    (row,) = task.rows(outputs, RICH)  # a model that does not know says nothing
+    assert not task.answer(row, set(), RICH).flags
+    outputs["distance"][:] = np.nan
+    (row,) = task.rows(outputs, FAMILIAR)
+    assert isinstance(task.answer(row, set(), FAMILIAR), BackendError)

@@ -43,6 +43,12 @@ def small_pair(label: int, cover: float, manifest: Manifest, rng: np.random.Gene
     return optical, np.clip(backscatter + speckle, -34, -0.5).astype(np.float32)
 
 
+def familiar_bundle(folder: Path) -> Bundle:
+    """Export the small bundle with distances fitted on its training pairs; once per process."""
+    manifest, files = _familiar()
+    return Bundle.create(folder, manifest, files)
+
+
 def small_index(folder: Path, manifest: Manifest, count: int = 96, seed: int = 0) -> Path:
     """Write ``count`` pairs as .npy files and their index.csv; a third each of train, val, test."""
     rng = np.random.default_rng(seed)
@@ -108,6 +114,26 @@ def _exported() -> tuple[Manifest, dict[str, bytes]]:
 
 
 @lru_cache(maxsize=1)
+def _familiar() -> tuple[Manifest, dict[str, bytes]]:
+    from safetensors.torch import save
+
+    from esccs_edge.calibration.quantize import quantize_student
+    from esccs_edge.export.to_onnx import export_student
+
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = small_bundle(Path(folder, "bundle"))
+        student = small_student(bundle.manifest)
+        manifest = bundle.manifest.evolve(familiarity=fit_small_distances(student, bundle.manifest))
+        weights = {k: v.contiguous() for k, v in student.state_dict().items()}
+        files = {"student.safetensors": save(weights)}
+        bundle = export_student(
+            Bundle.create(Path(folder, "familiar"), manifest.evolve(files={}), files)
+        )
+        bundle = quantize_student(bundle, small_index(Path(folder, "pairs"), bundle.manifest))
+        return bundle.manifest, {name: bundle.read(name) for name in bundle.manifest.files}
+
+
+@lru_cache(maxsize=1)
 def _calibrated() -> tuple[Manifest, dict[str, bytes]]:
     from esccs_edge.calibration.quantize import quantize_student
 
@@ -140,6 +166,23 @@ def small_student(manifest: Manifest, seed: int = 0):
         _measure_batch_norms(student, optical, sar, availability)
         _solve_head(student, optical, sar, availability, labels)
     return student.eval()
+
+
+def fit_small_distances(student, manifest: Manifest, seed: int = 0):
+    """Fit the distances of a small student on what taught it, each fifth pair a place."""
+    import torch
+
+    from esccs_edge.training.judging.familiarity import Measured, fit
+
+    *inputs, availability, labels = map(torch.from_numpy, _training_tensors(manifest, seed))
+    places = np.array([f"place {i // 5}" for i in range(len(labels))])
+    found = {}
+    for i, distance in enumerate(student.add_distances()):
+        there = availability[:, i] > 0
+        statistics = distance.statistics(inputs[i][there], availability[there, i : i + 1])
+        kinds = {"clouded": Measured(statistics, places[there.numpy()])}
+        found[tuple(manifest.modalities)[i]] = fit(distance, kinds)
+    return found
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, ...], std: float) -> np.ndarray:

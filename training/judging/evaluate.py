@@ -22,6 +22,7 @@ from esccs_edge.errors import InputError
 from ..datasets import PairDataset
 from ..samples.degraded import Degradation, DegradedPair, DegradedPairs, SarSource
 from .metrics import FAILED, confusion_matrix, scores_by_cloud
+from .risk_coverage import risk_coverage
 
 if TYPE_CHECKING:
     from esccs_edge.classifier import Classifier
@@ -52,8 +53,9 @@ def evaluate(
         simulate_sar: Simulate the SAR that the data set lacks, from its clear optical pixels.
 
     Returns:
-        ``{"overall": {...}, "by_cloud": {"0-20": {...}, ...}, "confusion": [[...], ...],
-        "simulated": [...]}``, the first two as `metrics.scores` gives them. ``confusion`` counts
+        ``{"overall": {...}, "by_cloud": {"0-20": {...}, ...}, "risk_coverage": {...},
+        "confusion": [[...], ...], "simulated": [...]}``, the first two as `metrics.scores` gives
+        them, the third as `risk_coverage`. ``confusion`` counts
         pairs by true class (rows) and answer (columns; the last: none); ``simulated`` names
         ``"sar"`` and ``"clouds"`` where they were, here or by whoever wrote the data set. A pair
         without an answer (an error, or no usable pixel) is wrong and counted in ``failed``.
@@ -96,7 +98,8 @@ def evaluate(
     )
     confusion = confusion_matrix(truth, answered, classes).tolist()
     simulated = _simulated(dataset, clouds_seeds, only, simulate_sar)
-    return {**scores, "confusion": confusion, "simulated": simulated}
+    kept = risk_coverage(np.array(confidence), truth == answered)
+    return {**scores, "risk_coverage": kept, "confusion": confusion, "simulated": simulated}
 
 
 def simulated_words(simulated: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ from ..stages.scene_classification.run import SceneRun, taught_sar
 
 #: Share of the samples of the least familiar kind that may be told to be familiar. There are two
 #: modalities, and either of them raises the flag.
-QUANTILE = 0.975
+QUANTILE = 0.985
 #: Quantiles of the distance that the manifest records for each kind.
 RECORDED = (0.5, 0.95, 0.99)
 FOLDS = 5
@@ -45,11 +45,11 @@ class Measured:
 
     Attributes:
         statistics: ``(N, F)``; see `PixelDistance.statistics`.
-        places: ``(N,)`` number of the place of each sample.
+        places: ``(N,)`` place of each sample, by the name of its data set and its group there.
     """
 
     statistics: Tensor
-    places: npt.NDArray[np.int64]
+    places: npt.NDArray[np.str_]
 
 
 def fit_distances(run: SceneRun, student: StudentNet) -> dict[str, Familiarity]:
@@ -83,19 +83,20 @@ def familiar_kinds(run: SceneRun) -> dict[str, CloudySamples]:
 @torch.no_grad()
 def measure(samples: CloudySamples, distances: list[PixelDistance]) -> list[Measured]:
     """Take the statistics of each modality, of the samples that have it."""
-    numbers = np.unique(np.asarray(samples.pairs.dataset.groups), return_inverse=True)[1]
+    dataset = samples.pairs.dataset
+    names = np.array([f"{dataset.name}/{group}" for group in dataset.groups])
     found: list[list[Tensor]] = [[] for _ in distances]
-    places: list[list[npt.NDArray[np.int64]]] = [[] for _ in distances]
+    places: list[list[npt.NDArray[np.str_]]] = [[] for _ in distances]
     for batch in DataLoader(samples, BATCH_SIZE):
         inputs = batch["optical"], batch["sar"]
         shares = batch["availability"].split(1, dim=1)
         for i, (distance, pixels, share) in enumerate(zip(distances, inputs, shares, strict=True)):
             present = share[:, 0] > 0
             found[i].append(distance.statistics(pixels[present], share[present]))
-            places[i].append(numbers[batch["index"][present].numpy()])
+            places[i].append(names[batch["index"][present].numpy()])
     return [
-        Measured(torch.cat(statistics), np.concatenate(numbers))
-        for statistics, numbers in zip(found, places, strict=True)
+        Measured(torch.cat(statistics), np.concatenate(of_each))
+        for statistics, of_each in zip(found, places, strict=True)
     ]
 
 
@@ -115,11 +116,13 @@ def fit(distance: PixelDistance, kinds: Mapping[str, Measured]) -> Familiarity:
     found: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     for left_out in range(folds):
         use = {k: fold[k] != left_out if folds > 1 else fold[k] == 0 for k in kinds}
-        moments = _fitted([part.statistics[use[k]] for k, part in kinds.items() if use[k].any()])
+        seen = [part.statistics[use[k]] for k, part in kinds.items() if use[k].any()]
+        moments = _fitted(seen, distance.contrasts)
         for kind, part in kinds.items():
             found[kind].append(_distances(part.statistics[fold[kind] == left_out], *moments))
     by_kind = {kind: torch.cat(parts).numpy() for kind, parts in found.items()}
-    center, whitening = _fitted([part.statistics for part in kinds.values()])
+    seen = [part.statistics for part in kinds.values()]
+    center, whitening = _fitted(seen, distance.contrasts)
     distance.center.copy_(center)
     distance.whitening.copy_(whitening)
     return Familiarity(
@@ -134,18 +137,20 @@ def fit(distance: PixelDistance, kinds: Mapping[str, Measured]) -> Familiarity:
     )
 
 
-def _fitted(kinds: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _fitted(kinds: list[Tensor], contrasts: Tensor) -> tuple[Tensor, Tensor]:
     """Return center ``(F,)`` and whitening ``(F, F)`` of the mixture of all kinds in equal parts.
 
-    Correlations are shrunk toward none (Ledoit and Wolf, 2004, with a fixed intensity).
+    Correlations are shrunk toward none (Ledoit and Wolf, 2004, with a fixed intensity). They are
+    those of the contrasts ``(F, F)``: what two statistics share would hide how they differ.
     """
-    parts = [part.double() for part in kinds]
+    parts = [part.double() @ contrasts.double() for part in kinds]
     center = torch.stack([part.mean(dim=0) for part in parts]).mean(dim=0)
     covariance = torch.stack([(p - center).T @ (p - center) / len(p) for p in parts]).mean(dim=0)
     scale = covariance.diagonal().sqrt().clamp_min(1e-6)
     values, vectors = torch.linalg.eigh(covariance / scale[:, None] / scale)
     whitening = vectors / (values.clamp_min(0) + SHRINKAGE).sqrt() / scale[:, None]
-    return center.float(), whitening.float()
+    back = torch.linalg.solve(contrasts.double().T, center)
+    return back.float(), (contrasts.double() @ whitening).float()
 
 
 def _distances(statistics: Tensor, center: Tensor, whitening: Tensor) -> Tensor:

@@ -222,9 +222,9 @@ class StudentNet(nn.Module):
         logits = self.head(self.dropout(gated)).float()
         if self.distances is None:
             return logits, gate
-        shares = torch.split(availability, 1, dim=1)
-        seen = zip(self.distances, (optical, sar), shares, strict=True)
-        return logits, gate, torch.cat([distance(x, share) for distance, x, share in seen], dim=1)
+        of_optical, of_sar = self.distances
+        distances = of_optical(optical, availability[:, :1]), of_sar(sar, availability[:, 1:])
+        return logits, gate, torch.cat(distances, dim=1)
 
 
 def _encoded(encoder: Encoder, images: Tensor, present: Tensor) -> Tensor:

@@ -19,9 +19,11 @@ from torch.nn import functional
 STRIDE = 4
 #: Added to a mean difference before its logarithm, in standard deviations of the channel. Below it
 #: lies what INT8 rounds away; means over all channels are less coarse.
-CHANNEL_FLOOR, TOTAL_FLOOR = 0.02, 1e-3
+CHANNEL_FLOOR, TOTAL_FLOOR = 0.05, 5e-3
 #: Mean difference at which a patch counts as half still. The calmest sea has fifteen times as much.
 STILL = 1e-4
+#: No statistic counts for more, so that squares stay within float16.
+FARTHEST = 100.0
 
 
 class PixelDistance(nn.Module):
@@ -55,6 +57,22 @@ class PixelDistance(nn.Module):
         self.register_buffer("center", torch.zeros(count))
         self.register_buffer("whitening", torch.eye(count))
 
+    @property
+    def contrasts(self) -> Tensor:
+        """``(F, F)``; statistics times it say of differences how they differ from each other.
+
+        Far ones are seen beside near ones, and those of the mean channel beside the mean of all
+        channels: in noise, pixels and channels have nothing to do with each other.
+        """
+        count = self.channels
+        near, far = torch.arange(count, 2 * count), torch.arange(2 * count, 3 * count)
+        gray_far, gray_near, total_far, total_near = torch.arange(3 * count, 3 * count + 4)
+        contrasts = torch.eye(len(self.center))
+        contrasts[near, far] = -1
+        contrasts[total_far, gray_far] = contrasts[total_near, gray_near] = -1
+        contrasts[total_near, total_far] = -1
+        return contrasts
+
     def statistics(self, pixels: Tensor, share: Tensor) -> Tensor:
         """Return what is measured of each patch.
 
@@ -78,6 +96,7 @@ class PixelDistance(nn.Module):
     def forward(self, pixels: Tensor, share: Tensor) -> Tensor:
         """``(N, C, H, W)`` and ``(N, 1)`` -> distance ``(N, 1)``; 0 where nothing is valid."""
         away = (self.statistics(pixels, share) - self.center) @ self.whitening
+        away = away.clamp(-FARTHEST, FARTHEST)
         distance: Tensor = (away * away).mean(dim=1, keepdim=True).sqrt()
         return distance * share.ceil()
 
