@@ -75,9 +75,8 @@ def cloud_likelihood(reflectance: Array, bands: Sequence[str]) -> Floats:
     channel = {band: reflectance[list(bands).index(band)] for band in used}
     *slopes, constant = np.asarray(COEFFICIENTS[used], np.float32)
     features = pixel_features(channel)
-    odds: Floats = np.tensordot(np.stack(slopes), features, axes=1)
-    odds += constant
-    likelihood = 1 / (1 + np.exp(-smoothed(odds, reflectance)))
+    odds = np.tensordot(np.stack(slopes), features, axes=1) + constant
+    likelihood = 1 / (1 + np.exp(-smoothed(np.asarray(odds, np.float32), reflectance)))
     if "B11" in channel:
         likelihood *= _falling(_difference(channel["B03"], channel["B11"]), *SNOW_RANGE)
     return np.asarray(likelihood, np.float32)
@@ -119,7 +118,8 @@ def smoothed(field: Floats, reflectance: Array) -> Floats:
         return box_mean(field, SMOOTHING_RADIUS)
     absent = ~(np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0))
     share = box_mean((~absent).astype(np.float32), SMOOTHING_RADIUS)
-    kept: Floats = np.asarray(np.where(absent, np.float32(0), field), np.float32)
+    kept = field.copy()
+    kept[..., absent] = 0
     return np.asarray(box_mean(kept, SMOOTHING_RADIUS) / np.maximum(share, _TINY), np.float32)
 
 
