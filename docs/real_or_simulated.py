@@ -1,4 +1,7 @@
-"""Can a classifier tell real from simulated SAR? Balanced accuracy; 0.5 means that it cannot.
+"""Can a classifier tell real from simulated SAR? 0.5 means that it cannot.
+
+Balanced accuracy asks whether what gave simulations away elsewhere does so on a new place; the
+area under the curve (AUC) of one place asks whether they are ranked apart, whatever the threshold.
 
 A random forest on channel statistics and a small convolutional net, both judged on places that
 they never saw. Needs scikit-learn for the forest, which is no dependency of the package.
@@ -55,8 +58,8 @@ def neighbors(sar, rows: int, columns: int):
     return product.mean(axis=(2, 3)) / sar.var(axis=(2, 3))
 
 
-def forest_score(folds, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Share of real and of simulated chips that a random forest recognizes, per place."""
+def forest_score(folds, seed: int = 0) -> dict[str, tuple[float, float, float]]:
+    """Real and simulated chips that a random forest recognizes (shares), and AUC, per place."""
     try:
         from sklearn.ensemble import RandomForestClassifier
     except ImportError as error:
@@ -65,12 +68,12 @@ def forest_score(folds, seed: int = 0) -> dict[str, tuple[float, float]]:
     for place, train, test in folds:
         forest = RandomForestClassifier(300, min_samples_leaf=2, random_state=seed)
         forest.fit(*_labeled([channel_statistics(sar) for sar in train]))
-        real, simulated = (forest.predict(channel_statistics(sar)) for sar in test)
-        found[place] = float((real == 0).mean()), float((simulated == 1).mean())
+        real, simulated = (forest.predict_proba(channel_statistics(sar))[:, 1] for sar in test)
+        found[place] = _told_apart(real, simulated)
     return found
 
 
-def net_score(folds, seed: int = 0) -> dict[str, tuple[float, float]]:
+def net_score(folds, seed: int = 0) -> dict[str, tuple[float, float, float]]:
     """The same for a convolutional net of four layers, taught with flips and turns."""
     torch.set_num_threads(1)
     found = {}
@@ -80,10 +83,16 @@ def net_score(folds, seed: int = 0) -> dict[str, tuple[float, float]]:
         net = _taught(torch.tensor((pixels - mean) / std), torch.tensor(labels), seed)
         with torch.no_grad():
             real, simulated = (
-                net(torch.tensor((sar - mean) / std)).argmax(dim=1).numpy() for sar in test
+                net(torch.tensor((sar - mean) / std)).softmax(dim=1)[:, 1].numpy() for sar in test
             )
-        found[place] = float((real == 0).mean()), float((simulated == 1).mean())
+        found[place] = _told_apart(real, simulated)
     return found
+
+
+def _told_apart(real, simulated) -> tuple[float, float, float]:
+    """From probabilities of being simulated: shares recognized, and area under the curve."""
+    above = (simulated[:, None] > real).mean() + (simulated[:, None] == real).mean() / 2
+    return float((real <= 0.5).mean()), float((simulated > 0.5).mean()), float(above)
 
 
 def _labeled(pair):

@@ -148,25 +148,22 @@ def _page(rows, terramesh, counts, forest, net) -> str:
              *_table([(r, s) for r, s in terramesh], None), "",
              "## Told apart", "",
              "Share of real / of simulated chips that a classifier recognizes on a place that it",
-             "never saw; balanced accuracy is their mean, and 0.5 means that it cannot.", "",
-             "| place | chips | forest on channel statistics | convolutional net |",
-             "|---|---|---|---|"]  # fmt: skip
+             "never saw; balanced accuracy is their mean, and 0.5 means that it cannot. The area",
+             "under the curve (AUC) ranks the chips of one place, whatever the threshold: it is",
+             "the stricter number, because thresholds do not carry over from place to place.", "",
+             "| place | chips | forest on channel statistics | AUC | convolutional net | AUC |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
     for place, count in counts.items():
-        cells = (f"{real:.2f} / {simulated:.2f}" for real, simulated in (forest[place], net[place]))
+        cells = (f"{real:.2f} / {simulated:.2f} | {area:.2f}"
+                 for real, simulated, area in (forest[place], net[place]))  # fmt: skip
         lines.append(f"| {place} | {count} | {' | '.join(cells)} |")
-    scores = [_scores(found, counts) for found in (forest, net)]
-    for number, name in enumerate(("all chips alike", "all places alike")):
-        lines.append(
-            f"| **balanced, {name}** | | {scores[0][number]:.3f} | {scores[1][number]:.3f} |"
-        )
+    for name, weights in (("chips", list(counts.values())), ("places", None)):
+        cells = []
+        for found in (forest, net):
+            real, simulated, area = np.average([found[p] for p in counts], axis=0, weights=weights)
+            cells.append(f"{(real + simulated) / 2:.3f} | {area:.3f}")
+        lines.append(f"| **balanced, all {name} alike** | | {' | '.join(cells)} |")
     return "\n".join([*lines, "", OLD, ""])
-
-
-def _scores(found, counts) -> tuple[float, float]:
-    balanced = {place: sum(pair) / 2 for place, pair in found.items()}
-    weights = [counts[place] for place in balanced]
-    values = list(balanced.values())
-    return float(np.average(values, weights=weights)), float(np.mean(values))
 
 
 def _table(rows, covers, repeats=1) -> list[str]:

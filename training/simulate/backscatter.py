@@ -45,13 +45,13 @@ class Backscatter:
 
 
 MEASURED = Backscatter(
-    vv=(-16.47, -9.36, -10.94, -11.46, -11.25),
-    vh=(-24.08, -15.14, -17.52, -18.37, -17.21),
-    level_std=(3.17, 1.35, 2.34, 1.91, 3.05),
-    ratio_std=(2.18, 0.48, 0.72, 1.19, 1.15),
-    texture=(2.40, 0.83, 1.27, 1.92, 1.94),
-    texture_spread=(0.58, 0.78, 0.70, 0.68, 0.57),
-    ratio_texture=(1.46, 0.54, 0.63, 1.13, 1.20),
+    vv=(-20.34, -9.26, -11.26, -11.87, -7.90),
+    vh=(-25.89, -15.02, -17.98, -18.71, -15.92),
+    level_std=(2.18, 1.24, 2.70, 1.86, 3.67),
+    ratio_std=(2.62, 0.68, 1.02, 1.18, 1.17),
+    texture=(1.31, 0.72, 0.99, 1.80, 2.40),
+    texture_spread=(0.74, 0.82, 0.81, 0.71, 0.47),
+    ratio_texture=(1.25, 0.49, 0.54, 1.09, 1.78),
     looks=7.0,
     blur=(0.435, 0.239, 0.043),
     # Not measured by the script: where VH is darkest over water in Sen1Floods11 and in the savanna,

@@ -1,8 +1,8 @@
 """Measure `Backscatter` on real pairs of clear optical and SAR images.
 
 The unit is a chip of 64 x 64 pixels. Within it the pixels of a cover are those whose share of the
-cover, read from the optical chip, exceeds `PURE`; levels are medians of the mean over 5 x 5 pixels,
-so that speckle does not shift them. Every place counts alike, however many chips it has.
+cover around, read from the optical chip, exceeds `PURE`; levels are medians of the mean over 5 x 5
+pixels, so that speckle does not shift them. Every place counts alike, however many chips it has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from .covers import COVERS, cover_shares, read_structure, step
 from .noise import box_mean
 
 CHIP = 64
-PURE, MIN_PIXELS = 0.7, 150
+MIN_PIXELS = 150
+#: Least share of a cover, over 7 x 7 pixels, that counts as pure. Water is so much darker than its
+#: banks that the banks must be out of sight.
+PURE = (0.97, 0.7, 0.7, 0.7, 0.7)
 #: Standard deviation in dB that speckle leaves in a mean over 5 x 5 pixels of even ground.
 SPECKLE_LEFT = 0.9
 #: A chip counts as quiet where that mean varies by less than this, in dB.
@@ -90,8 +93,8 @@ def cover_chips(pair: RealPair, bands: Sequence[str]) -> Iterator[CoverChip]:
 def chip_statistics(place: str, shares: Floats, sar: Floats) -> Iterator[CoverChip]:
     """Statistics of the covers of one chip with shares ``(5, H, W)`` and ``sar`` in dB."""
     smooth = _smooth(sar)
-    for name, share in zip(COVERS, box_mean(shares, 1), strict=True):
-        pure = share > PURE
+    for name, share, least in zip(COVERS, box_mean(shares, 3), PURE, strict=True):
+        pure = share > least
         if pure.sum() >= MIN_PIXELS:
             vv, vh = smooth[:, pure]
             middle = float(np.median(vv)), float(np.median(vh))
