@@ -20,6 +20,7 @@ from esccs_edge.rasters.pair_index import read_index
 from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.learning.networks import StudentNet, UnimodalNet
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
+from esccs_edge.training.learning.tasks import learning_task
 from esccs_edge.training.options import EncoderOptions, TrainOptions
 from esccs_edge.training.options_file import changed_options, options_from, read_options
 from esccs_edge.training.run import train
@@ -76,11 +77,8 @@ def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
     assert manifest.classes == CLASSES
     assert (manifest.sample.height, len(manifest.modalities["optical"].channels)) == (16, 13)
     assert 0.2 <= manifest.temperature <= 10
-    sizes = {
-        name: EncoderOptions(**{**part, "blocks": tuple(part["blocks"])})
-        for name, part in manifest.architecture.items()
-    }
-    StudentNet(13, 2, 3, **sizes).load_state_dict(weights(bundle))
+    network = learning_task(manifest.task).network(manifest)
+    network.load_state_dict(weights(bundle))
 
 
 def test_provenance_says_what_was_simulated_and_how_good_each_network_is(finished):
