@@ -80,7 +80,11 @@ def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
         name: EncoderOptions(**{**part, "blocks": tuple(part["blocks"])})
         for name, part in manifest.architecture.items()
     }
-    StudentNet(13, 2, 3, **sizes).load_state_dict(weights(bundle))
+    student = StudentNet(13, 2, 3, **sizes)
+    student.add_distances()
+    student.load_state_dict(weights(bundle))
+    assert list(manifest.familiarity) == ["optical", "sar"]
+    assert set(manifest.familiarity["sar"].quantiles) == {"clear", "clouded", "overcast"}
 
 
 def test_provenance_says_what_was_simulated_and_how_good_each_network_is(finished):

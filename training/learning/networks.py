@@ -95,6 +95,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, options: EncoderOptions) -> None:
         super().__init__()
+        self.channels = channels
         stride = options.stem_stride
         self.stem = nn.Sequential(
             nn.Conv2d(channels, options.width, stride + 1, stride, stride // 2, bias=False),
@@ -178,8 +179,8 @@ class StudentNet(nn.Module):
 
     def add_distances(self) -> nn.ModuleList:
         """Let the network answer distances from the training data too; they are to be fitted."""
-        channels = (branch.stem[0].in_channels for branch in (self.optical, self.sar))
-        self.distances = nn.ModuleList([PixelDistance(count) for count in channels])
+        parts = [PixelDistance(branch.channels) for branch in (self.optical, self.sar)]
+        self.distances = nn.ModuleList(parts)
         return self.distances
 
     @torch.no_grad()
