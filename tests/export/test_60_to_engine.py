@@ -294,3 +294,14 @@ def test_engine_for_this_gpu_holds_both_branches_and_the_gate(student, tmp_path,
     layers = json.dumps(load_engine(pick_flavor(), report.path.read_bytes()).layers())
     for tensor in ("optical", "sar", "availability", "logits", "gate"):
         assert f'"{tensor}"' in layers, f"{tensor} is not in the engine"
+
+
+@rtx
+@no_gpu
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_student_that_answers_distances_compiles(tmp_path, precision):
+    pytest.importorskip("torch", reason="exporting a student needs torch")
+    from support.small_student import familiar_bundle
+
+    report = build_engine(familiar_bundle(tmp_path / "b"), precision=precision, out=tmp_path)
+    assert report.bytes > 10_000

@@ -79,6 +79,8 @@ def test_a_run_leaves_a_verified_bundle_that_rebuilds_the_student(finished):
     assert 0.2 <= manifest.temperature <= 10
     network = learning_task(manifest.task).network(manifest)
     network.load_state_dict(weights(bundle))
+    assert list(manifest.familiarity) == ["optical", "sar"]
+    assert set(manifest.familiarity["sar"].quantiles) == {"clear", "clouded", "overcast"}
 
 
 def test_provenance_says_what_was_simulated_and_how_good_each_network_is(finished):

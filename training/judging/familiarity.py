@@ -8,7 +8,7 @@ well as held-out ones, and a model trained on all there is needs no others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -59,25 +59,32 @@ def fit_distances(run: SceneRun, student: StudentNet) -> dict[str, Familiarity]:
         Modality name -> `Familiarity`.
     """
     distances = [cast(PixelDistance, part) for part in student.add_distances()]
-    kinds = familiar_kinds(run)
-    measured = {kind: measure(samples, distances) for kind, samples in kinds.items()}
+    measured = {
+        kind: _pooled([measure(part, distances) for part in parts])
+        for kind, parts in familiar_kinds(run).items()
+    }
     return {
         name: fit(distance, {kind: parts[i] for kind, parts in measured.items()})
         for i, (name, distance) in enumerate(zip(run.modalities, distances, strict=True))
     }
 
 
-def familiar_kinds(run: SceneRun) -> dict[str, CloudySamples]:
-    """Return the training pairs as the student may meet them, by the name of the kind."""
+def familiar_kinds(run: SceneRun) -> dict[str, list[CloudySamples]]:
+    """Return the training pairs as the student may meet them, by the name of the kind.
+
+    Real pairs stand among the kinds of their sky: one place that is unlike all others must not set
+    a threshold alone.
+    """
     plain = Degradation(cover=0.0, augment=True, textures=run.textures, sar=taught_sar(run.options))
-    kinds = {"clear": plain}
+    kinds = {"clear": [run.samples(plain)]}
     if run.options.clouds.simulate:
-        kinds["clouded"] = replace(plain, cover=(0.0, 1.0))
-        kinds["overcast"] = replace(plain, cover=OVERCAST)
-    samples = {kind: run.samples(degradation) for kind, degradation in kinds.items()}
-    if (real := run.real_samples()) is not None:
-        samples["real"] = real
-    return samples
+        kinds["clouded"] = [run.samples(replace(plain, cover=(0.0, 1.0)))]
+        kinds["overcast"] = [run.samples(replace(plain, cover=OVERCAST))]
+    if run.real is not None:
+        for kind, clear_share in (("clear", 1.0), ("clouded", 0.0)):
+            as_they_are = Degradation(cover=0.0, augment=True, clear_share=clear_share)
+            kinds.setdefault(kind, []).append(run.real_samples(as_they_are))
+    return kinds
 
 
 @torch.no_grad()
@@ -97,6 +104,17 @@ def measure(samples: CloudySamples, distances: list[PixelDistance]) -> list[Meas
     return [
         Measured(torch.cat(statistics), np.concatenate(of_each))
         for statistics, of_each in zip(found, places, strict=True)
+    ]
+
+
+def _pooled(parts: Sequence[list[Measured]]) -> list[Measured]:
+    """Put the statistics of several sources of one kind together, modality by modality."""
+    return [
+        Measured(
+            torch.cat([part.statistics for part in modality]),
+            np.concatenate([part.places for part in modality]),
+        )
+        for modality in zip(*parts, strict=True)
     ]
 
 

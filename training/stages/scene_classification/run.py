@@ -188,18 +188,23 @@ class SceneRun(TrainingRun):
 
     def cloudy_samples(self, drop_share: float = 0.0) -> EpochSamples:
         """Return the target's training pairs as the auxiliaries and the student see them."""
-        target, real = self.samples(self._cloudy(drop_share)), self.real_samples(drop_share)
-        if real is None or self.real is None:
-            return target
-        return JoinedSamples([(target, len(self.target)), (real, len(self.real))])
-
-    def real_samples(self, drop_share: float = 0.0) -> CloudySamples | None:
-        """Return the truly cloudy training pairs alone; None where there are none."""
+        target = self.samples(self._cloudy(drop_share))
         if self.real is None:
-            return None
+            return target
         share = self.options.real_pairs.clear_share
         as_they_are = Degradation(cover=0.0, clear_share=share, augment=True, drop_share=drop_share)
-        return self._tensors(self.real, "train", as_they_are)
+        real = self.real_samples(as_they_are)
+        return JoinedSamples([(target, len(self.target)), (real, len(self.real))])
+
+    def real_samples(self, degradation: Degradation) -> CloudySamples:
+        """Return the truly cloudy training pairs alone.
+
+        Raises:
+            ValueError: The run has none.
+        """
+        if self.real is None:
+            raise ValueError("the run has no real pairs")
+        return self._tensors(self.real, "train", degradation)
 
     def cloudy_samples_with_labels(self) -> CloudySamples:
         """Return the target's training pairs with their labels: for upper bounds only."""
