@@ -60,14 +60,14 @@ def cross_validate(
             "data, out and folds.count are not all given, expected two folds or more",
             hint="Pass --data SOURCE, --out DIR and --folds 4",
         )
-    folder = Path(options.out)
+    folder, judged = Path(options.out), _judged(options, judge)
     _check_folder(folder, options)
     for fold in only or range(count):
         _run_fold(options, fold, folder / f"fold-{fold}")
     paths = [folder / f"fold-{fold}" / ANSWERS_NAME for fold in range(count)]
     if not all(path.is_file() for path in paths):
         return None
-    report = fold_report([FoldAnswers.load(path) for path in paths], _judged(options, judge))
+    report = fold_report([FoldAnswers.load(path) for path in paths], judged)
     write_atomic(folder / REPORT_NAME, json.dumps(report, indent=2) + "\n")
     return report
 

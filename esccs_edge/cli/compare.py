@@ -16,8 +16,7 @@ from .training_options import config_option, settings_option, training_options
     esccs-edge compare --train train.csv --test test.csv --out runs/compare --seeds 3
     esccs-edge compare --train train.csv --test test.csv --out runs/compare --resume
     esccs-edge compare --train all.csv --test all.csv --out runs/two --methods source-only,esccs
-    esccs-edge compare --config training/configs/b4-real.toml --train eurosat:E \\
-      --test sen12ms-cr:T --judge judge.npz --seeds 6 --out runs/b4
+    esccs-edge compare --config b4.toml --train eurosat:E --test sen12ms-cr:T --judge j.npz --out b4
     """,
 )
 @click.option("--train", "train_index", required=True, metavar="INDEX", help="Training pairs.")

@@ -26,7 +26,7 @@ from .training_options import config_option, settings_option, training_options
 @click.option("--only", type=int, multiple=True, help="Train this fold alone; may be repeated.")
 @click.option(
     "--judge",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.npz",
     help="What an independent judge says of the clear images of the real pairs.",
 )

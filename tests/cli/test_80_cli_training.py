@@ -45,7 +45,9 @@ def index(bundle, tmp_path: Path) -> Path:
 
 def test_evaluate_answers_with_the_promised_json(bundle, index):
     report = run_json("evaluate", bundle.folder, index)
-    assert list(report) == ["overall", "by_cloud", "confusion", "simulated", "model", "precision"]
+    assert list(report) == [
+        "overall", "by_cloud", "risk_coverage", "confusion", "simulated", "model", "precision",
+    ]  # fmt: skip
     assert report["simulated"] == []
     assert run_json("evaluate", bundle.folder, index, "--precision", "fp32")["precision"] == "fp32"
     assert np.array(report["confusion"]).sum() == report["overall"]["n"]

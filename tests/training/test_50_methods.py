@@ -61,11 +61,11 @@ def learned_stages(name, shared, monkeypatch):
     """The stages that a method would train; none is."""
     stages = []
 
-    def record(stage, *_):
+    def record(_, stage, __):
         stages.append(stage)
         return stage.average.eval()
 
-    monkeypatch.setattr(method_module, "fit", record)
+    monkeypatch.setattr(SceneRun, "fit", record)
     METHODS[name].predictor(shared)
     return stages
 
