@@ -78,7 +78,7 @@ def main(data: Path) -> None:
         pixels = gather(images, used)
         rounded = tuple(round(float(value), 2) for value in fit(pixels))
         print(f"{'+'.join(used)}: {rounded}")
-        for place, row in agreement(images, used).items():
+        for place, row in agreement(images, used, {"": LIGHTS[0]})[""].items():
             print(f"  {place:12s} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
 
 
@@ -135,17 +135,23 @@ def fit(pixels: Pixels) -> np.ndarray:
     return np.append(slopes, found[-1] - slopes @ mean)
 
 
-def agreement(images, used: tuple[str, ...], lights=((1.0, 0.0),)) -> Mapping[str, dict]:
-    """Return recall and precision at a likelihood of 0.5 by place, from fits on the others."""
-    seen, judged = gather(images, used), gather(images, used, lights)
-    said = np.zeros(len(judged.cloudy), bool)
-    for place in PLACES.values():
-        kept, asked = seen.place != place, judged.place == place
-        parts = (seen.features, seen.cloudy, seen.place, seen.kind)
-        *slopes, constant = fit(Pixels(*(part[kept] for part in parts)))
-        said[asked] = judged.features[asked] @ slopes + constant > 0
-    rows = {place: _counted(said, judged, judged.place == place) for place in PLACES.values()}
-    return {**rows, "all": _counted(said, judged, np.ones_like(said))}
+def agreement(images, used: tuple[str, ...], lights: Mapping[str, tuple[float, float]]) -> dict:
+    """Return by light and place what fits on the other places say at a likelihood of 0.5."""
+    seen, found = gather(images, used), {}
+    parts = (seen.features, seen.cloudy, seen.place, seen.kind)
+    fits = {
+        place: fit(Pixels(*(part[seen.place != place] for part in parts)))
+        for place in PLACES.values()
+    }
+    for name, light in lights.items():
+        judged = gather(images, used, (light,))
+        said = np.zeros(len(judged.cloudy), bool)
+        for place, (*slopes, constant) in fits.items():
+            asked = judged.place == place
+            said[asked] = judged.features[asked] @ slopes + constant > 0
+        rows = {place: _counted(said, judged, judged.place == place) for place in fits}
+        found[name] = {**rows, "all": _counted(said, judged, np.ones_like(said))}
+    return found
 
 
 def _counted(said: np.ndarray, judged: Pixels, chosen: np.ndarray) -> dict[str, float]:

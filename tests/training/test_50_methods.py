@@ -14,7 +14,6 @@ from esccs_edge.training.judging.judge import batches, held_out, judge
 from esccs_edge.training.judging.predictors import gates
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
 from esccs_edge.training.methods import FAMILIES, METHODS, kdhn
-from esccs_edge.training.methods import method as method_module
 from esccs_edge.training.methods.cloud_aware import with_cloud_estimate
 from esccs_edge.training.methods.cycit import triplet_loss
 from esccs_edge.training.methods.fusion import FusionNet, scaled_gradient

@@ -116,11 +116,10 @@ def smoothed(field: Floats, reflectance: Array) -> Floats:
     """Return the mean of ``(..., H, W)`` over the valid neighbors of each pixel."""
     if reflectance[0].all() and np.isfinite(field.sum()):  # the cheap test, for almost every patch
         return box_mean(field, SMOOTHING_RADIUS)
-    absent = ~(np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0))
-    present: Floats = np.asarray(~absent, np.float32)
+    present = np.asarray(np.isfinite(reflectance).all(axis=0) & reflectance.any(axis=0), np.float32)
     share = box_mean(present, SMOOTHING_RADIUS)
     kept = field.copy()
-    kept[..., absent] = 0
+    kept[..., present == 0] = 0
     return np.asarray(box_mean(kept, SMOOTHING_RADIUS) / np.maximum(share, _TINY), np.float32)
 
 
