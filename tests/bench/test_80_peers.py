@@ -236,7 +236,9 @@ def test_peers_take_turns_and_each_gets_its_rows(student):
     for row in found.parts:
         assert row["preprocess_ms"] > 0 and row["postprocess_ms"] > 0
         assert (row["queue_ms"] is not None) == (row["peer"] == OURS and row["batch"] == 1)
-    assert {row["labels"] for row in found.agreement} == {1.0}
+    # A label that differs on anything but a close call would have been refused.
+    assert all(row["labels"] == 1 or row["peer"] != OURS for row in found.agreement)
+    assert min(row["labels"] for row in found.agreement) > 0.5
 
 
 @pytest.mark.slow
