@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import rasterio
@@ -157,8 +158,10 @@ def test_the_real_answer_is_compared_with_that_under_a_clear_sky(real):
 
 def test_options_of_the_simulated_scene_are_refused_for_the_real_one(small, tmp_path):
     for words in (("--size", 256), ("--seed", 3)):
-        result = invoked(tmp_path / "out", small, *words)
-        assert (result.exit_code, "--simulated" in result.output) == (2, True)
+        line = ["demo", "--out", str(tmp_path / "out"), "--bundle", str(small), *map(str, words)]
+        result = CliRunner().invoke(main, line, standalone_mode=False)
+        assert isinstance(result.exception, click.UsageError)
+        assert "add --simulated" in result.exception.message
     assert not (tmp_path / "out").exists()
 
 
