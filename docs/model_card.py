@@ -80,11 +80,13 @@ def card(bundle: Bundle) -> str:
         "seen. It helps beside a cloudy image, not instead of one.\n"
         "- Confidence is too high on real pairs (see the calibration error).\n"
         "- Ten classes of European land at 10 m; nothing else can be answered. The flag "
-        "`UNFAMILIAR` marks what looks like none of the training data.\n"
+        "`UNFAMILIAR` marks noise, flat areas and foreign spectra, not foreign landscapes.\n"
         "- Level-1C reflectance; Level-2A or another sensor needs another model. For operation "
         "train on data of your own (see [real data](real-data.md), [training](training.md)).",
         "## Made with",
         "```sh\nmake model\n```",
+        "The folds and the stages of this one were trained by the same functions, but before the "
+        "last changes of the SAR and cloud simulators ([real data](real-data.md)).",
         f"Seed {origin['seed']}, commit `{origin['commit'][:7]}`, torch "
         f"{origin['versions']['torch']}. `esccs-edge inspect default` prints all of it.",
     ]  # fmt: skip
