@@ -212,8 +212,9 @@ def test_a_graph_that_is_written_otherwise_than_it_learned_is_refused(
 
 
 def test_fine_tuning_repairs_what_no_choice_of_ranges_does(repaired):
-    *calibration, tuned = report_of(repaired)["attempts"]
-    assert [row["method"] for row in calibration if row["method"] == "finetune"] == []
+    attempts = report_of(repaired)["attempts"]
+    calibration = [row for row in attempts if row["method"] != "finetune"]
+    tuned = attempts[-1]  # one pair decides whether it is the first fine-tuning or that with stems
     assert [row["float_stems"] for row in calibration] == [False, True]
     for row in calibration:
         assert not row["in_budget"]
@@ -227,7 +228,8 @@ def test_fine_tuning_repairs_what_no_choice_of_ranges_does(repaired):
 def test_the_tuned_graph_has_the_nodes_of_the_recipe_and_weights_of_its_own(repaired):
     model = onnx.load_from_string(repaired.read("student.onnx"))
     tuned = onnx.load_from_string(repaired.read("student.int8.onnx"))
-    recipe = tensorrt_recipe(model)
+    kept = report_of(repaired)["attempts"][-1]
+    recipe = tensorrt_recipe(model, float_stems=kept["float_stems"])
     plain = insert_qdq(model, recipe, dict.fromkeys(recipe.activations, 1.0))
     assert [(n.name, n.op_type, *n.input) for n in tuned.graph.node] == [
         (n.name, n.op_type, *n.input) for n in plain.graph.node
