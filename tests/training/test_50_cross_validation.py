@@ -13,8 +13,9 @@ from support.tiny_data import tiny_document, tiny_index
 from esccs_edge.cli import main
 from esccs_edge.errors import InputError
 from esccs_edge.training.cross_validation import cross_validate
-from esccs_edge.training.judging.fold_answers import REAL_INPUTS, FoldAnswers, in_light
+from esccs_edge.training.judging.fold_answers import FoldAnswers, in_light
 from esccs_edge.training.judging.metrics import rank_correlation
+from esccs_edge.training.judging.real_chips import INPUTS
 from esccs_edge.training.options_file import options_from
 
 IDS = ("1", "2", "1001", "2001")
@@ -83,7 +84,7 @@ def test_places_of_real_pairs_are_held_out_whole_and_judged_once(validated):
     corners = [tuple(corner) for fold in folds for corner in fold.real_corner.tolist()]
     assert len(set(corners)) == len(corners) == 16
     assert report["real"]["n"] == 15  # the judge is not sure of one
-    assert set(report["real"]["rows"]) >= set(REAL_INPUTS)
+    assert set(report["real"]["rows"]) >= set(INPUTS)
     assert -1 <= report["real"]["gate_rank_correlation"] <= 1
 
 

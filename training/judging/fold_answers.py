@@ -23,9 +23,10 @@ from esccs_edge.system.atomic import atomic_path
 from ..datasets.triplets import Chips
 from ..samples.degraded import Degradation, DegradedPair
 from ..samples.samples import CloudySamples
-from ..simulate.clouds import UNITS_PER_REFLECTANCE
+from ..simulate.light import Light
 from ..stages.scene_classification.run import Networks, SceneRun
 from ..stages.stage import Batch
+from .real_chips import BOTH, INPUTS
 
 BATCH_SIZE = 64
 #: Other light: a factor, and haze added to every band but the cirrus band, in reflectance.
@@ -33,14 +34,6 @@ LIGHT = {
     "light x 0.8": (0.8, 0.0),
     "light x 1.2": (1.2, 0.0),
     "haze + 0.02": (1.0, 0.02),
-}
-#: What the student is shown of a real pair: image, and which modalities.
-REAL_INPUTS: Mapping[str, tuple[str, tuple[int, int]]] = {
-    "clear optical": ("clear", (1, 0)),
-    "cloudy optical": ("cloudy", (1, 0)),
-    "SAR": ("cloudy", (0, 1)),
-    "cloudy + SAR": ("cloudy", (1, 1)),
-    "clear + SAR": ("clear", (1, 1)),
 }
 _USED = {"optical": (1, 0), "SAR": (0, 1), "optical + SAR": (1, 1)}
 
@@ -151,12 +144,8 @@ def _in_light(pair: DegradedPair, bands: Sequence[str], gain: float, haze: float
 
 def in_light(optical: Array, bands: Sequence[str], gain: float, haze: float) -> Array:
     """Return ``(C, H, W)`` pixels times a gain, plus haze in all bands but B10; 0 stays 0."""
-    scale = UNITS_PER_REFLECTANCE.get(optical.dtype.str[1:], 1.0)
-    added = np.array([0.0 if band == "B10" else haze * scale for band in bands], np.float32)
-    changed = optical * np.float32(gain) + added[:, None, None]
-    if np.issubdtype(optical.dtype, np.integer):
-        changed = np.clip(np.rint(changed), 0, np.iinfo(optical.dtype).max)
-    return np.where(optical.any(axis=0), changed, 0).astype(optical.dtype)
+    veil = np.array([0.0 if band == "B10" else haze for band in bands], np.float32)
+    return Light(np.full(len(bands), gain, np.float32), veil).on(optical)
 
 
 def _real(run: SceneRun, networks: Networks, real: Chips) -> dict[str, Any]:
@@ -170,7 +159,8 @@ def _real(run: SceneRun, networks: Networks, real: Chips) -> dict[str, Any]:
         "clear": _batch(samples, [replace(pair, optical=pair.clear) for pair in pairs]),
     }
     answers = {
-        name: asked(student, shown[image], used) for name, (image, used) in REAL_INPUTS.items()
+        name: asked(student, shown[image or "cloudy"], (int(image != ""), int(has_sar)))
+        for name, (image, has_sar) in INPUTS.items()
     }
     with torch.no_grad():
         taught: Tensor = teacher(shown["clear"]["clear"])
@@ -178,7 +168,7 @@ def _real(run: SceneRun, networks: Networks, real: Chips) -> dict[str, Any]:
     return {
         "real_logits": {**{name: logits for name, (logits, _) in answers.items()},
                         "teacher": taught.numpy()},
-        "real_gate": answers["cloudy + SAR"][1][:, 0],
+        "real_gate": answers[BOTH][1][:, 0],
         "real_place": np.array(real.groups)[chosen],
         "real_corner": np.array(real.corners, np.int64)[chosen],
         "real_cover": np.asarray(real.covers)[chosen],

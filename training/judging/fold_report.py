@@ -18,8 +18,8 @@ from esccs_edge.contracts.types import Labels
 from esccs_edge.errors import InputError
 
 from ..datasets.triplets import Chips
-from .agreement import JudgedChips, agreement, difference
-from .fold_answers import REAL_INPUTS, FoldAnswers
+from .agreement import JudgedChips
+from .fold_answers import FoldAnswers
 from .metrics import (
     balanced_accuracy,
     calibration_error_by_chance,
@@ -27,7 +27,7 @@ from .metrics import (
     expected_calibration_error,
     rank_correlation,
 )
-from .real_chips import BOTH, COMPARED
+from .real_chips import BOTH, INPUTS, compared
 from .temperature import fit_temperature
 
 #: The teacher's answer on a clear image counts as a label above this probability.
@@ -125,20 +125,18 @@ def _real(
     )
     answers: Mapping[str, Labels] = {
         name: together([fold.real_logits[name].argmax(axis=1) for fold in folds])
-        for name in [*REAL_INPUTS, "teacher"]
+        for name in [*INPUTS, "teacher"]
     }
     both = [fold.real_logits[BOTH][keep] for fold, keep in zip(folds, known, strict=True)]
     confidence, right = _tempered(both, temperatures, chips.labels)
     gate = np.concatenate([fold.real_gate for fold in folds])
     cover = np.concatenate([fold.real_cover for fold in folds])
     return {
-        **agreement(chips, answers),
-        "differences": {f"{a} - {b}": difference(chips, answers[a], answers[b])
-                        for a, b in COMPARED},
+        **compared(chips, answers),
         "ece": expected_calibration_error(confidence, right),
         "ece_by_chance": calibration_error_by_chance(confidence),
         "gate_rank_correlation": rank_correlation(gate, cover),
-    }  # fmt: skip
+    }
 
 
 def _tempered(
@@ -163,8 +161,8 @@ def _temperature(folds: Sequence[FoldAnswers]) -> float:
             taught = fold.real_logits["teacher"].astype(np.float64)
             weights = np.exp(taught - taught.max(axis=1, keepdims=True))
             sure = 1 / weights.sum(axis=1) > SURE
-            for name, (_, used) in REAL_INPUTS.items():
-                if used == (1, 1):
+            for name, (image, has_sar) in INPUTS.items():
+                if image and has_sar:
                     real_logits.append(fold.real_logits[name][sure])
                     real_labels.append(taught.argmax(axis=1)[sure])
     if real := sum(map(len, real_labels)):

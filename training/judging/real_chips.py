@@ -82,6 +82,13 @@ def judge_folds(
         for name, (optical, sar) in INPUTS.items():
             answers[name][inside] = _asked(classifier, chips, known[inside], optical, sar)
     judged = JudgedChips(chips.labels[known], places, chips.covers[known], chips.classes)
+    return compared(judged, answers, seed=seed)
+
+
+def compared(
+    judged: JudgedChips, answers: Mapping[str, Labels], *, seed: int = 0
+) -> dict[str, Any]:
+    """Return the agreement of all rows, and ``differences`` of those in `COMPARED`."""
     differences = {
         f"{a} - {b}": difference(judged, answers[a], answers[b], seed=seed) for a, b in COMPARED
     }

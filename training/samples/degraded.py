@@ -19,8 +19,8 @@ from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError
 
 from ..datasets.dataset import HasClearImages, PairDataset, indices_of
-from ..simulate.clouds import UNITS_PER_REFLECTANCE, simulate_clouds
-from ..simulate.light import draw_light
+from ..simulate.clouds import simulate_clouds
+from ..simulate.light import UNITS_PER_REFLECTANCE, draw_light
 from ..simulate.sar import simulate_sar
 from ..simulate.textures import CloudTextures
 from .cloud_cover import estimate_cloud_cover

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from esccs_edge.contracts.types import Array, Floats
 from esccs_edge.errors import InputError
 
-from .light import ABSORBED, path_radiance, stored
-from .light import UNITS_PER_REFLECTANCE as UNITS_PER_REFLECTANCE
+from .light import ABSORBED, UNITS_PER_REFLECTANCE, path_radiance, stored
 from .noise import power_law_field
 from .textures import CloudTextures
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from esccs_edge.contracts.types import Array, Floats
 
-from .clouds import UNITS_PER_REFLECTANCE
+from .light import UNITS_PER_REFLECTANCE
 from .noise import box_mean
 
 COVERS = ("water", "trees", "low", "bare", "built")
