@@ -23,11 +23,10 @@ from .judging.fold_answers import FoldAnswers, fold_answers
 from .judging.fold_report import fold_report
 from .learning.tasks.scene_classification import SceneClassificationLearning
 from .options import TrainOptions
-from .options_file import changed_options
+from .run import OPTIONS_NAME, check_folder
 from .samples.samples import patch_size
 
 ANSWERS_NAME = "answers.npz"
-OPTIONS_NAME = "options.json"
 REPORT_NAME = "report.json"
 
 
@@ -61,7 +60,8 @@ def cross_validate(
             hint="Pass --data SOURCE, --out DIR and --folds 4",
         )
     folder, judged = Path(options.out), _judged(options, judge)
-    _check_folder(folder, options)
+    check_folder(folder, options, resume=True)
+    write_atomic(folder / OPTIONS_NAME, json.dumps(options.as_dict(), indent=2) + "\n")
     for fold in only or range(count):
         _run_fold(options, fold, folder / f"fold-{fold}")
     paths = [folder / f"fold-{fold}" / ANSWERS_NAME for fold in range(count)]
@@ -94,18 +94,3 @@ def _run_fold(options: TrainOptions, fold: int, folder: Path) -> None:
     networks = task.train(run)
     fold_answers(run, networks).save(folder / ANSWERS_NAME)
     shutil.rmtree(folder / "logs" / "tensorboard", ignore_errors=True)
-
-
-def _check_folder(folder: Path, options: TrainOptions) -> None:
-    record = folder / OPTIONS_NAME
-    if record.is_file():
-        recorded: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        if changed := changed_options(recorded, options):
-            raise InputError(
-                f"{folder} holds folds of other options: {', '.join(changed)}",
-                hint="Give a new folder",
-            )
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and holds no folds", hint="Give a new folder")
-    write_atomic(record, json.dumps(options.as_dict(), indent=2) + "\n")

@@ -48,7 +48,7 @@ def train(options: RunOptions, *, resume: bool = False) -> Bundle:
     if not options.data or not options.out:
         raise InputError("data and out are not both given", hint="Pass --data SOURCE and --out DIR")
     folder = Path(options.out)
-    _check_folder(folder, options, resume)
+    check_folder(folder, options, resume=resume)
     if (folder / "bundle" / MANIFEST).is_file():
         return Bundle.open(folder / "bundle")
     if options.threads:
@@ -77,8 +77,12 @@ def train(options: RunOptions, *, resume: bool = False) -> Bundle:
     return Bundle.create(folder / "bundle", manifest, {STUDENT_WEIGHTS: save(weights)})
 
 
-def _check_folder(folder: Path, options: RunOptions, resume: bool) -> None:
-    """Refuse to mix two runs in one folder."""
+def check_folder(folder: Path, options: RunOptions, *, resume: bool) -> None:
+    """Refuse to mix two runs in one folder.
+
+    Raises:
+        InputError: It holds another run or other files, or one run and ``resume`` is false.
+    """
     record = folder / OPTIONS_NAME
     if not record.is_file():
         if folder.is_dir() and any(folder.iterdir()):

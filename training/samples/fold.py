@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..datasets import PairDataset, RawPair
+from ..datasets import PairDataset
 from ..datasets.splits import folds_by_group
 from ..options import FoldOptions
+from .with_splits import WithSplits
 
 
-class FoldDataset:
+class FoldDataset(WithSplits):
     """A `PairDataset` whose held-out fold is the test split and whose other pairs train.
 
     Args:
@@ -19,18 +20,6 @@ class FoldDataset:
     """
 
     def __init__(self, dataset: PairDataset, options: FoldOptions, seed: int) -> None:
-        self.dataset = dataset
-        self.name, self.classes = dataset.name, dataset.classes
-        self.labels, self.groups = dataset.labels, dataset.groups
-        self.optical_channels, self.sar_channels = dataset.optical_channels, dataset.sar_channels
-        self.covers = dataset.covers
         fold = folds_by_group(np.asarray(dataset.labels), dataset.groups, options.count, seed)
         held_out = (fold == options.held_out) & (options.count > 1)
-        self.splits = tuple("test" if out else "train" for out in held_out)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def pair(self, index: int) -> RawPair:
-        """Return (optical, SAR), raw; see `PairDataset`."""
-        return self.dataset.pair(index)
+        super().__init__(dataset, tuple("test" if out else "train" for out in held_out))

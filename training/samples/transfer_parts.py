@@ -11,12 +11,12 @@ import numpy as np
 from esccs_edge.contracts.types import Mask
 from esccs_edge.errors import InputError
 
-from ..datasets import PairDataset, RawPair
-from ..datasets.dataset import HasClearImages
+from ..datasets import PairDataset
 from ..datasets.splits import split_by_group
+from .with_splits import WithSplits
 
 
-class TrainingPart:
+class TrainingPart(WithSplits):
     """A data set whose training split is cut down to some of its pairs; the rest is as it was.
 
     Args:
@@ -25,24 +25,11 @@ class TrainingPart:
     """
 
     def __init__(self, dataset: PairDataset, kept: Mask) -> None:
-        self.dataset = dataset
-        self.name, self.classes = dataset.name, dataset.classes
-        self.labels, self.groups = dataset.labels, dataset.groups
-        self.optical_channels, self.sar_channels = dataset.optical_channels, dataset.sar_channels
-        self.covers = dataset.covers
-        if isinstance(dataset, HasClearImages):
-            self.clear = dataset.clear
-        self.splits = tuple(
+        splits = tuple(
             "" if split == "train" and not keep else split
             for split, keep in zip(dataset.splits, kept, strict=True)
         )
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def pair(self, index: int) -> RawPair:
-        """Return (optical, SAR), raw; see `PairDataset`."""
-        return self.dataset.pair(index)
+        super().__init__(dataset, splits)
 
 
 def labeled_and_unlabeled(dataset: PairDataset) -> tuple[TrainingPart, TrainingPart]:
