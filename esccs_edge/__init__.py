@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .contracts.bundle import Bundle
-from .contracts.manifest import Manifest
 from .contracts.sensors import sentinel2_dn_offset
 from .contracts.values import Flag, Gate, PatchPair, Prediction
 from .errors import (
@@ -27,9 +25,16 @@ from .errors import (
 if TYPE_CHECKING:
     from .any_task import open_model
     from .classifier import Classifier
+    from .contracts.bundle import Bundle
+    from .contracts.manifest import Manifest
     from .example import example_pair
+    from .example.series import example_series
+    from .pixels.device_pixels import GpuPixels
     from .rasters.reader import read_patch
     from .scenes.mapping import classify_scene
+    from .segmenter import Segmenter
+    from .series_classifier import SeriesClassifier
+    from .series_segmenter import SeriesSegmenter
 
 __version__ = "0.1.0"
 
@@ -45,6 +50,7 @@ __all__ = [
     "Flag",
     "ForkedProcessError",
     "Gate",
+    "GpuPixels",
     "InputError",
     "Manifest",
     "ManifestError",
@@ -53,18 +59,30 @@ __all__ = [
     "PatchPair",
     "Prediction",
     "RasterError",
+    "Segmenter",
+    "SeriesClassifier",
+    "SeriesSegmenter",
     "classify_scene",
     "example_pair",
+    "example_series",
     "open_model",
     "read_patch",
     "sentinel2_dn_offset",
 ]
 
-#: Loaded when first asked for, since they load the kernels or need a file format.
+#: Loaded when first asked for: they load the kernels, need a file format or much of the standard
+#: library.
 _LATE = {
+    "Bundle": ".contracts.bundle",
     "Classifier": ".classifier",
+    "GpuPixels": ".pixels.device_pixels",
+    "Manifest": ".contracts.manifest",
+    "Segmenter": ".segmenter",
+    "SeriesClassifier": ".series_classifier",
+    "SeriesSegmenter": ".series_segmenter",
     "classify_scene": ".scenes.mapping",
     "example_pair": ".example",
+    "example_series": ".example.series",
     "open_model": ".any_task",
     "read_patch": ".rasters.reader",
 }

@@ -38,5 +38,15 @@ def gather(
     start: int,
     threads: int,
 ) -> int: ...
+def ranks(
+    images: Sequence[npt.NDArray[Any] | None],
+    places: npt.NDArray[np.int64],
+    order: npt.NDArray[np.int64],
+    stepped: int,
+    dn_scale: float,
+    dn_offset: float,
+    table: npt.NDArray[np.float64],
+    steps: npt.NDArray[np.float64],
+) -> None: ...
 def instruction_sets() -> list[str]: ...
 def use(instruction_set: str) -> None: ...

@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .backends.choice import open_backend
+from .backends.device_choice import Device, FlavorChoice
+from .contracts.arguments import whole_number
 from .contracts.bundle import Bundle
 from .contracts.bundle_files import Precision
 from .contracts.manifest import Manifest
 from .contracts.types import PathLike
-from .errors import InputError
 from .runtime.model import ModelRuntime
+
+#: Largest batch. A lane holds pixels and answers of a whole one.
+MAX_BATCH = 65_536
 
 
 def open_model(
@@ -26,7 +31,11 @@ def open_model(
     queue_size: int = 256,
     threads: int | None = None,
     precision: Precision = "auto",
+    device: Device = None,
+    flavor: FlavorChoice | None = None,
     manifest: Manifest | None = None,
+    digest: str | None = None,
+    check_every_s: float | None = None,
 ) -> ModelRuntime[Any]:
     """Load a bundle's model into a backend.
 
@@ -36,13 +45,18 @@ def open_model(
         max_batch: Most samples in one batch.
         max_delay_ms: Longest wait of `ModelRuntime.submit` for others in its batch, while another
             batch is under way.
-        lanes: Batches that may be under way at once.
+        lanes: Batches that may be under way at once, on each device.
         queue_size: Most requests that wait before `Overloaded`.
         threads: CPU threads; None for all.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"auto"``: what is exact and
             fastest on this device.
+        device: GPUs to run on: a number as the driver counts them, several such as ``(0, 1)``, or
+            ``"all"``; None is what ``ESCCS_DEVICE`` says, or the first.
+        flavor: ``"tensorrt"``, ``"rtx"`` or ``"auto"``; None is what ``ESCCS_FLAVOR`` says.
         manifest: Contract to obey instead of the bundle's own, perhaps with another ``dn_offset``
             or stored unit.
+        digest: SHA-256 that the bundle's ``manifest.json`` must have; see `Bundle.open`.
+        check_every_s: Seconds from one look at the model to the next; see `ModelRuntime`.
 
     Returns:
         The model; its answers are those of the bundle's task.
@@ -54,17 +68,30 @@ def open_model(
         MissingDependencyError: The backend's library is not installed.
         InputError: An argument is out of its range.
     """
-    if max_batch < 1 or threads is not None and threads < 1:
-        raise InputError(f"max_batch is {max_batch} and threads {threads}, expected at least 1")
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    max_batch = whole_number("max_batch", max_batch, 1, MAX_BATCH)
+    threads = None if threads is None else whole_number("threads", threads, 1)
+    lanes = whole_number("lanes", lanes, 1)
+    opened = Bundle.opened(bundle, digest)
     obeyed = opened.manifest if manifest is None else manifest
+    open_one = partial(
+        open_backend,
+        backend,
+        opened,
+        obeyed,
+        max_batch=max_batch,
+        threads=threads,
+        precision=precision,
+        device=device,
+        flavor=flavor,
+    )
+    made = open_one()
     return ModelRuntime(
-        open_backend(
-            backend, opened, obeyed, max_batch=max_batch, threads=threads, precision=precision
-        ),
+        made,
         obeyed,
         bundle=opened.identity,
-        lanes=lanes,
+        lanes=lanes * made.devices,
         queue_size=queue_size,
         max_delay_ms=max_delay_ms,
+        reopen=open_one,
+        check_every_s=check_every_s,
     )

@@ -14,17 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .backends.trt.library import FlavorName, load_flavor
+from .backends.trt.library import RTX_TARGETS, FlavorName, load_flavor
 from .backends.trt.pixel_kernels import load_fatbin
+from .cuda.fatbin import images_of
 from .cuda.probe import DriverInfo, probe_driver
 from .errors import EsccsError
-from .power import RailMeter, find_meter
+from .power import RailMeter, find_meter, nvpmodel_mode
 from .system.packages import installed_version
 
 #: Oldest and newest Python this package is tested on.
 PYTHONS = ((3, 10), (3, 13))
-#: GPUs whose compute capability TensorRT for RTX 1.7 lists as a target.
-RTX_TARGETS = frozenset({"7.5", "8.0", "8.6", "8.9", "12.0", "12.1"})
+#: First cuda-bindings that release the interpreter's lock during the driver's calls.
+OLDEST_BINDINGS = (12, 9, 1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def diagnose(root: Path = Path("/"), driver: DriverInfo | None = None) -> list[F
         _gpu(driver, root),
         *_tensorrt(driver, root),
         _cuda_binding(driver),
-        _kernels(),
+        _kernels(driver),
         _nvcc(root),
         _power_sensor(driver, root),
         _openvino(),
@@ -132,18 +133,37 @@ def _cuda_binding(driver: DriverInfo) -> Finding:
     if not found:
         return Finding("CUDA binding", False, "neither cuda-python nor pycuda", install)
     detail = ", ".join(f"{name} {number}" for name, number in found.items())
-    bindings = found.get("cuda-bindings", "").split(".")[0]
-    if major and bindings and int(bindings) > int(major):
+    bindings = _numbers(found.get("cuda-bindings", ""))
+    if major and bindings and bindings[0] > int(major):
         advice = f"The driver is of CUDA {driver.version}. {install}"
+        return Finding("CUDA binding", False, detail, advice)
+    if bindings and bindings < OLDEST_BINDINGS:
+        oldest = ".".join(map(str, OLDEST_BINDINGS))
+        advice = (
+            "Its calls keep other Python threads waiting, so that lanes cannot overlap. "
+            f'Run: pip install "cuda-bindings>={oldest},<{bindings[0] + 1}"'
+        )
         return Finding("CUDA binding", False, detail, advice)
     return Finding("CUDA binding", True, detail)
 
 
-def _kernels() -> Finding:
+def _kernels(driver: DriverInfo) -> Finding:
+    label = "CUDA kernels"
     try:
-        return Finding("CUDA kernels", True, f"{len(load_fatbin()):,} bytes in the package")
+        content = load_fatbin()
+        images = images_of(content)
     except EsccsError as error:
-        return Finding("CUDA kernels", False, error.message, error.hint)
+        return Finding(label, False, error.message, error.hint)
+    detail = f"{len(content):,} bytes for {', '.join(str(image) for image in images)}"
+    for gpu in driver.gpus:
+        if not any(image.runs_on(gpu.compute_capability) for image in images):
+            major, minor = gpu.compute_capability
+            advice = (
+                "Install esccs-edge from source on this machine, with "
+                f"-C cmake.define.ESCCS_CUDA_ARCHITECTURES={major}{minor}"
+            )
+            return Finding(label, False, f"{detail}; none for {gpu.name} ({gpu.sm})", advice)
+    return Finding(label, True, detail)
 
 
 def _nvcc(root: Path) -> Finding:
@@ -198,11 +218,10 @@ def _jetson(root: Path) -> Iterator[Finding]:
 
 
 def _power_mode(root: Path) -> Finding:
-    """Nvpmodel keeps the mode in ``pmode:NNNN`` and names them in its configuration."""
-    status = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
-    if status is None:
+    """Name the mode as nvpmodel's configuration does, and a faster one."""
+    number = nvpmodel_mode(root)
+    if number is None:
         return Finding("Power mode", False, "unknown", "Look with: sudo nvpmodel -q")
-    number = int(status[1])
     listed = re.findall(r"POWER_MODEL ID=(\d+) NAME=(\S+)", _text(root / "etc/nvpmodel.conf"))
     names = {int(mode): name for mode, name in listed}
     detail = names.get(number, f"mode {number}")
@@ -226,6 +245,11 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version; empty if there is none."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def _dotted(number: tuple[int, int]) -> str:

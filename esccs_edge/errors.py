@@ -19,6 +19,7 @@ A message says what was found and what was expected; the hint says what to do ab
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 
 class EsccsError(Exception):
@@ -127,9 +128,42 @@ class MissingDependencyError(EsccsError, ImportError):
     code = "missing-dependency"
 
     @classmethod
-    def for_extra(cls, package: str, extra: str, purpose: str) -> MissingDependencyError:
-        """Build the error for a package that one of our extras installs."""
+    def for_extra(
+        cls, package: str, extra: str, purpose: str, cause: ImportError | None = None
+    ) -> MissingDependencyError:
+        """Build the error for a package that one of our extras installs.
+
+        Args:
+            package: Its name.
+            extra: The extra.
+            purpose: What needs it.
+            cause: What importing it raised; it may be there and not load.
+        """
+        if cause is not None and not isinstance(cause, ModuleNotFoundError):
+            return cls(
+                f"{purpose} needs the package {package}, which does not load: {cause}",
+                hint=f"Look at the memory this process may use; or install {package} again",
+            )
         return cls(
             f"{purpose} needs the package {package}, which is not installed",
             hint=f'Run: pip install "esccs-edge[{extra}]"',
         )
+
+
+def error_document(code: str, message: str, hint: str = "") -> dict[str, Any]:
+    """Return the JSON form of an error, as the command line and the service give it.
+
+    Returns:
+        ``{"error": {"code", "message", "found", "expected", "hint"}}``; None where a message does
+        not say what was expected, and where there is no hint.
+    """
+    found, _, expected = message.partition(", expected ")
+    return {
+        "error": {
+            "code": code,
+            "message": message,
+            "found": found if expected else None,
+            "expected": expected or None,
+            "hint": hint or None,
+        }
+    }

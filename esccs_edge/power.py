@@ -8,11 +8,12 @@ board's files can be laid out in a test.
 from __future__ import annotations
 
 import ctypes
-import sys
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -20,16 +21,26 @@ from typing import Any
 
 from .cuda.probe import pci_bus_id
 from .errors import BackendError
+from .system.gpu_heat import NVML
 
 #: NVML and the INA3221 driver refresh their readings some ten times a second or faster.
 SAMPLE_EVERY_S = 0.02
 #: Rails that already hold all others of their board.
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")
-_NVML = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
 
 
 #: Seconds on a clock, and what a meter showed then.
 Reading = tuple[float, float]
+
+
+def nvpmodel_mode(root: Path = Path("/")) -> int | None:
+    """Return the power mode of a Jetson, which nvpmodel keeps as ``pmode:NNNN``; else None."""
+    try:
+        text = (root / "var/lib/nvpmodel/status").read_text(errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"pmode:(\d+)", text)
+    return int(found[1]) if found else None
 
 
 class PowerMeter(ABC):
@@ -111,31 +122,32 @@ class RailMeter(WattMeter):
             raise BackendError(f"a power rail cannot be read any more: {error}") from error
 
 
+class NvmlCounter(PowerMeter):
+    """A discrete GPU's counter of energy (Volta and later); it covers its board, not the host."""
+
+    def __init__(self, library: Any, device: ctypes.c_void_p) -> None:
+        self.name = "NVML energy counter, whole GPU board"
+        self._library, self._device = library, device
+
+    def read(self) -> float:
+        """See `PowerMeter`; joules since the driver was loaded."""
+        millijoules = ctypes.c_ulonglong()
+        answer = ctypes.byref(millijoules)
+        if code := self._library.nvmlDeviceGetTotalEnergyConsumption(self._device, answer):
+            raise BackendError(f"NVML cannot read the energy any more: error {code}")
+        return millijoules.value * 1e-3
+
+    def joules(self, samples: Sequence[Reading]) -> float:
+        """See `PowerMeter`; what the counter moved."""
+        return samples[-1][1] - samples[0][1]
+
+
 class NvmlMeter(WattMeter):
-    """A discrete GPU's own sensor; it covers the board of the GPU, not the host."""
+    """A discrete GPU's power sensor, a mean over the last second on most; for GPUs before Volta."""
 
     def __init__(self, library: Any, device: ctypes.c_void_p) -> None:
         self.name = "NVML, whole GPU board"
         self._library, self._device = library, device
-
-    @classmethod
-    def find(cls, bus_id: str) -> NvmlMeter | None:
-        """Return the meter of the GPU at a PCI address, or None where NVML has none."""
-        try:
-            return cls.of(ctypes.CDLL(_NVML), bus_id)
-        except OSError:
-            return None
-
-    @classmethod
-    def of(cls, library: Any, bus_id: str) -> NvmlMeter | None:
-        """Return the meter from a loaded library; NVML's status 0 is success."""
-        device, milliwatts = ctypes.c_void_p(), ctypes.c_uint()
-        answers = (
-            not library.nvmlInit_v2()
-            and not library.nvmlDeviceGetHandleByPciBusId_v2(bus_id.encode(), ctypes.byref(device))
-            and not library.nvmlDeviceGetPowerUsage(device, ctypes.byref(milliwatts))
-        )
-        return cls(library, device) if answers else None
 
     def watts(self) -> dict[str, float]:
         """See `WattMeter`."""
@@ -143,6 +155,22 @@ class NvmlMeter(WattMeter):
         if code := self._library.nvmlDeviceGetPowerUsage(self._device, ctypes.byref(milliwatts)):
             raise BackendError(f"NVML cannot read the power any more: error {code}")
         return {"GPU": milliwatts.value * 1e-3}
+
+
+def nvml_meter(library: Any, bus_id: str) -> PowerMeter | None:
+    """Return the meter of the GPU at a PCI address from NVML; its status 0 is success."""
+    device = ctypes.c_void_p()
+    if library.nvmlInit_v2():
+        return None
+    if library.nvmlDeviceGetHandleByPciBusId_v2(bus_id.encode(), ctypes.byref(device)):
+        return None
+    kinds: tuple[type[NvmlCounter | NvmlMeter], ...] = (NvmlCounter, NvmlMeter)
+    for kind in kinds:
+        meter = kind(library, device)
+        with suppress(BackendError, AttributeError):  # old libraries lack the counter
+            meter.read()
+            return meter
+    return None
 
 
 class RaplMeter(PowerMeter):
@@ -206,7 +234,10 @@ def find_meter(root: Path = Path("/"), gpu: int | None = 0) -> PowerMeter | None
     if gpu is None:
         return RaplMeter.find(root)
     bus_id = pci_bus_id(gpu)
-    return NvmlMeter.find(bus_id) if bus_id else None
+    try:
+        return nvml_meter(ctypes.CDLL(NVML), bus_id) if bus_id else None
+    except OSError:
+        return None
 
 
 class EnergyLog:

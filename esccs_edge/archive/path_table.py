@@ -10,13 +10,16 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import InputError, MissingDependencyError
+from ..system.regular_file import require_regular
 from .scene import ArchiveScene
 
 try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ImportError as error:
-    raise MissingDependencyError.for_extra("pyarrow", "scale", "Reading a parquet list") from error
+    raise MissingDependencyError.for_extra(
+        "pyarrow", "scale", "Reading a parquet list", error
+    ) from error
 
 COLUMNS = ("id", "optical", "sar")
 
@@ -36,10 +39,11 @@ def scenes_of_table(file: Path) -> list[ArchiveScene]:
 
 def _columns(file: Path) -> dict[str, list[str | None]]:
     try:
+        require_regular(file)
         with pq.ParquetFile(file) as table:
             names = [name for name in COLUMNS if name in table.schema_arrow.names]
             found = table.read(columns=names)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:  # the last: text that is no UTF-8
         raise InputError(f"cannot read {file} as a parquet table: {error}") from error
     if names in ([], ["id"]):
         raise InputError(f"{file} has neither a column 'optical' nor 'sar', expected at least one")
@@ -50,7 +54,10 @@ def _texts(column: Any, where: str) -> list[str | None]:
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise InputError(f"{where} holds {kind}, expected text")
-    return [text or None for text in column.to_pylist()]
+    try:
+        return [text or None for text in column.to_pylist()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} holds text that is not UTF-8: {error}") from error
 
 
 def _scene(

@@ -13,13 +13,20 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..contracts.decode import Decoder
+from ..contracts.json_text import parsed_json
+from ..contracts.values import Flag
+from ..errors import InputError
 from ..scenes.map_writer import scores_path_of
 from ..system.atomic import write_atomic
+from ..system.regular_file import read_regular
 from .content import file_sha256
 from .scene import ArchiveScene
 
 RECORD_NAME = "scene.json"
 MAP_NAME = "map.tif"
+MAX_RECORD_BYTES = 1 << 24
+_DECODER = Decoder(InputError, "record field")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -46,6 +53,7 @@ class SceneRecord:
         width: Columns.
         patches: Patches given to the model.
         refused_patches: Patches whose values the model refused.
+        flagged_patches: Flag -> patches whose answers carry it.
         class_shares: Class name -> share of the answered pixels.
         mean_confidence: Mean over the answered pixels; None if there are none.
         mean_gate_optical: Mean share of optical in the decision, likewise.
@@ -73,6 +81,7 @@ class SceneRecord:
     width: int | None = None
     patches: int | None = None
     refused_patches: int | None = None
+    flagged_patches: dict[str, int] = field(default_factory=dict)
     class_shares: dict[str, float] = field(default_factory=dict)
     mean_confidence: float | None = None
     mean_gate_optical: float | None = None
@@ -80,6 +89,19 @@ class SceneRecord:
     seconds: float | None = None
     footprint: dict[str, Any] | None = None
     is_earlier: bool = False
+
+    @property
+    def suspect_patches(self) -> int | None:
+        """Patches whose values look scaled, shifted or ordered in another way; None if failed."""
+        return self._flagged(Flag.RADIOMETRY_SUSPECT)
+
+    @property
+    def unfamiliar_patches(self) -> int | None:
+        """Patches unlike anything that the model was trained on; None if failed."""
+        return self._flagged(Flag.UNFAMILIAR)
+
+    def _flagged(self, flag: Flag) -> int | None:
+        return None if self.patches is None else self.flagged_patches.get(flag.value, 0)
 
     def to_json(self) -> str:
         """Return the JSON text."""
@@ -92,11 +114,11 @@ class SceneRecord:
         Raises:
             ValueError: It is something else.
         """
-        document = json.loads(text)
+        document = parsed_json(text)
         names = {f.name for f in fields(cls)}
         if not isinstance(document, dict) or set(document) != names:
             raise ValueError("not the record of a scene")
-        return cls(**document)
+        return _DECODER.build(cls, document)
 
 
 def named_after(record: SceneRecord, scene: ArchiveScene) -> SceneRecord:
@@ -127,7 +149,7 @@ def read_record(folder: Path) -> SceneRecord | None:
     """Return the record in a scene's folder, or None unless its map and scores are still whole."""
     class_map = folder / MAP_NAME
     try:
-        record = SceneRecord.from_json((folder / RECORD_NAME).read_bytes())
+        record = SceneRecord.from_json(read_regular(folder / RECORD_NAME, MAX_RECORD_BYTES))
         found = file_sha256(class_map), file_sha256(scores_path_of(class_map))
     except (OSError, ValueError):
         return None

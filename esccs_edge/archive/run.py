@@ -15,6 +15,7 @@ from typing import Any
 from ..contracts.bundle import Bundle
 from ..contracts.types import Progress
 from ..errors import BackendError, InputError
+from ..system.working_folder import remove_ownerless
 from .record import SceneRecord
 from .scene import ArchiveScene
 from .statistics import write_statistics
@@ -41,6 +42,11 @@ class ArchiveSummary:
     def failed(self) -> list[SceneRecord]:
         """Scenes without a result."""
         return [record for record in self.records if record.status == "failed"]
+
+    @property
+    def suspect(self) -> list[SceneRecord]:
+        """Scenes of which most patches have values that look wrong."""
+        return [r for r in self.records if 2 * (r.suspect_patches or 0) > (r.patches or 0)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -87,8 +93,9 @@ def classify_archive(
     if engine not in ENGINES:
         raise InputError(f"engine is {engine!r}, expected one of {', '.join(ENGINES)}")
     started = time.perf_counter()
-    bundle = Bundle.open(options.bundle)
+    bundle = Bundle.open(options.bundle, digest=options.digest)
     options.folder.mkdir(parents=True, exist_ok=True)
+    remove_ownerless(options.folder)
     if engine == "local":
         records = _local_records(scenes, options)
     else:

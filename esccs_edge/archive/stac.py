@@ -7,20 +7,24 @@ file, an absolute path or a ``file:`` address; nothing is fetched from elsewhere
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ..contracts.json_text import parsed_json
 from ..errors import InputError
+from ..system.regular_file import read_regular
 from .scene import ArchiveScene
+
+#: A million items and more.
+MAX_LIST_BYTES = 1 << 30
 
 
 def scenes_of_collection(file: Path) -> list[ArchiveScene]:
     """Return the scenes of an ItemCollection, in its order.
 
     Raises:
-        InputError: Not a JSON FeatureCollection, or an item has no id.
+        InputError: Not a JSON FeatureCollection, one page of several, or an item has no id.
     """
     document = _json(file)
     found = document.get("type") if isinstance(document, dict) else type(document).__name__
@@ -29,26 +33,58 @@ def scenes_of_collection(file: Path) -> list[ArchiveScene]:
             f"{file} is a JSON {found}, expected a STAC ItemCollection",
             hint="Its type is FeatureCollection and its features are the items",
         )
-    return [_scene(item, i, file) for i, item in enumerate(document["features"])]
+    _require_whole(document, file)
+    items = enumerate(document["features"])
+    return [scene_of_item(item, i, str(file), file.parent) for i, item in items]
+
+
+def _require_whole(document: dict[str, Any], file: Path) -> None:
+    """Refuse one page of a search whose other pages are elsewhere."""
+    items, links = document["features"], document.get("links")
+    context = document.get("context")
+    matched = document.get(
+        "numberMatched", context.get("matched") if isinstance(context, dict) else None
+    )
+    has_next = isinstance(links, list) and any(
+        isinstance(link, dict) and link.get("rel") == "next" for link in links
+    )
+    more = isinstance(matched, int) and matched > len(items)
+    if has_next or more:
+        of = f" of {matched}" if isinstance(matched, int) else ""
+        raise InputError(
+            f"{file} is one page of a search: {len(items)}{of} items"
+            + ", with a link to the next page" * has_next,
+            hint="Fetch all pages into one ItemCollection, for example with pystac-client; to use "
+            "this page alone, take away its 'next' link and 'numberMatched'",
+        )
 
 
 def _json(file: Path) -> Any:
     try:
-        document = json.loads(file.read_bytes())
-        json.dumps(document, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+        return parsed_json(read_regular(file, MAX_LIST_BYTES))
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{file} is not valid JSON: {error}") from error
-    return document
 
 
-def _scene(item: Any, i: int, file: Path) -> ArchiveScene:
+def scene_of_item(item: Any, i: int, source: str, folder: Path | None) -> ArchiveScene:
+    """Return the scene that an item describes, with its problem if no raster can be told.
+
+    Args:
+        item: As parsed.
+        i: Which one of the list.
+        source: The list's file or address.
+        folder: What paths are relative to; None: they have to be absolute.
+
+    Raises:
+        InputError: It has no id.
+    """
     name = item.get("id") if isinstance(item, dict) else None
     if not isinstance(name, str) or not name:
-        raise InputError(f"{file}, feature {i} has id {name!r}, expected a text")
+        raise InputError(f"{source}, feature {i} has id {name!r}, expected a text")
     try:
-        optical, sar = (_path(item.get("assets"), key, file.parent) for key in ("optical", "sar"))
+        optical, sar = (_path(item.get("assets"), key, folder) for key in ("optical", "sar"))
         if optical is None and sar is None:
             raise InputError("the item has neither an optical nor a sar asset")
     except InputError as error:
@@ -56,7 +92,7 @@ def _scene(item: Any, i: int, file: Path) -> ArchiveScene:
     return ArchiveScene(name, optical, sar)
 
 
-def _path(assets: Any, modality: str, folder: Path) -> Path | None:
+def _path(assets: Any, modality: str, folder: Path | None) -> Path | None:
     asset = _asset(assets, modality)
     if asset is None:
         return None
@@ -64,8 +100,18 @@ def _path(assets: Any, modality: str, folder: Path) -> Path | None:
     if not isinstance(href, str) or not href:
         raise InputError(f"the {modality} asset has href {href!r}, expected a path")
     if "://" not in href and not href.startswith("file:"):
-        return folder / href
-    address = urlsplit(href)
+        if folder is None and not Path(href).is_absolute():
+            raise InputError(
+                f"the {modality} asset is at {href!r}, expected an absolute path",
+                hint="It is relative to an address, and nothing is fetched from there",
+            )
+        return Path(href) if folder is None else folder / href
+    try:
+        address = urlsplit(href)
+    except ValueError as error:  # half an IPv6 address, letters that stand for others, ...
+        raise InputError(
+            f"the {modality} asset is at {href!r}: {error}, expected a path"
+        ) from error
     if address.scheme != "file" or address.netloc not in ("", "localhost"):
         raise InputError(
             f"the {modality} asset is at {href}, expected a file of this machine",

@@ -24,6 +24,7 @@ COLUMNS = {
     "id": "string", "status": "string", "reason": "string",
     "optical": "string", "sar": "string", "class_map": "string", "scores": "string",
     "height": "int64", "width": "int64", "patches": "int64", "refused_patches": "int64",
+    "suspect_patches": "int64", "unfamiliar_patches": "int64",
     "mean_confidence": "double", "mean_gate_optical": "double", "nodata_share": "double",
     "seconds": "double", "backend": "string", "optical_sha256": "string", "sar_sha256": "string",
     "bundle_sha256": "string", "content_sha256": "string", "class_map_sha256": "string",

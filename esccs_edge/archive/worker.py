@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..backends.device_choice import FlavorChoice
 from ..classifier import Classifier
 from ..contracts.bundle_files import Precision
 from ..errors import BackendError, EsccsError, InputError, Remedy
@@ -41,12 +42,15 @@ class ArchiveOptions:
 
     Attributes:
         folder: The archive's folder, absolute.
-        bundle: Bundle folder, or ``"default"``.
+        bundle: Bundle folder, or the name of one in the package.
         backend: As for `Classifier`.
         stride: As for `esccs_edge.scenes.mapping.classify_scene`.
         dn_offset: As for `Classifier`.
         sar_unit: As for `Classifier`.
         precision: As for `Classifier`.
+        digest: As for `Classifier`.
+        device: As for `Classifier`.
+        flavor: As for `Classifier`.
     """
 
     folder: Path
@@ -56,6 +60,9 @@ class ArchiveOptions:
     dn_offset: float | None = None
     sar_unit: str | None = None
     precision: Precision = "auto"
+    digest: str | None = None
+    device: str | None = None
+    flavor: FlavorChoice | None = None
 
 
 class SceneWorker:
@@ -78,6 +85,9 @@ class SceneWorker:
             dn_offset=options.dn_offset,
             sar_unit=options.sar_unit,
             precision=options.precision,
+            digest=options.digest,
+            device=options.device,
+            flavor=options.flavor,
         )
         self._backend = self._classifier.backend_name
 

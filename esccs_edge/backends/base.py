@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..contracts.types import Floats
+from ..contracts.types import Array
 from ..contracts.values import PixelStats, Sample
 
 
@@ -20,11 +20,11 @@ class LaneOutput:
     """What a lane returns for a batch of N samples. The arrays belong to the caller.
 
     Attributes:
-        outputs: Name of each output of the network -> ``(N, ...)`` float32.
+        outputs: Name of each tensor of `Manifest.returned` -> ``(N, ...)`` of its type.
         stats: Modality name -> preprocessing statistics of each sample.
     """
 
-    outputs: Mapping[str, Floats]
+    outputs: Mapping[str, Array]
     stats: Mapping[str, Sequence[PixelStats]]
 
 
@@ -66,14 +66,21 @@ class Backend(ABC):
     Attributes:
         name: ``"cpu"`` or ``"tensorrt"``; what ``Classifier(backend=...)`` takes.
         max_batch: Most samples one lane takes at once.
+        devices: How many devices it runs on, each of which wants lanes of its own.
+        why: Why ``"auto"`` took it instead of a GPU; empty if it did not.
     """
 
     name: str
     max_batch: int
+    devices: int = 1
+    why: str = ""
 
     @abstractmethod
     def open_lane(self) -> Lane:
         """Allocate a lane. Lanes are independent and may run at the same time."""
+
+    def keep(self) -> None:  # noqa: B027  # most backends compile nothing while they run
+        """Keep what was compiled while lanes ran, for the next start; called after a warm-up."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

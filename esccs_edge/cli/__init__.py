@@ -15,10 +15,13 @@ from .shell import CONTEXT_SETTINGS, Command
 _COMMANDS = {
     "demo": "demo",
     "classify": "classify",
+    "stack": "stack",
     "map": "map",
+    "check": "check",
     "train": "train",
     "cross-validate": "cross_validate",
     "evaluate": "evaluate",
+    "report": "report",
     "compare": "compare",
     "export": "export",
     "calibrate": "calibrate",
@@ -26,6 +29,7 @@ _COMMANDS = {
     "verify": "verify",
     "bench": "bench",
     "inspect": "inspect",
+    "serve": "serve",
     "doctor": "doctor",
 }
 
@@ -45,6 +49,15 @@ class _Commands(click.Group):
 
 
 @click.group(
+    help="""
+    Classify and map cloudy satellite images, from optical and SAR together.
+
+    OPTICAL is a Sentinel-2 raster, SAR a Sentinel-1 raster of the same ground; '-' stands for an
+    absent one. BUNDLE is a folder that `train` wrote, or the word 'default' for the model that
+    ships with the package.
+
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+    """,
     cls=_Commands,
     context_settings=CONTEXT_SETTINGS,
     epilog="""\b
@@ -55,11 +68,4 @@ Examples:
 )
 @click.version_option(package_name="esccs-edge", prog_name="esccs-edge")
 def main() -> None:
-    """Classify and map cloudy satellite images, from optical and SAR together.
-
-    OPTICAL is a Sentinel-2 raster, SAR a Sentinel-1 raster of the same ground; '-' stands for an
-    absent one. BUNDLE is a folder that `train` wrote, or the word 'default' for the model that
-    ships with the package.
-
-    Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
-    """
+    pass

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..contracts.bundle_files import Precision
-from .options import backend_option, bundle_option, precision_option
+from .options import backend_option, bundle_option, open_bundle, precision_option
 from .progress import Progress
 from .shell import CommandResult, command, json_text
 
@@ -17,6 +17,12 @@ JSON_NAME, PAGE_NAME = "bench.json", "bench.md"
 
 @command(
     "bench",
+    help="""
+    Measure latency, throughput, parts, energy, cold start and memory on this machine.
+
+    Rows go from raw pixels to labels. Pixels are simulated; only time is measured. Energy is
+    reported where this machine has a sensor that can be read.
+    """,
     example="""
     esccs-edge bench --batch 1 --batch 32 --json
     esccs-edge bench --threads 1 --threads 2 --out bench
@@ -59,17 +65,11 @@ def run(
     seconds: float,
     out: Path | None,
 ) -> CommandResult:
-    """Measure latency, throughput, parts, energy, cold start and memory on this machine.
-
-    Rows go from raw pixels to labels. Pixels are simulated; only time is measured. Energy is
-    reported where this machine has a sensor that can be read.
-    """
     from ..bench.measure import BATCHES, Plan, bench
     from ..bench.report import document, markdown, table
-    from ..contracts.bundle import Bundle
     from ..system.atomic import write_atomic
 
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     plan = Plan(batches or BATCHES, threads or (None,), seconds, backend, precision)
     with Progress("bench") as progress:
         found = document(bench(opened, plan, progress=progress), plan)

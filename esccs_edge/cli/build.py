@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from ..contracts.bundle_files import GraphPrecision
+from .options import bundle_argument, open_bundle
 from .progress import Progress
 from .shell import CommandResult, command
 
@@ -17,13 +18,23 @@ if TYPE_CHECKING:
 
 @command(
     "build",
+    help="""
+    Compile BUNDLE into a TensorRT engine.
+
+    Writes the engine file and a JSON record beside it. The runtime builds and caches its own
+    engines; this command is for looking at one, or for making sure that a bundle compiles before
+    it is sent to a device.
+
+    With --choose, on the target: fp32, fp16 and int8 are measured, and a copy of BUNDLE that runs
+    the fastest one within the budget is written to --out, with the report in choice.json.
+    """,
     example="""
     esccs-edge build default --flavor rtx --precision int8 --out engines
     esccs-edge build runs/first/bundle --flavor tensorrt --precision fp16
     esccs-edge build runs/first/bundle --choose --out for-this-machine
     """,
 )
-@click.argument("bundle")
+@bundle_argument
 @click.option(
     "--flavor",
     type=click.Choice(["rtx", "tensorrt"]),
@@ -79,24 +90,13 @@ def run(
     budget: float,
     data: str | None,
 ) -> CommandResult:
-    """Compile BUNDLE into a TensorRT engine.
-
-    Writes the engine file and a JSON record beside it. The runtime builds and caches its own
-    engines; this command is for looking at one, or for making sure that a bundle compiles before
-    it is sent to a device.
-
-    With --choose, on the target: fp32, fp16 and int8 are measured, and a copy of BUNDLE that runs
-    the fastest one within the budget is written to --out, with the report in choice.json.
-    """
     if choose:
         return _choose(bundle, flavor, out, prefer, budget, data)
     from esccs_edge.export.to_engine import build_engine
 
-    from ..contracts.bundle import Bundle
-
     with Progress("build") as progress:
         report = build_engine(
-            Bundle.open(bundle),
+            open_bundle(bundle),
             flavor=flavor or "rtx",
             precision=precision,
             out=out,
@@ -114,11 +114,9 @@ def _choose(
         raise click.UsageError("--choose writes a bundle; name its folder by --out")
     from esccs_edge.export.choose import choose_precision
 
-    from ..contracts.bundle import Bundle
-
     with Progress("measure") as progress:
         made, choice = choose_precision(
-            Bundle.open(bundle),
+            open_bundle(bundle),
             out,
             flavor=flavor,
             prefer=prefer,

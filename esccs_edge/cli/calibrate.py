@@ -7,19 +7,27 @@ from pathlib import Path
 
 import click
 
-from .options import seed_option
+from .options import bundle_argument, open_bundle, seed_option
 from .progress import Progress
 from .shell import CommandResult, command
 
 
 @command(
     "calibrate",
+    help="""
+    Quantize BUNDLE to INT8 and report what it costs.
+
+    INDEX lists labeled pairs like those the model will see, such as the heldout/index.csv of a
+    training run. One part measures ranges, the other judges. Adds student.int8.onnx,
+    calibration.json and the list of pairs, and makes the INT8 file the bundle's model.
+    student.onnx stays as it is, also with --finetune.
+    """,
     example="""
     esccs-edge calibrate runs/first/bundle runs/first/heldout/index.csv
     esccs-edge calibrate runs/first/bundle runs/first/heldout/index.csv --finetune
     """,
 )
-@click.argument("bundle")
+@bundle_argument
 @click.argument("index", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--method",
@@ -32,7 +40,8 @@ from .shell import CommandResult, command
     "--max-loss",
     type=click.FloatRange(min=0),
     metavar="POINTS",
-    help="Refuse if INT8 costs more balanced accuracy than this [1; with --finetune 0.3].",
+    help="Refuse if INT8 costs more balanced accuracy, or mIoU of maps, than this [1; of maps 0.5; "
+    "with --finetune 0.3].",
 )
 @click.option(
     "--min-agreement",
@@ -64,29 +73,23 @@ def run(
     epochs: int,
     seed: int,
 ) -> CommandResult:
-    """Quantize BUNDLE to INT8 and report what it costs.
-
-    INDEX lists labeled pairs like those the model will see, such as the heldout/index.csv of a
-    training run. One part measures ranges, the other judges. Adds student.int8.onnx,
-    calibration.json and the list of pairs, and makes the INT8 file the bundle's model.
-    student.onnx stays as it is, also with --finetune.
-    """
-    from esccs_edge.calibration.budget import CALIBRATION_BUDGET, FINETUNE_BUDGET, Budget
+    from esccs_edge.calibration.budget import BUDGETS, FINETUNE_BUDGET, Budget
     from esccs_edge.calibration.observers import AMAX_METHODS
     from esccs_edge.calibration.quantize import quantize_student
     from esccs_edge.calibration.report import report_as_table
 
-    from ..contracts.bundle import Bundle
     from ..contracts.bundle_files import CALIBRATION_REPORT
+    from ..contracts.tasks import task_named
 
-    usual = FINETUNE_BUDGET if finetune else CALIBRATION_BUDGET
+    opened = open_bundle(bundle)
+    usual = FINETUNE_BUDGET if finetune else BUDGETS[task_named(opened.manifest.task).measure]
     budget = Budget(
         usual.max_loss if max_loss is None else max_loss,
         usual.min_agreement if min_agreement is None else min_agreement / 100,
     )
     with Progress("calibrate") as progress:
         quantized = quantize_student(
-            Bundle.open(bundle),
+            opened,
             index,
             seed=seed,
             methods=methods or tuple(AMAX_METHODS),

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import (
-    backend_option,
-    baseline_option,
-    bundle_option,
-    dn_offset_of,
-    precision_option,
-    raster_pair,
-    sar_unit_option,
-)
+from .completion import complete_files
+from .model_options import ModelOptions, model_options
+from .options import raster_pair, require_used
 from .shell import CommandResult, command
 
 if TYPE_CHECKING:
@@ -28,50 +22,40 @@ SHOWN_CLASSES = 3
 
 @command(
     "classify",
+    help="""
+    Classify one patch from OPTICAL and SAR of the same ground.
+
+    '-' stands for an absent modality. The rasters must have exactly the bundle's patch size
+    (see `esccs-edge inspect`); use `esccs-edge map` for larger ones.
+    """,
     example="""
     esccs-edge classify s2.tif s1.tif
     esccs-edge classify s2.tif - --baseline 05.10 --json
     """,
 )
-@click.argument("optical")
-@click.argument("sar")
-@bundle_option
-@backend_option
-@precision_option
-@baseline_option
-@sar_unit_option
-def run(
-    optical: str,
-    sar: str,
-    bundle: str,
-    backend: str,
-    precision: Any,
-    baseline: str | None,
-    sar_unit: str | None,
-) -> CommandResult:
-    """Classify one patch from OPTICAL and SAR of the same ground.
-
-    '-' stands for an absent modality. The rasters must have exactly the bundle's patch size
-    (see `esccs-edge inspect`); use `esccs-edge map` for larger ones.
-    """
+@click.argument("optical", shell_complete=complete_files)
+@click.argument("sar", shell_complete=complete_files)
+@model_options
+def run(optical: str, sar: str, model: ModelOptions) -> CommandResult:
     optical_path, sar_path = raster_pair(optical, sar)
-    dn_offset = dn_offset_of(baseline)
+    require_used({"optical": optical_path, "sar": sar_path}, model.baseline, model.sar_unit)
 
     from ..classifier import Classifier
-    from ..contracts.bundle import Bundle
-    from ..contracts.tasks.scene_classification import require_scene_classification
+    from ..contracts.tasks import require_task
 
-    opened = Bundle.open(bundle)
-    require_scene_classification(opened.manifest.task)
+    opened = model.open_bundle()
+    require_task(opened.manifest.task, Classifier.task)
     pixels = _read(optical_path, sar_path, opened.manifest)
     with Classifier(
         opened,
-        backend=backend,
+        backend=model.backend,
         max_batch=1,
         lanes=1,
-        precision=precision,
-        dn_offset=dn_offset,
-        sar_unit=sar_unit,
+        precision=model.precision,
+        device=model.device,
+        flavor=model.flavor,
+        dn_offset=model.dn_offset,
+        sar_unit=model.sar_unit,
     ) as classifier:
         prediction = classifier.classify(*pixels)
     return CommandResult(prediction.to_dict(), _text(prediction))
@@ -83,7 +67,7 @@ def _read(optical_path: Path | None, sar_path: Path | None, manifest: Manifest) 
     from ..rasters.reader import read_sample
 
     paths = {"optical": optical_path, "sar": sar_path}
-    pixels = read_sample(paths, manifest.modalities)
+    pixels = read_sample(paths, manifest.modalities, manifest.sample.pixel_size_m)
     found = next(image for image in pixels.values() if image is not None).shape[1:]
     grid = manifest.sample
     wanted = grid.height, grid.width

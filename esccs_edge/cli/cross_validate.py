@@ -9,18 +9,25 @@ from typing import Any
 import click
 
 from .shell import CommandResult, command
-from .training_options import config_option, settings_option, training_options
+from .training_options import config_option, data_option, settings_option, training_options
 
 
 @command(
     "cross-validate",
+    help="""
+    Train one model per fold, each without some places, and judge it on these.
+
+    Balanced accuracy on the labeled pairs, clear, in other light and under simulated clouds; with
+    real pairs and a judge also how often the answers under real clouds agree with it. A command
+    that was stopped goes on where it stood, and folds may run side by side with --only.
+    """,
     example="""
     esccs-edge cross-validate --data data/index.csv --folds 5 --out runs/folds
     esccs-edge cross-validate --config run.toml --data data/index.csv --out runs/folds --only 2
     """,
 )
 @config_option
-@click.option("--data", metavar="INDEX", help="An index.csv, or eurosat:FOLDER and the like.")
+@data_option
 @click.option("--out", metavar="FOLDER", help="Folder of the folds; finished ones are kept.")
 @click.option("--folds", type=click.IntRange(min=2), help="Folds by place [folds.count].")
 @click.option("--only", type=int, multiple=True, help="Train this fold alone; may be repeated.")
@@ -40,12 +47,6 @@ def run(
     judge: Path | None,
     settings: tuple[str, ...],
 ) -> CommandResult:
-    """Train one model per fold, each without some places, and judge it on these.
-
-    Balanced accuracy on the labeled pairs, clear, in other light and under simulated clouds; with
-    real pairs and a judge also how often the answers under real clouds agree with it. A command
-    that was stopped goes on where it stood, and folds may run side by side with --only.
-    """
     changes: dict[str, Any] = {
         key: value for key, value in {"data": data, "out": out}.items() if value is not None
     }

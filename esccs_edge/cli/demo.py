@@ -10,12 +10,31 @@ from .options import backend_option, bundle_option, seed_option
 from .shell import CommandResult, command
 
 DEFAULT_SIZE = 1024
+#: Task -> the bundle in the package that does it.
+BUNDLES = {
+    "scene-classification": "default",
+    "semantic-segmentation": "land-cover",
+    "series-classification": "crop-series",
+}
 
 
 @command(
     "demo",
+    help="""
+    Map a scene, or classify pixel series, that ship with the package, and draw the answers.
+
+    The scene is real: Sentinel-2 under real clouds, Sentinel-1 of the same place, and the place
+    under a clear sky to compare with. With --simulated, ground, clouds and SAR are simulated, and
+    the answer is compared with the simulated truth. Writes optical.tif, sar.tif, map.tif,
+    map.scores.tif, quicklook.png and summary.json; of the real scene also clear.tif and its map.
+
+    Models of pixel series classify real seasons of French fields instead, with dates hidden and
+    by SAR alone too, and write seasons.png and summary.json.
+    """,
     example="""
     esccs-edge demo --out demo-out
+    esccs-edge demo --task semantic-segmentation
+    esccs-edge demo --task series-classification
     esccs-edge demo --simulated --size 2048 --seed 3
     """,
 )
@@ -25,6 +44,11 @@ DEFAULT_SIZE = 1024
     default=Path("demo-out"),
     show_default=True,
     help="Folder to write to; files of an earlier demo are replaced.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(list(BUNDLES)),
+    help="Take the bundle in the package that does this, instead of --bundle.",
 )
 @click.option("--simulated", is_flag=True, help="Simulate the scene instead, with its truth.")
 @click.option(
@@ -39,20 +63,20 @@ DEFAULT_SIZE = 1024
 def run(
     context: click.Context,
     out: Path,
+    task: str | None,
     simulated: bool,
     size: int | None,
     seed: int,
     bundle: str,
     backend: str,
 ) -> CommandResult:
-    """Classify a scene that ships with the package and draw it.
-
-    The scene is real: Sentinel-2 under real clouds, Sentinel-1 of the same place, and the place
-    under a clear sky to compare with. With --simulated, ground, clouds and SAR are simulated, and
-    the answer is compared with the simulated truth. Writes optical.tif, sar.tif, map.tif,
-    map.scores.tif, quicklook.png and summary.json; of the real scene also clear.tif and its map.
-    """
+    if task is not None:
+        if context.get_parameter_source("bundle") is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError("--task and --bundle each name a bundle; leave one out")
+        bundle = BUNDLES[task]
     if simulated:
+        if task == "series-classification":
+            raise click.UsageError("--simulated is of scenes; there is no simulated series to show")
         from .demo_simulated import simulated_demo
 
         return simulated_demo(out, size or DEFAULT_SIZE, seed, bundle, backend)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
-import rasterio
 from affine import Affine
 
 from ..contracts.sensors import SENTINEL1_POLARIZATIONS, SENTINEL2_L1C_BANDS, SENTINEL2_NODATA
+from ..rasters.gdal import rasterio
 from ..system.atomic import atomic_path
+from ..system.path_text import path_text
 
 
 class Ground(NamedTuple):
@@ -51,7 +52,7 @@ def _write(
     with (
         atomic_path(path) as partial,
         rasterio.open(
-            partial, "w", driver="GTiff", count=count, height=height, width=width,
+            path_text(partial), "w", driver="GTiff", count=count, height=height, width=width,
             dtype=pixels.dtype, crs=ground.crs, nodata=nodata, tiled=True, compress="deflate",
             zlevel=1, transform=Affine(ground.pixel_size_m, 0, left, 0, -ground.pixel_size_m, top),
         ) as dataset,
@@ -64,5 +65,5 @@ def _write(
 
 def read_classes(class_map: Path) -> npt.NDArray[Any]:
     """Return ``(H, W)`` class positions, 255 where there is no answer."""
-    with rasterio.open(class_map) as dataset:
+    with rasterio.open(path_text(class_map)) as dataset:
         return dataset.read(1)  # type: ignore[no-any-return]

@@ -6,35 +6,45 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .options import open_bundle
 from .progress import Progress
 from .shell import CommandResult, json_text
 
 
 def real_demo(out: Path, bundle: str, backend: str) -> CommandResult:
-    """Map the example scene under its clouds and under a clear sky, and draw both."""
+    """Map the example scene under its clouds and under a clear sky, and draw both.
+
+    Args:
+        out: Folder to write to.
+        bundle: Of any task that maps optical and SAR; one of pixel series answers the example
+            series instead, see `demo_series`.
+        backend: Where it runs.
+    """
     import numpy as np
 
-    from ..classifier import Classifier
-    from ..contracts.bundle import Bundle
+    from ..any_task import open_model
     from ..example import CORNER_M, CREDIT, CRS, PIXEL_SIZE_M, example_scene
-    from ..scenes.mapping import classify_scene
+    from ..scenes.mapping import map_scene
     from ..system.atomic import write_atomic
     from ..view.quicklook import ClearSky, draw_quicklook
     from .demo_rasters import Ground, read_classes, write_optical, write_sar
 
     started = time.perf_counter()
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
+    if opened.manifest.task == "series-classification":
+        from .demo_series import series_demo
+
+        return series_demo(out, opened, backend)
     out.mkdir(parents=True, exist_ok=True)
     scene, ground = example_scene(), Ground(CRS, CORNER_M, PIXEL_SIZE_M, CREDIT)
     optical = write_optical(out / "optical.tif", scene.optical, ground)
     clear = write_optical(out / "clear.tif", scene.clear, ground)
     sar = write_sar(out / "sar.tif", scene.sar, ground)
-    with Classifier(opened, backend=backend) as classifier, Progress("map") as progress:
-        summary = classify_scene(
-            classifier, optical, sar, out / "map.tif", overwrite=True, progress=progress
-        )
-        under_clear_sky = classify_scene(
-            classifier, clear, None, out / "clear-map.tif", overwrite=True
+    with open_model(opened, backend) as model, Progress("map") as progress:
+        cloudy = {"optical": optical, "sar": sar}
+        summary = map_scene(model, cloudy, out / "map.tif", overwrite=True, progress=progress)
+        under_clear_sky = map_scene(
+            model, {"optical": clear, "sar": None}, out / "clear-map.tif", overwrite=True
         )
     classes = read_classes(summary.class_map)
     same = float(np.mean(classes == read_classes(under_clear_sky.class_map)))
@@ -42,7 +52,7 @@ def real_demo(out: Path, bundle: str, backend: str) -> CommandResult:
         picture = draw_quicklook(
             out / "quicklook.png",
             summary.class_map,
-            {"optical": optical, "sar": sar},
+            cloudy,
             opened.manifest,
             clear_sky=ClearSky(clear, under_clear_sky.class_map),
             title="esccs-edge demo",
@@ -78,7 +88,7 @@ def _text(document: dict[str, Any], out: Path) -> str:
     return "\n".join(
         [
             f"A {document['origin']}.",
-            f"Classified by {document['model']} in {document['seconds']:.1f} s "
+            f"Mapped by {document['model']} in {document['seconds']:.1f} s "
             f"({document['demo_seconds']:.1f} s in all). The scene has no labels: under its clouds "
             f"{document['agreement_with_clear_sky']:.0%} of the pixels get the class that the "
             "model gives the clear image of another day.",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .options import open_bundle
 from .progress import Progress
 from .shell import CommandResult, json_text
 
@@ -24,14 +25,13 @@ def simulated_demo(out: Path, size: int, seed: int, bundle: str, backend: str) -
     from esccs_edge.training.simulate.scene import simulate_scene
 
     from ..classifier import Classifier
-    from ..contracts.bundle import Bundle
     from ..scenes.mapping import classify_scene
     from ..system.atomic import write_atomic
     from ..view.quicklook import draw_quicklook
     from .demo_rasters import Ground, read_classes, write_optical, write_sar
 
     started = time.perf_counter()
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     out.mkdir(parents=True, exist_ok=True)
     with Progress("simulate"):
         scene = simulate_scene(seed, size)

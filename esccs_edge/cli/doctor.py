@@ -39,13 +39,17 @@ class Check:
     advice: str = ""
 
 
-@command("doctor", example="esccs-edge doctor --json")
-def run() -> CommandResult:
-    """Try what works on this machine.
+@command(
+    "doctor",
+    help="""
+    Try what works on this machine.
 
     Tries the kernels, the bundle in the package and the CPU backend; looks for GPU, TensorRT and
     optional packages. Exits with 1 when something that everything needs does not work.
-    """
+    """,
+    example="esccs-edge doctor --json",
+)
+def run() -> CommandResult:
     from ..doctor import diagnose
 
     checks = [

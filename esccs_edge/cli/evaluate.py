@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import backend_option, precision_option
+from .completion import complete_files
+from .evaluate_maps import evaluate_maps
+from .options import (
+    backend_option,
+    bundle_argument,
+    clouds_option,
+    device_option,
+    flavor_option,
+    open_bundle,
+    precision_option,
+    simulate_sar_option,
+)
 from .progress import Progress
 from .shell import CommandResult, command
 
@@ -20,29 +31,39 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 
 @command(
     "evaluate",
+    help="""
+    Judge BUNDLE on labeled pairs, by cloud cover.
+
+    INDEX is an index.csv, or eurosat:FOLDER and the like. For a scene classification, reports
+    overall accuracy, balanced accuracy, macro F1, kappa and expected calibration error,
+    in total and per 20 % of cloud cover; for a segmentation, mIoU of all, clear and cloudy pixels
+    and more, where INDEX has a map of classes per pair (ombria:FOLDER, or a column 'mask').
+    Data without SAR are judged on the optical images alone.
+    Clouds and SAR are simulated on request, and what is simulated is named below the table.
+
+    With --judge, INDEX is real triplets without labels (sen12ms-cr:PATH): reports how often the
+    answers on cloudy, clear and SAR images agree with the judge, with intervals over places.
+    """,
     example="""
     esccs-edge evaluate default index.csv
     esccs-edge evaluate runs/first/bundle eurosat:data/eurosat-ms --clouds 7 --json
     esccs-edge evaluate default eurosat:data/eurosat-ms --simulate-sar
+    esccs-edge evaluate runs/floods/bundle ombria:data/ombria --clouds 7
     esccs-edge evaluate default sen12ms-cr:data/sen12ms-cr/triplets.npz --judge judge.npz
     """,
 )
-@click.argument("bundle")
-@click.argument("index")
-@click.option(
-    "--clouds",
-    type=int,
-    metavar="SEED",
-    multiple=True,
-    help="Simulate clouds over the optical images, from this seed; may be repeated.",
-)
-@click.option(
-    "--simulate-sar",
-    is_flag=True,
-    help="Simulate the SAR that the data lack, from the optical images alone, never the labels.",
-)
+@bundle_argument
+@click.argument("index", shell_complete=complete_files)
+@clouds_option
+@simulate_sar_option
 @click.option("--split", default="test", show_default=True, help="Rows to judge.")
 @click.option("--only", type=click.Choice(["optical", "sar"]), help="Hold the other modality back.")
+@click.option(
+    "--same",
+    metavar="CLASS=NAME",
+    multiple=True,
+    help="Segmentation: what a class of the model is called in the data; once for each class.",
+)
 @click.option(
     "--judge",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -51,6 +72,8 @@ COLUMNS = ("n", "failed", "oa", "balanced_accuracy", "macro_f1", "kappa", "ece")
 )
 @backend_option
 @precision_option
+@device_option
+@flavor_option
 def run(
     bundle: str,
     index: str,
@@ -58,35 +81,37 @@ def run(
     simulate_sar: bool,
     split: str,
     only: Literal["optical", "sar"] | None,
+    same: tuple[str, ...],
     judge: Path | None,
     backend: str,
     precision: Any,
+    device: str | None,
+    flavor: Any,
 ) -> CommandResult:
-    """Judge BUNDLE, a scene classification, on labeled pairs, by cloud cover.
-
-    INDEX is an index.csv, or eurosat:FOLDER and the like. Reports overall accuracy, balanced
-    accuracy, macro F1, kappa and expected calibration error,
-    in total and per 20 % of cloud cover. Data without SAR are judged on the optical images alone.
-    Clouds and SAR are simulated on request, and what is simulated is named below the table.
-
-    With --judge, INDEX is real triplets without labels (sen12ms-cr:PATH): reports how often the
-    answers on cloudy, clear and SAR images agree with the judge, with intervals over places.
-    """
+    where = {"backend": backend, "precision": precision, "device": device, "flavor": flavor}
     if judge is not None:
-        if clouds or simulate_sar or only or split != "test":
+        if clouds or simulate_sar or only or same or split != "test":
             raise click.UsageError("--judge takes all chips as they are, without other choices")
-        return _judged(bundle, index, judge, backend, precision)
+        return _judged(bundle, index, judge, where)
     from esccs_edge.contracts.cloud_bins import CLOUD_BINS
     from esccs_edge.training.datasets import open_dataset
     from esccs_edge.training.judging.evaluate import evaluate
 
     from ..classifier import Classifier
-    from ..contracts.bundle import Bundle
+    from ..contracts.tasks.semantic_segmentation import SemanticSegmentation
 
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
+    if opened.manifest.task == SemanticSegmentation.name:
+        if simulate_sar:
+            raise click.UsageError("--simulate-sar is for scene classification")
+        return evaluate_maps(
+            opened, index, where, clouds=clouds, split=split, only=only, named=_named(same)
+        )
+    if same:
+        raise click.UsageError("--same is for semantic segmentation")
     rounds = len(clouds) * len(CLOUD_BINS) or 1
     with (
-        Classifier(opened, backend=backend, precision=precision) as classifier,
+        Classifier(opened, **where) as classifier,
         Progress("evaluate") as progress,
     ):
         dataset = open_dataset(index, manifest=opened.manifest)
@@ -100,7 +125,19 @@ def run(
     return CommandResult(report, _table(report))
 
 
-def _judged(bundle: str, index: str, judge: Path, backend: str, precision: Any) -> CommandResult:
+def _named(same: tuple[str, ...]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for text in same:
+        name, equals, other = text.partition("=")
+        if not equals or not other or name in named:
+            raise click.BadParameter(
+                f"{text!r}, expected CLASS=NAME, each class once", param_hint="--same"
+            )
+        named[name] = other
+    return named
+
+
+def _judged(bundle: str, index: str, judge: Path, where: dict[str, Any]) -> CommandResult:
     from esccs_edge.training.datasets import open_dataset
     from esccs_edge.training.datasets.clear_judge import with_judge
     from esccs_edge.training.datasets.triplets import Chips
@@ -112,7 +149,7 @@ def _judged(bundle: str, index: str, judge: Path, backend: str, precision: Any) 
     chips = open_dataset(index)
     if not isinstance(chips, Chips):
         raise click.UsageError(f"--judge needs real triplets, such as sen12ms-cr:PATH, not {index}")
-    with Classifier(bundle, backend=backend, precision=precision) as classifier:
+    with Classifier(bundle, **where) as classifier:
         size = classifier.manifest.sample.height
         report = judge_bundle(classifier, with_judge(chips.of_size(size), judge))
         used = classifier.health().backend

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..contracts.bundle_files import INT8_ONNX
+from .options import bundle_argument, open_bundle
 from .shell import CommandResult, command
 
 if TYPE_CHECKING:
@@ -23,24 +24,36 @@ if TYPE_CHECKING:
 
 @command(
     "inspect",
-    example="""
-    esccs-edge inspect default
-    esccs-edge inspect default --layers
-    """,
-)
-@click.argument("bundle")
-@click.option("--layers", is_flag=True, help="Also list the layers of the TensorRT engine.")
-def run(bundle: str, layers: bool) -> CommandResult:
-    """Show what BUNDLE expects, answers and comes from.
+    help="""
+    Show what BUNDLE expects, answers and comes from.
 
     With --layers, the engine is listed layer by layer: which input each works on, on which stream,
     and which number types it reads and writes. Where there is a GPU this is the engine that runs
-    on it; elsewhere TensorRT for RTX compiles one, which is loaded on no GPU.
-    """
-    from ..contracts.bundle import Bundle
-
-    opened = Bundle.open(bundle)
-    engine = _engine(opened) if layers else None
+    on it; elsewhere TensorRT for RTX compiles one, which is loaded on no GPU. --time runs it under
+    TensorRT's profiler, which lets layers run one after the other.
+    """,
+    example="""
+    esccs-edge inspect default
+    esccs-edge inspect default --layers
+    esccs-edge inspect default --layers --time 32
+    """,
+)
+@bundle_argument
+@click.option("--layers", is_flag=True, help="Also list the layers of the TensorRT engine.")
+@click.option(
+    "--time",
+    "timed_batch",
+    is_flag=False,
+    flag_value=1,
+    type=click.IntRange(min=1),
+    metavar="BATCH",
+    help="With --layers: time each layer, for batches of this size (1 if none is given).",
+)
+def run(bundle: str, layers: bool, timed_batch: int | None) -> CommandResult:
+    if timed_batch is not None and not layers:
+        raise click.UsageError("--time times the layers that --layers lists: give both")
+    opened = open_bundle(bundle)
+    engine = _engine(opened, timed_batch) if layers else None
     operators = _operators(opened)
     document = {
         "folder": opened.folder,
@@ -56,10 +69,10 @@ def run(bundle: str, layers: bool) -> CommandResult:
     )
 
 
-def _engine(bundle: Bundle) -> EngineListing:
+def _engine(bundle: Bundle, timed_batch: int | None) -> EngineListing:
     from ..backends.trt.layers import list_engine
 
-    return list_engine(bundle)
+    return list_engine(bundle, timed_batch)
 
 
 def _operators(bundle: Bundle) -> dict[str, int] | None:
@@ -70,7 +83,9 @@ def _operators(bundle: Bundle) -> dict[str, int] | None:
         return None
     import onnx
 
-    graph = onnx.load_from_string(bundle.read(bundle.manifest.model)).graph
+    from ..contracts.onnx_file import read_model
+
+    graph = onnx.load_from_string(read_model(bundle, bundle.manifest.model)).graph
     return dict(Counter(node.op_type for node in graph.node).most_common())
 
 

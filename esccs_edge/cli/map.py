@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from .options import (
-    backend_option,
-    baseline_option,
-    bundle_option,
-    dn_offset_of,
-    named_paths,
-    precision_option,
-    raster_pair,
-    sar_unit_option,
-)
+from .completion import complete_files
+from .model_options import ModelOptions, model_options
+from .options import named_paths, raster_pair, remote_option, require_used
 from .shell import CommandResult, command
 
 
 @command(
     "map",
+    help="""
+    Turn a whole scene into a map of classes, whatever the bundle's task.
+
+    OPTICAL and SAR are GeoTIFFs on one grid, or products as `esccs-edge stack` takes them; '-'
+    stands for an absent one. OUT becomes a COG. A bundle of other modalities takes --input once per
+    modality instead (see `esccs-edge inspect`). Memory stays bounded whatever the scene's size.
+    A bundle of time series takes SERIES: a folder of rasters with a date in each name, or an
+    index.csv with the columns file,date,sensor.
+    With --catalog and --out in their place, all scenes of a list are classified, with one table of
+    statistics; run it again to go on.
+    """,
     example="""
     esccs-edge map s2.tif s1.tif map.tif --quicklook map.png
+    esccs-edge map S2B_MSIL1C_20230823.SAFE S1A_IW_GRDH_20230824.zip map.tif
     esccs-edge map - s1.tif map.tif --stride 32 --overwrite
     esccs-edge map --input sar=s1.tif map.tif
+    esccs-edge map season/ map.tif --bundle crops --quicklook map.png
     esccs-edge map --catalog items.json --out maps --engine ray --workers 4
+    esccs-edge map --catalog "https://stac.example/search?collections=pairs" --remote --out maps
     """,
 )
-@click.argument("files", nargs=-1, metavar="[OPTICAL SAR] OUT")
+@click.argument(
+    "files", nargs=-1, metavar="[OPTICAL SAR | SERIES] OUT", shell_complete=complete_files
+)
 @click.option(
     "--input",
     "inputs",
@@ -40,6 +48,11 @@ from .shell import CommandResult, command
 @click.option("--stride", type=click.IntRange(min=1), help="Pixels between patches [half a patch].")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep finished rows beside OUT while it is made, and go on from those of a killed run.",
+)
+@click.option(
     "--quicklook",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PNG",
@@ -47,9 +60,10 @@ from .shell import CommandResult, command
 )
 @click.option(
     "--catalog",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False),
     metavar="LIST",
-    help="Classify the scenes of a STAC ItemCollection (.json) or a table of paths (.parquet).",
+    help="Classify the scenes of a STAC ItemCollection (.json), a table of paths (.parquet) or, "
+    "with --remote, a search of a STAC API (https:).",
 )
 @click.option(
     "--out",
@@ -74,45 +88,27 @@ from .shell import CommandResult, command
     metavar="SHARE",
     help="With --engine ray: GPUs, or part of one, for each worker [none].",
 )
-@bundle_option
-@backend_option
-@precision_option
-@baseline_option
-@sar_unit_option
+@remote_option
+@model_options
 def run(
     files: tuple[str, ...],
     inputs: tuple[str, ...],
     stride: int | None,
     overwrite: bool,
+    resume: bool,
     quicklook: Path | None,
-    catalog: Path | None,
+    catalog: str | None,
     folder: Path | None,
     engine: str | None,
     workers: int | None,
     gpus_per_worker: float | None,
-    bundle: str,
-    backend: str,
-    precision: Any,
-    baseline: str | None,
-    sar_unit: str | None,
+    remote: bool,
+    model: ModelOptions,
 ) -> CommandResult:
-    """Turn a whole scene into a map of classes, whatever the bundle's task.
-
-    OPTICAL and SAR are GeoTIFFs on one grid, '-' for an absent one; OUT becomes a COG. A bundle of
-    other modalities takes --input once per modality instead (see `esccs-edge inspect`). Memory
-    stays bounded whatever the size of the scene. With --catalog and --out in their place, all
-    scenes of a list are classified, with one table of statistics; run it again to go on.
-    """
-    model: dict[str, Any] = {
-        "bundle": bundle,
-        "backend": backend,
-        "precision": precision,
-        "stride": stride,
-        "dn_offset": dn_offset_of(baseline),
-        "sar_unit": sar_unit,
-    }
     if catalog is not None:
-        _refuse("with --catalog", "files", "inputs", "overwrite", "quicklook")
+        _refuse("with --catalog", "files", "inputs", "overwrite", "resume", "quicklook")
+        if "://" not in catalog:
+            _refuse("with a list in a file", "remote")
         if engine != "ray":
             _refuse("without --engine ray", "workers", "gpus_per_worker")
         if folder is None:
@@ -120,34 +116,62 @@ def run(
         from .map_archive import map_archive
 
         return map_archive(
+            model,
             catalog,
             folder,
+            stride=stride,
+            remote=remote,
             engine=engine or "local",
             workers=workers,
             gpus_per_worker=gpus_per_worker or 0.0,
-            **model,
         )
     _refuse("without --catalog", "folder", "engine", "workers", "gpus_per_worker")
+    if len(files) == 2 and not inputs and _is_series(Path(files[0])):
+        _refuse("with a series", "remote")
+        from .map_series import map_series
+
+        series, out = map(Path, files)
+        return map_series(
+            model,
+            series,
+            out,
+            quicklook=quicklook,
+            stride=stride,
+            overwrite=overwrite,
+            resume=resume,
+        )
     paths, out = _scene_files(files, inputs)
+    require_used(paths, model.baseline, model.sar_unit)
     from .map_scene import map_scene
 
-    return map_scene(paths, out, quicklook=quicklook, overwrite=overwrite, **model)
+    return map_scene(
+        model,
+        paths,
+        out,
+        quicklook=quicklook,
+        stride=stride,
+        overwrite=overwrite,
+        resume=resume,
+        remote=remote,
+    )
 
 
 def _scene_files(
     files: tuple[str, ...], inputs: tuple[str, ...]
 ) -> tuple[dict[str, Path | None], Path]:
     """Return modality -> raster, and the map to write."""
-    expected = ["OUT"] if inputs else ["OPTICAL", "SAR", "OUT"]
-    if len(files) != len(expected):
-        given = "with --input" if inputs else "without --input"
-        raise click.UsageError(
-            f"{len(files)} arguments are given, expected {' '.join(expected)} {given}"
-        )
+    if len(files) != (1 if inputs else 3):
+        expected = "OPTICAL SAR OUT, or a folder or .csv of a series and OUT"
+        expected = "OUT with --input" if inputs else expected
+        raise click.UsageError(f"{len(files)} arguments are given, expected {expected}")
     if inputs:
         return named_paths(inputs), Path(files[0])
     optical, sar = raster_pair(files[0], files[1])
     return {"optical": optical, "sar": sar}, Path(files[2])
+
+
+def _is_series(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() == ".csv"
 
 
 def _refuse(mode: str, *names: str) -> None:

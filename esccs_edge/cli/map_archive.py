@@ -5,45 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import given_digest
 from .progress import Progress
 from .shell import CommandResult
 
 if TYPE_CHECKING:
     from ..archive.run import ArchiveSummary
-    from ..contracts.bundle_files import Precision
+    from .model_options import ModelOptions
 
 #: Failed scenes that the text names; the table has them all.
 _NAMED = 10
 
 
 def map_archive(
-    catalog: Path,
+    model: ModelOptions,
+    catalog: str,
     folder: Path,
     *,
+    remote: bool,
+    stride: int | None,
     engine: str,
     workers: int | None,
     gpus_per_worker: float,
-    bundle: str,
-    backend: str,
-    precision: Precision,
-    stride: int | None,
-    dn_offset: int | None,
-    sar_unit: str | None,
 ) -> CommandResult:
     """Classify the scenes of a catalog; the exit code is 1 if any of them failed."""
     from ..archive.run import classify_archive
     from ..archive.scene_list import read_scene_list
     from ..archive.worker import ArchiveOptions
+    from ..contracts.bundle import SHIPPED
 
-    scenes = read_scene_list(catalog)
+    scenes = read_scene_list(catalog, remote=remote)
     options = ArchiveOptions(
         folder.resolve(),
-        bundle if bundle == "default" else str(Path(bundle).resolve()),
-        backend,
+        model.bundle if model.bundle in SHIPPED else str(Path(model.bundle).resolve()),
+        model.backend,
         stride,
-        dn_offset,
-        sar_unit,
-        precision,
+        model.dn_offset,
+        model.sar_unit,
+        model.precision,
+        given_digest(),
+        model.device,
+        model.flavor,
     )
     with Progress("scenes") as progress:
         summary = classify_archive(
@@ -65,6 +67,12 @@ def _text(summary: ArchiveSummary) -> str:
         f"{counts['skipped']} already there, {len(failed)} failed, {summary.seconds:.1f} s",
         *(f"  {record.id}: {record.reason}" for record in failed[:_NAMED]),
     ]
+    if summary.suspect:
+        names = ", ".join(record.id for record in summary.suspect[:_NAMED])
+        lines.append(
+            f"  {len(summary.suspect)} scenes have values whose scale, offset or order looks wrong "
+            f"(column suspect_patches): {names}"
+        )
     if len(failed) > _NAMED:
         lines.append(f"  and {len(failed) - _NAMED} more; the table has their reasons")
     if summary.statistics.suffix != ".parquet":

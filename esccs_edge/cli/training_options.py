@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .completion import complete_files, complete_settings
+
 if TYPE_CHECKING:
     from esccs_edge.training.options import RunOptions
 
@@ -19,9 +21,16 @@ config_option = click.option(
     metavar="FILE.toml",
     help="Options of the run; what is given here beside it wins.",
 )
+data_option = click.option(
+    "--data",
+    metavar="INDEX",
+    shell_complete=complete_files,
+    help="An index.csv, or eurosat:FOLDER and the like.",
+)
 settings_option = click.option(
     "--set",
     "settings",
+    shell_complete=complete_settings,
     multiple=True,
     metavar="KEY=VALUE",
     help="Any other option by its dotted name, as in the file; may be repeated.",

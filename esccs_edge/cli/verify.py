@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..contracts.bundle_files import REFERENCE
-from .options import PRECISIONS
+from .options import PRECISIONS, bundle_argument, open_bundle
 from .shell import CommandResult, command
 
 if TYPE_CHECKING:
@@ -21,12 +21,18 @@ BATCH = 8
 
 @command(
     "verify",
+    help="""
+    Check hashes and answers of BUNDLE on this machine, and print its digest.
+
+    The comparison of answers runs where the bundle holds reference.npz; it fails past the
+    stated tolerance.
+    """,
     example="""
     esccs-edge verify default --json
     esccs-edge verify default --precision fp32
     """,
 )
-@click.argument("bundle")
+@bundle_argument
 @click.option(
     "--precision",
     type=PRECISIONS,
@@ -35,25 +41,23 @@ BATCH = 8
     help="Number format in which this machine answers; others than fp32 may differ more.",
 )
 def run(bundle: str, precision: Any) -> CommandResult:
-    """Check hashes and answers of BUNDLE on this machine.
-
-    The comparison of answers runs where the bundle holds reference.npz; it fails past the
-    stated tolerance.
-    """
-    from ..contracts.bundle import Bundle
-
-    opened = Bundle.open(bundle)
+    opened = open_bundle(bundle)
     files = opened.verify()
     parity = _parity(opened, precision)
     document = {
         "ok": True,
         "folder": opened.folder,
+        "digest": opened.digest,
         "files": files,
         "parity": None if parity is None else parity.to_dict(),
     }
     table = f"no {REFERENCE}: answers not compared" if parity is None else parity.to_table()
-    lines = f"{opened.folder}: {len(files)} files match their SHA-256\n{table.rstrip()}"
-    return CommandResult(document, lines)
+    lines = (
+        f"{opened.folder}: {len(files)} files match their SHA-256",
+        f"digest {opened.digest}",
+        table.rstrip(),
+    )
+    return CommandResult(document, "\n".join(lines))
 
 
 def _parity(bundle: Bundle, precision: Precision) -> ParityReport | None:

@@ -20,6 +20,8 @@ FP16_ONNX = "student.fp16.onnx"
 INT8_ONNX = "student.int8.onnx"
 REFERENCE = "reference.npz"
 CALIBRATION_REPORT = "calibration.json"
+#: What `esccs-edge build --choose` measured on a GPU; where it is, the manifest's model follows it.
+MEASURED = "choice.json"
 CALIBRATION_PAIRS = "calibration-pairs.csv"
 
 #: Precision -> the graph that holds it.

@@ -70,7 +70,8 @@ class Decoder:
             return None if raw is None else self.value(wanted, raw, where)
         if origin is Literal:
             choices = typing.get_args(hint)
-            self._require(raw in choices, where, raw, "one of " + ", ".join(map(repr, choices)))
+            fits = any(type(raw) is type(one) and raw == one for one in choices)
+            self._require(fits, where, raw, "one of " + ", ".join(map(repr, choices)))
             return raw
         if origin is tuple:
             return self._tuple(typing.get_args(hint), raw, where)

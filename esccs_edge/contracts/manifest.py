@@ -7,6 +7,7 @@ runtime. It is plain JSON; docs/bundle-format.md documents it like a file format
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,10 +17,12 @@ from ..errors import ManifestError
 from .bundle_files import STUDENT_ONNX
 from .decode import Decoder
 from .familiarity import Familiarity
+from .json_text import parsed_json
 from .manifest_v1 import upgraded
 from .modality import Modalities, ModalitySpec, SampleSpec, require
 from .tasks import task_named
 from .tensor import Tensor
+from .values import NODATA_LABEL
 
 SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 4_000_000
@@ -46,6 +49,11 @@ class FileRecord:
 
     sha256: str
     bytes: int
+
+    def __post_init__(self) -> None:
+        require(re.fullmatch("[0-9a-f]{64}", self.sha256) is not None, "sha256", self.sha256,
+                "64 hexadecimal digits")  # fmt: skip
+        require(self.bytes >= 0, "bytes", self.bytes, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,22 @@ class Manifest:
     quantization: Mapping[str, Any] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        inputs = " + ".join(f"{name} ({len(m.channels)})" for name, m in self.modalities.items())
+        grid, dates = self.sample, f", {self.sample.dates} dates" if self.sample.dates else ""
+        size = f"{grid.height} x {grid.width} pixels of {grid.pixel_size_m:g} m{dates}"
+        what = f"{self.task} of {len(self.classes)} classes from {inputs}"
+        return f"<Manifest {self.name}, {what}, {size}>"
+
     def __post_init__(self) -> None:
         require(len(self.classes) > 1 and len(set(self.classes)) == len(self.classes), "classes",
                 self.classes, "two or more distinct names")  # fmt: skip
+        for name in (self.name, *self.classes, *self.modalities):
+            require(name.isprintable() and name.strip() == name != "", "name", name,
+                    "printable text without blanks around it")  # fmt: skip
+        usable = all(name.upper() != NODATA_LABEL for name in self.classes)
+        require(usable, "classes", self.classes,
+                f"no class called {NODATA_LABEL}, the mark of missing pixels")  # fmt: skip
         require(self.temperature > 0, "temperature", self.temperature, "a positive number")
         known = tuple(self.familiarity)
         require(known in ((), tuple(self.modalities)), "familiarity", known,
@@ -109,6 +130,11 @@ class Manifest:
     def outputs(self) -> dict[str, Tensor]:
         """Outputs of the network by name, in its order."""
         return {tensor.name: tensor for tensor in task_named(self.task).outputs(self)}
+
+    @cached_property
+    def returned(self) -> dict[str, Tensor]:
+        """What comes back from the device by name: outputs, or images made of them."""
+        return {tensor.name: tensor for tensor in task_named(self.task).returned(self)}
 
     @property
     def logits(self) -> str:
@@ -135,18 +161,21 @@ class Manifest:
         """
         document = _parsed(text)
         version = document.pop("schema_version", None)
-        if version == 1 and not isinstance(version, bool):
-            document = upgraded(document)
-        elif version != SCHEMA_VERSION:
+        if type(version) is not int or version not in (1, SCHEMA_VERSION):
             raise ManifestError(
                 f"manifest has schema_version {version!r}, this version reads 1 and "
                 f"{SCHEMA_VERSION}",
                 hint="Re-export the bundle or install the esccs-edge version that wrote it",
             )
-        tensors = {key: document.pop(key, None) for key in ("inputs", "outputs")}
+        if version == 1:
+            document = upgraded(document)
+        tensors = {key: document.pop(key, None) for key in ("inputs", "outputs", "returned")}
         manifest = _DECODER.build(cls, document)
-        for key, value in json.loads(json.dumps(manifest._tensors())).items():
-            require(tensors[key] == value, key, tensors[key], json.dumps(value))
+        spelled = manifest._tensors()
+        for key, told in tensors.items():
+            # As text, since 1, 1.0 and true are equal otherwise.
+            wanted, found = (json.dumps(one, sort_keys=True) for one in (spelled.get(key), told))
+            require(found == wanted, key, told, wanted)
         return manifest
 
     def evolve(self, **changes: Any) -> Manifest:
@@ -160,26 +189,24 @@ class Manifest:
 
     def _tensors(self) -> dict[str, Any]:
         def listed(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
-            return [{**asdict(tensor), "dtype": "float32"} for tensor in tensors]
+            return [{**asdict(tensor), "dtype": tensor.dtype} for tensor in tensors]
 
-        return {
+        found = {
             "inputs": listed(self.inputs.values()),
             "outputs": listed(self.outputs.values()),
         }
+        if self.returned != self.outputs:
+            found["returned"] = listed(self.returned.values())
+        return found
 
 
 def _parsed(text: str | bytes) -> dict[str, Any]:
     if len(text) > MAX_MANIFEST_BYTES:
         raise ManifestError(f"manifest is {len(text)} bytes, expected at most {MAX_MANIFEST_BYTES}")
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
-        json.dumps(document, ensure_ascii=False).encode()  # refuses half of a surrogate pair
-    except (ValueError, RecursionError) as error:
+        document = parsed_json(text)
+    except ValueError as error:
         raise ManifestError(f"manifest is not valid JSON: {error}") from error
     if not isinstance(document, dict):
         raise ManifestError(f"manifest is a JSON {type(document).__name__}, expected an object")
     return document
-
-
-def _refuse_constant(token: str) -> None:
-    raise ValueError(f"{token} is not JSON")

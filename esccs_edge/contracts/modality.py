@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 
 from ..errors import ManifestError
+from .calendar import Calendar
 from .types import Array, Floats, Mask
 
 
@@ -36,7 +37,8 @@ class ModalitySpec:
         mean: Per-channel mean of the clipped training values, in ``unit``.
         std: Per-channel standard deviation, in ``unit``; positive.
         stored_unit: Unit of floating-point pixels as they come in; None is ``unit``. ``"linear"``
-            is linear sigma0 where ``unit`` is ``"dB"``.
+            is linear sigma0 where ``unit`` is ``"dB"``; ``"dn"``, where ``unit`` is
+            ``"reflectance"``, says that all pixels are digital numbers, so that floats are refused.
     """
 
     channels: tuple[str, ...]
@@ -66,7 +68,8 @@ class ModalitySpec:
                 "[low, high] with low < high")  # fmt: skip
         require(self.unit in ("reflectance", "dB", "dn"), "unit", self.unit,
                 "'reflectance', 'dB' or 'dn'")  # fmt: skip
-        units = (None, self.unit, *["linear"] * (self.unit == "dB"))
+        other = {"dB": ("linear",), "reflectance": ("dn",)}
+        units = (None, self.unit, *other.get(self.unit, ()))
         require(self.stored_unit in units, "stored_unit", self.stored_unit,
                 f"one of {units[1:]} or null")  # fmt: skip
 
@@ -114,12 +117,14 @@ class SampleSpec:
         width: Columns in pixels.
         pixel_size_m: Ground size of a pixel in meters.
         dates: Length of a time series, or None for a single date.
+        calendar: Which part of a season each date stands for; None: not known, or no series.
     """
 
     height: int
     width: int
     pixel_size_m: float
     dates: int | None = None
+    calendar: Calendar | None = None
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -127,10 +132,31 @@ class SampleSpec:
         require(self.pixel_size_m > 0, "pixel_size_m", self.pixel_size_m, "a positive number")
         require(self.dates is None or self.dates > 0, "dates", self.dates,
                 "a positive integer or null")  # fmt: skip
+        slots = None if self.calendar is None else len(self.calendar.starts)
+        require(slots in (None, self.dates), "dates", self.dates,
+                f"{slots}, one for each slot of the calendar")  # fmt: skip
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns that are read at once: the dates of a series lie below one another."""
+        return self.height * (self.dates or 1), self.width
 
 
 #: Modality name -> contract, in the order of the gate and of the availability input.
 Modalities = Mapping[str, ModalitySpec]
+
+
+def valid_pixels(pixels: Mapping[str, Any], modalities: Modalities) -> Mask:
+    """Return ``(H, W)``: True where any modality has a valid pixel by the manifest's rule.
+
+    Args:
+        pixels: Modality name -> ``(C, H, W)`` stored pixels on the host, or None; at least one.
+        modalities: Their contracts.
+    """
+    masks = [
+        modalities[name].valid_mask(image) for name, image in pixels.items() if image is not None
+    ]
+    return reduce(np.logical_or, masks)
 
 
 def modality_title(name: str) -> str:

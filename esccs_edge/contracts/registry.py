@@ -6,7 +6,6 @@ point group, which is looked at when an unknown name is asked for.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import EsccsError
@@ -45,6 +44,8 @@ class Registry(Generic[P]):
     def named(self, name: str) -> P:
         """Return a part; raises if there is none of that name."""
         if name not in self._parts:
+            from importlib.metadata import entry_points  # Loads the parsers of mail headers.
+
             for point in entry_points(group=self._group, name=name):
                 self.register(point.load())
         if name not in self._parts:

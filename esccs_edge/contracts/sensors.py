@@ -6,6 +6,7 @@ What a particular *model* expects (which bands, which statistics) stands in its 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ..errors import InputError
 
@@ -15,10 +16,16 @@ SENTINEL2_L1C_BANDS = (
 )  # fmt: skip
 #: Level-2A has no cirrus band B10.
 SENTINEL2_L2A_BANDS = tuple(band for band in SENTINEL2_L1C_BANDS if band != "B10")
+NO_CIRRUS = (
+    "These look like Level-2A, which has no cirrus band B10: take the Level-1C product of the same "
+    "scene, or train a model on Level-2A"
+)
 #: The public EuroSAT-MS GeoTIFFs put B8A last.
 EUROSAT_BANDS = tuple(b for b in SENTINEL2_L1C_BANDS if b != "B8A") + ("B8A",)
 
 SENTINEL1_POLARIZATIONS = ("VV", "VH")
+#: All pairs of sent and received polarization.
+POLARIZATIONS = ("VV", "VH", "HH", "HV")
 
 #: Reflectance per digital number of Sentinel-2 L1C and L2A products.
 SENTINEL2_DN_SCALE = 1e-4
@@ -48,6 +55,26 @@ def sentinel2_dn_offset(baseline: str) -> int:
     return -1000 if int(match[1]) >= 4 else 0
 
 
+def wrong_count_hint(count: int, channels: Sequence[str]) -> str:
+    """Return what an image of another number of channels may be; empty where nothing is likely.
+
+    Args:
+        count: Channels that it has.
+        channels: Those of the model.
+    """
+    if count == len(SENTINEL2_L2A_BANDS) and tuple(channels) == SENTINEL2_L1C_BANDS:
+        return NO_CIRRUS
+    is_radar = set(channels) <= set(POLARIZATIONS)
+    if count > len(POLARIZATIONS) if is_radar else count == len(SENTINEL1_POLARIZATIONS):
+        return "Were optical and SAR swapped?"
+    if count in (3, 4) and not is_radar:
+        return (
+            "These look like the colors of a picture; the model needs every band, as the product "
+            "has them"
+        )
+    return ""
+
+
 def band_name(text: str) -> str:
     """Return the canonical spelling of a Sentinel-2 band or a polarization.
 
@@ -59,6 +86,6 @@ def band_name(text: str) -> str:
         return f"B{int(match[1]):02d}"
     if re.fullmatch(r"[Bb]0?8[Aa]", text):
         return "B8A"
-    if text.upper() in ("VV", "VH", "HH", "HV"):
+    if text.upper() in POLARIZATIONS:
         return text.upper()
     return text

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import InputError
+from .arguments import real_number
 from .manifest import Manifest
 from .modality import ModalitySpec
 
@@ -18,7 +19,8 @@ def as_stored(
     Args:
         manifest: Contract of the model.
         dn_offset: Added to digital numbers of modalities read as reflectance, instead of the
-            manifest's offset; None keeps it.
+            manifest's offset; None keeps it. Where it is another, floating-point pixels are
+            refused, since it would do nothing to them.
         sar_unit: Unit of floating-point pixels of modalities read in dB: ``"dB"``, or
             ``"linear"`` for linear sigma0; None keeps that of the manifest.
 
@@ -31,14 +33,21 @@ def as_stored(
         unit = sar_unit
         manifest = _changed(manifest, "dB", f"sar_unit is {unit!r}", lambda s: s.stored_as(unit))
     if dn_offset is not None:
-        offset = float(dn_offset)
+        offset = real_number("dn_offset", dn_offset)
         manifest = _changed(
             manifest,
             "reflectance",
             f"dn_offset is {offset:g}",
-            lambda s: replace(s, dn_offset=offset),
+            lambda s: _offset(s, offset),
         )
     return manifest
+
+
+def _offset(spec: ModalitySpec, offset: float) -> ModalitySpec:
+    """An offset other than the model's own says that the pixels are digital numbers."""
+    if offset == spec.dn_offset:
+        return spec
+    return replace(spec, dn_offset=offset, stored_unit="dn")
 
 
 def _changed(

@@ -13,12 +13,28 @@ from typing import Literal
 #: ``logits``        one value per class along axis 1, before softmax
 #: ``share``         weights in [0, 1], such as a gate
 #: ``distance``      per modality, 0 or more: how far from the training data; 0 where it is absent
-Role = Literal["pixels", "availability", "logits", "share", "distance"]
+#:
+#: The others are uint8 images, which export adds to the graph, so that little comes back from a
+#: device:
+#:
+#: ``label``         position of the largest logit among the classes
+#: ``confidence``    its probability in percent; `NOT_FINITE` where logits were not finite
+#: ``percent``       share of the first modality in percent; `NOT_FINITE` likewise
+#: ``scores``        probability of each class, in units of 1 / 255
+Role = Literal[
+    "pixels", "availability", "logits", "share", "distance",
+    "label", "confidence", "percent", "scores",
+]  # fmt: skip
+
+_IMAGES = ("label", "confidence", "percent", "scores")
+
+#: Stands for NaN and infinity in percent.
+NOT_FINITE = 254
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor by name; all are float32 and their first axis is the batch.
+    """A tensor by name; the first axis is the batch.
 
     Attributes:
         name: As in the graph.
@@ -29,6 +45,11 @@ class Tensor:
     name: str
     shape: tuple[str | int, ...]
     role: Role
+
+    @property
+    def dtype(self) -> str:
+        """``"float32"``, or ``"uint8"`` by the role."""
+        return "uint8" if self.role in _IMAGES else "float32"
 
     @cached_property
     def row(self) -> tuple[int, ...]:

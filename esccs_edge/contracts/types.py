@@ -12,6 +12,7 @@ import numpy.typing as npt
 PathLike = str | os.PathLike[str]
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 #: Class numbers, -1 where the class is not known.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -13,6 +13,8 @@ from .types import Pixels
 
 #: Label of a sample in which no modality holds a usable pixel.
 NODATA_LABEL = "NODATA"
+#: Marks a pixel without an answer, in arrays of uint8 and in maps.
+NODATA = 255
 
 
 class Flag(str, Enum):
@@ -21,11 +23,12 @@ class Flag(str, Enum):
     PARTIAL_NODATA = "PARTIAL_NODATA"  #: some pixels of a modality were absent
     ALL_NODATA = "ALL_NODATA"  #: no modality held a usable pixel; no class is given
     NONFINITE_MASKED = "NONFINITE_MASKED"  #: NaN or infinite pixels were treated as absent
-    RADIOMETRY_SUSPECT = "RADIOMETRY_SUSPECT"  #: the scale of the values looks wrong
+    RADIOMETRY_SUSPECT = "RADIOMETRY_SUSPECT"  #: scale or order of bands looks wrong
     MODALITY_MISSING = "MODALITY_MISSING"  #: judged from one modality alone
     CLIPPED = "CLIPPED"  #: many values lay outside the range the model was trained on
     UNFAMILIAR = "UNFAMILIAR"  #: unlike anything the model was trained on; do not trust the answer
     RETRIED = "RETRIED"  #: the backend failed once and answered on the second try
+    THROTTLED = "THROTTLED"  #: the board holds its clocks down since it is too hot; only slower
 
     def __str__(self) -> str:
         return self.value
@@ -39,15 +42,18 @@ class DevicePixels:
         address: Where they start, for the device.
         shape: ``(C, H, W)``.
         dtype: Of the elements, in native byte order.
-        stream: ``CUstream`` number on which they are made, to be waited for; None: they are ready.
+        stream: Stream on which they are made, to be waited for: a ``CUstream`` number, or an object
+            of the library that made it. None: they are ready.
         owner: Keeps the memory; it must not be written to until the answer is there.
+        event: Event to be waited for, of the library that made it; None for none.
     """
 
     address: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    stream: int | None
+    stream: Any
     owner: Any
+    event: Any = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,11 @@ class PatchPair(Sample):
         return self.pixels["sar"]
 
 
+def flag_names(flags: Set[Flag]) -> list[str]:
+    """Return the names of flags in one order, as JSON and messages have them."""
+    return sorted(flag.value for flag in flags)
+
+
 @dataclass(frozen=True)
 class Gate:
     """How much each modality counted for one prediction; the two sum to 1 (or are both 0)."""
@@ -113,6 +124,11 @@ class Prediction:
     gate: Gate
     flags: frozenset[Flag] = field(default_factory=frozenset)
 
+    def __repr__(self) -> str:
+        shares = f"optical {self.gate.optical:.2f}, SAR {self.gate.sar:.2f}"
+        parts = (f"{self.label} {self.confidence:.2f}", shares, *flag_names(self.flags))
+        return f"<{type(self).__name__} {', '.join(parts)}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form ``{label, confidence, probabilities, gate, flags}``."""
         return {
@@ -120,7 +136,7 @@ class Prediction:
             "confidence": self.confidence,
             "probabilities": dict(self.probabilities),
             "gate": {"optical": self.gate.optical, "sar": self.gate.sar},
-            "flags": sorted(flag.value for flag in self.flags),
+            "flags": flag_names(self.flags),
         }
 
 

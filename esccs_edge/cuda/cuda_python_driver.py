@@ -9,8 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from cuda.bindings import driver as cu
 
-from ..errors import CudaError
-from .driver import Arguments, Driver, Handle, LaunchShape, cuda_error, grid_of, stream_number_of
+from ..errors import CudaError, InputError
+from .driver import (
+    Arguments,
+    Driver,
+    Handle,
+    LaunchShape,
+    cuda_error,
+    event_number_of,
+    grid_of,
+    stream_number_of,
+)
+from .pointers import Pointer, pointer_at
 
 
 def open_device(ordinal: int) -> Driver:
@@ -24,6 +34,12 @@ def check(call: str, answer: tuple[Any, ...]) -> Any:
     if status:  # CUDA_SUCCESS is 0
         raise _error(call, status)
     return values[0] if len(values) == 1 else tuple(values) or None
+
+
+def done(call: str, answer: tuple[Any]) -> None:
+    """The same for a call that returns its status only; for those of every batch."""
+    if answer[0]:
+        raise _error(call, answer[0])
 
 
 def _error(call: str, status: Any) -> CudaError:
@@ -65,10 +81,11 @@ class CudaPythonDriver:
         return str(name.split(b"\0")[0].decode(errors="replace"))
 
     def push(self) -> None:
-        check("cuCtxPushCurrent", cu.cuCtxPushCurrent(self._context))
+        done("cuCtxPushCurrent", cu.cuCtxPushCurrent(self._context))
 
     def pop(self) -> None:
-        check("cuCtxPopCurrent", cu.cuCtxPopCurrent())
+        status, _ = cu.cuCtxPopCurrent()
+        done("cuCtxPopCurrent", (status,))
 
     def release(self) -> None:
         check("cuDevicePrimaryCtxRelease", cu.cuDevicePrimaryCtxRelease(self._device))
@@ -76,6 +93,9 @@ class CudaPythonDriver:
     def memory_info(self) -> tuple[int, int]:
         free, total = check("cuMemGetInfo", cu.cuMemGetInfo())
         return int(free), int(total)
+
+    def pointer(self, address: int) -> Pointer:
+        return pointer_at(address)
 
     def alloc(self, size: int) -> Handle:
         return check("cuMemAlloc", cu.cuMemAlloc(size))
@@ -101,8 +121,8 @@ class CudaPythonDriver:
         return np.frombuffer(content, np.uint8)
 
     def copy_to_device(self, target: int, source: npt.NDArray[np.uint8], stream: Handle) -> None:
-        answer = cu.cuMemcpyHtoDAsync(target, source.ctypes.data, source.nbytes, stream)
-        check("cuMemcpyHtoDAsync", answer)
+        answer = cu.cuMemcpyHtoDAsync(target, source, source.nbytes, stream)  # by its buffer
+        done("cuMemcpyHtoDAsync", answer)
 
     def copy_to_host(self, target: npt.NDArray[np.uint8], source: int, stream: Handle) -> None:
         answer = cu.cuMemcpyDtoHAsync(target.ctypes.data, source, target.nbytes, stream)
@@ -133,17 +153,26 @@ class CudaPythonDriver:
             flags |= int(cu.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         return check("cuEventCreate", cu.cuEventCreate(flags))
 
+    def adopt_event(self, event: Any) -> Handle:
+        number = event_number_of(event)
+        if not number:
+            raise InputError(
+                f"cuda-python cannot use an event made as {type(event).__name__}",
+                hint="Set ESCCS_CUDA=pycuda, or record it on a stream and pass the stream",
+            )
+        return cu.CUevent(number)
+
     def destroy_event(self, event: Handle) -> None:
         check("cuEventDestroy", cu.cuEventDestroy(event))
 
     def record_event(self, event: Handle, stream: Handle) -> None:
-        check("cuEventRecord", cu.cuEventRecord(event, stream))
+        done("cuEventRecord", cu.cuEventRecord(event, stream))
 
     def wait_event(self, stream: Handle, event: Handle) -> None:
         check("cuStreamWaitEvent", cu.cuStreamWaitEvent(stream, event, 0))
 
     def synchronize_event(self, event: Handle) -> None:
-        check("cuEventSynchronize", cu.cuEventSynchronize(event))
+        done("cuEventSynchronize", cu.cuEventSynchronize(event))
 
     def elapsed_ms(self, start: Handle, end: Handle) -> float:
         return float(check("cuEventElapsedTime", cu.cuEventElapsedTime(start, end)))
@@ -180,7 +209,7 @@ class CudaPythonDriver:
             check("cuGraphDestroy", cu.cuGraphDestroy(graph))
 
     def launch_graph(self, graph: Handle, stream: Handle) -> None:
-        check("cuGraphLaunch", cu.cuGraphLaunch(graph, stream))
+        done("cuGraphLaunch", cu.cuGraphLaunch(graph, stream))
 
     def destroy_graph(self, graph: Handle) -> None:
         check("cuGraphExecDestroy", cu.cuGraphExecDestroy(graph))

@@ -1,7 +1,7 @@
 """What this package needs from a CUDA binding: one protocol, two providers behind it.
 
 ``ESCCS_CUDA=cuda-python|pycuda`` chooses; otherwise the first that works is taken. Handles are
-whatever the provider uses; only it looks inside. Owners with lifetimes are in `owners`.
+whatever the provider uses; only it looks inside. A GPU is in `device`, what is on it in `owners`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BackendError, CudaError, InputError, MissingDependencyError, Remedy
-from .probe import probe_driver
+from ..errors import (
+    BackendError,
+    CudaError,
+    ForkedProcessError,
+    InputError,
+    MissingDependencyError,
+    Remedy,
+)
+from .pointers import Pointer
+from .probe import is_forked_from_probe, probe_driver
 
 #: Provider name -> module of this package, in order of preference.
 PROVIDERS = {"cuda-python": "cuda_python_driver", "pycuda": "pycuda_driver"}
@@ -79,6 +87,9 @@ class Driver(Protocol):
     def memory_info(self) -> tuple[int, int]:
         """Return free and total device memory."""
 
+    def pointer(self, address: int) -> Pointer:
+        """Return what the driver knows of an address; it may be anyone's, or nobody's."""
+
     def alloc(self, size: int) -> Handle:
         """Allocate device memory."""
 
@@ -128,6 +139,9 @@ class Driver(Protocol):
         flag decides: by default it spins while there are cores to spare; Jetson may sleep instead.
         """
 
+    def adopt_event(self, event: Any) -> Handle:
+        """Return the handle of an event made by another library, without owning it."""
+
     def destroy_event(self, event: Handle) -> None:
         """Destroy an event."""
 
@@ -170,22 +184,29 @@ class Driver(Protocol):
         """Destroy a captured graph."""
 
 
-#: Driver error numbers (``CUresult``) after which nothing on this context can be trusted.
-_STICKY = frozenset({46, 214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721})
-_OUT_OF_MEMORY = 2
+#: Driver error numbers (``CUresult``) after which nothing on this context can be trusted: the
+#: driver was shut down (4), hardware errors (214, 220, 226), the context is gone (709), a kernel
+#: did what it must not (700 to 721, 911), and what the driver itself cannot name (999).
+_STICKY = frozenset(
+    {4, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 911, 999}
+)
+_HINTS = {
+    2: ("Use a smaller max_batch, fewer lanes, or free GPU memory", Remedy.SMALLER_BATCH),
+    3: ("Start workers with spawn: CUDA does not survive a fork", Remedy.NONE),
+    46: (
+        "Another process holds this GPU (exclusive or prohibited compute mode): end it, or run: "
+        "nvidia-smi -c DEFAULT",
+        Remedy.NONE,
+    ),
+}
 
 
 def cuda_error(call: str, number: int, name: str, explanation: str) -> CudaError:
     """Make the error of a failed driver call, with NVIDIA's own explanation."""
     if number in _STICKY:
         hint, action = "The GPU state is lost for this process: restart it", Remedy.RESTART
-    elif number == _OUT_OF_MEMORY:
-        hint, action = (
-            "Use a smaller max_batch, fewer lanes, or free GPU memory",
-            Remedy.SMALLER_BATCH,
-        )
     else:
-        hint, action = "", Remedy.NONE
+        hint, action = _HINTS.get(number, ("", Remedy.NONE))
     return CudaError(f"{call} failed: {name} ({number}), {explanation}", hint=hint, action=action)
 
 
@@ -195,6 +216,7 @@ def open_driver(ordinal: int = 0) -> Driver:
     Raises:
         InputError: ``ESCCS_CUDA`` names no provider.
         BackendError: There is no driver or no such GPU.
+        ForkedProcessError: The driver was used before this process was forked.
         MissingDependencyError: No provider is installed; the hint names the packages.
         CudaError: The driver refused.
     """
@@ -221,6 +243,11 @@ def _require_gpu(ordinal: int) -> None:
     driver = probe_driver()
     if driver.problem:
         raise BackendError(f"no GPU can be used: {driver.problem}")
+    if is_forked_from_probe():
+        raise ForkedProcessError(
+            "the parent of this process has used the CUDA driver, which does not survive a fork",
+            hint="Start workers with spawn",
+        )
     if not 0 <= ordinal < len(driver.gpus):
         raise BackendError(f"GPU {ordinal} was asked for, this host shows {len(driver.gpus)}")
 
@@ -253,6 +280,25 @@ def stream_number_of(stream: Any) -> int:
     if isinstance(stream, int) and not isinstance(stream, bool):
         return stream
     raise InputError(f"{type(stream).__name__} is not a CUDA stream that can be used here")
+
+
+def event_number_of(event: Any) -> int:
+    """Return the ``CUevent`` number of any library's event object.
+
+    Understands ``cuda_event`` (torch), ``handle`` (cuda.core), ``ptr`` (cupy) and plain integers.
+    An event of pycuda, which hides its number, gives 0: only the same binding can use it.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    for attribute in ("cuda_event", "handle", "ptr"):
+        if (number := getattr(event, attribute, None)) is not None:
+            return int(number)
+    if type(event).__module__.startswith("pycuda."):
+        return 0
+    if isinstance(event, int) and not isinstance(event, bool):
+        return event
+    raise InputError(f"{type(event).__name__} is not a CUDA event that can be used here")
 
 
 def grid_of(sizes: Sequence[int]) -> tuple[int, int]:

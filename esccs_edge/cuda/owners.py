@@ -1,26 +1,38 @@
 """Owners of CUDA things: each is freed exactly once, by `close` or at the end of its `with`.
 
-A `Device` outlives all it made; what is still open when it closes is closed first, newest first.
-Views (`address`, `array`) borrow and die with their owner. Nothing here waits for the whole device.
+A `device.Device` makes them. Views (`address`, `array`) borrow and die with their owner.
 """
 
 from __future__ import annotations
 
 import gc
-import os
-import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ClosedError, CudaError, ForkedProcessError, InputError
-from .driver import Arguments, Driver, Handle, LaunchShape, open_driver
-
-_INTEGRATED, _MAJOR, _MINOR = 18, 75, 76
+from ..errors import ClosedError, CudaError, InputError
+from .driver import Arguments, Driver, Handle, LaunchShape
 
 Made = TypeVar("Made", bound="Owner")
+
+
+class Maker(Protocol):
+    """What owners need of the `device.Device` that made them."""
+
+    driver: Driver
+    lost: str
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]: ...  # noqa: D102
+    @property
+    def is_ours(self) -> bool: ...  # noqa: D102
+    def active(self) -> AbstractContextManager[None]: ...  # noqa: D102
+    def note(self, error: BaseException) -> None: ...  # noqa: D102
+    def own(self, kind: type[Made], *arguments: Any) -> Made: ...  # noqa: D102
+    def forget(self, owner: Owner) -> None: ...  # noqa: D102
 
 
 class Owner:
@@ -33,7 +45,7 @@ class Owner:
     """
 
     def __init__(
-        self, device: Device, handle: Handle, free: Callable[[Handle], None] | None
+        self, device: Maker, handle: Handle, free: Callable[[Handle], None] | None
     ) -> None:
         self.device = device
         self._handle = handle
@@ -56,13 +68,18 @@ class Owner:
         return self._handle is None
 
     def close(self) -> None:
-        """Free it; a second call does nothing."""
+        """Free it; a second call does nothing. On a lost GPU it is only forgotten."""
         with self.device.lock:
             handle, self._handle = self._handle, None
             self.device.forget(self)
-        if handle is not None and self._free is not None and self.device.is_ours:
+        if handle is None or self._free is None or not self.device.is_ours or self.device.lost:
+            return
+        try:
             with self.device.active():
                 self._free(handle)
+        except CudaError:
+            if not self.device.lost:
+                raise
 
     def __enter__(self: Made) -> Made:
         return self
@@ -120,8 +137,10 @@ class Stream(Owner):
         try:
             driver.begin_capture(self.handle)
             enqueue()
-        except BaseException:
-            self._abandon_capture()
+        except BaseException as error:
+            self.device.note(error)
+            if not self.device.lost:
+                self._abandon_capture()
             raise
         finally:
             if collects:
@@ -148,7 +167,7 @@ class DeviceMemory(Owner):
     """Bytes on the device."""
 
     def __init__(
-        self, device: Device, handle: Handle, free: Callable[[Handle], None], size: int
+        self, device: Maker, handle: Handle, free: Callable[[Handle], None], size: int
     ) -> None:
         super().__init__(device, handle, free)
         self.size = size
@@ -195,7 +214,7 @@ class HostMemory(DeviceMemory):
 class Module(Owner):
     """Loaded kernels."""
 
-    def __init__(self, device: Device, handle: Handle, free: Callable[[Handle], None]) -> None:
+    def __init__(self, device: Maker, handle: Handle, free: Callable[[Handle], None]) -> None:
         super().__init__(device, handle, free)
         self._kernels: list[Kernel] = []
 
@@ -215,7 +234,7 @@ class Module(Owner):
 class Kernel:
     """A kernel that takes one struct; lives as long as its module."""
 
-    def __init__(self, device: Device, handle: Handle) -> None:
+    def __init__(self, device: Maker, handle: Handle) -> None:
         self._device = device
         self._handle = handle
 
@@ -232,142 +251,3 @@ class Kernel:
         if self._handle is None:
             raise ClosedError("the kernel's module was closed")
         self._device.driver.launch(self._handle, shape, stream.handle, arguments)
-
-
-class Active:
-    """What `Device.active` returns; a generator would take as long as a call of the driver."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-
-    def __enter__(self) -> None:
-        self._device.push()
-
-    def __exit__(self, *_: object) -> None:
-        self._device.driver.pop()
-
-
-class Device:
-    """One GPU through its primary context, which other libraries in the process share.
-
-    Every method, and every method of what it makes, must be called inside ``with active():``,
-    except ``close``.
-    """
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-        self.lock = threading.RLock()
-        self._owned: list[Owner] = []
-        self._pid = os.getpid()
-        self._closed = False
-
-    @classmethod
-    def open(cls, ordinal: int = 0) -> Device:
-        """Open a GPU; see `open_driver` for the errors."""
-        return cls(open_driver(ordinal))
-
-    def active(self) -> Active:
-        """Make the context current on this thread while the result is entered; may be nested.
-
-        Entering it raises:
-            ClosedError: The device was closed.
-            ForkedProcessError: This is a child of the process that opened it.
-        """
-        return Active(self)
-
-    def push(self) -> None:
-        """See `active`."""
-        if not self.is_ours:
-            raise ForkedProcessError(
-                "CUDA cannot be used in a forked child", hint="Start workers with spawn"
-            )
-        if self._closed:
-            raise ClosedError("the CUDA device was closed")
-        self.driver.push()
-
-    @property
-    def is_ours(self) -> bool:
-        """False in a forked child, which must free nothing: it all belongs to the parent."""
-        return os.getpid() == self._pid
-
-    @property
-    def name(self) -> str:
-        """Name of the GPU."""
-        return self.driver.device_name()
-
-    @property
-    def compute_capability(self) -> str:
-        """Such as ``"8.7"``."""
-        return f"{self.driver.attribute(_MAJOR)}.{self.driver.attribute(_MINOR)}"
-
-    @property
-    def integrated(self) -> bool:
-        """True if host and device share their memory (Jetson)."""
-        return bool(self.driver.attribute(_INTEGRATED))
-
-    def free_bytes(self) -> int:
-        """Return the free device memory."""
-        return self.driver.memory_info()[0]
-
-    def stream(self) -> Stream:
-        """Make a stream that does not wait for the default one."""
-        return self.own(Stream, self.driver.create_stream(), self.driver.destroy_stream)
-
-    def adopt(self, stream: Any) -> Stream:
-        """Borrow a stream of another library; it is not destroyed here."""
-        return Stream(self, self.driver.adopt_stream(stream), None)
-
-    def event(self, *, timing: bool = False, blocking: bool = True) -> Event:
-        """Make an event; see `Driver.create_event` for what waiting on it does."""
-        handle = self.driver.create_event(timing, blocking)
-        return self.own(Event, handle, self.driver.destroy_event)
-
-    def memory(self, size: int) -> DeviceMemory:
-        """Allocate device memory."""
-        return self.own(DeviceMemory, self.driver.alloc(size), self.driver.free, size)
-
-    def pinned(self, size: int, *, mapped: bool = False) -> HostMemory:
-        """Allocate pinned host memory; mapped memory can be read and written by kernels."""
-        handle = self.driver.alloc_host(size, mapped)
-        return self.own(HostMemory, handle, self.driver.free_host, size)
-
-    def module(self, image: bytes) -> Module:
-        """Load kernels from a fatbin."""
-        return self.own(Module, self.driver.load_module(image), self.driver.unload_module)
-
-    def own(self, kind: type[Made], *arguments: Any) -> Made:
-        """Make an owner and remember it, so that it is freed before the device."""
-        made = kind(self, *arguments)
-        with self.lock:
-            self._owned.append(made)
-        return made
-
-    def forget(self, owner: Owner) -> None:
-        """Stop remembering an owner that frees itself."""
-        if owner in self._owned:
-            self._owned.remove(owner)
-
-    def close(self) -> None:
-        """Close what is still open, newest first, then release the context. Idempotent.
-
-        Raises:
-            CudaError: The first thing that could not be freed; the rest was still tried.
-        """
-        if self._closed or not self.is_ours:
-            return
-        errors: list[CudaError] = []
-        for owner in reversed(list(self._owned)):
-            try:
-                owner.close()
-            except CudaError as error:
-                errors.append(error)
-        self._closed = True
-        self.driver.release()
-        if errors:
-            raise errors[0]
-
-    def __enter__(self) -> Device:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

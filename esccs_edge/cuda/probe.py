@@ -7,12 +7,16 @@ path toward it asks here first. Nothing is imported, and no CUDA context is made
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
+#: Process in which the driver was initialized; empty before.
+_probed_in: list[int] = []
 
 # Values of CUdevice_attribute in cuda.h.
 _INTEGRATED = 18
@@ -58,13 +62,27 @@ class DriverInfo:
 
 
 @lru_cache(maxsize=1)
-def probe_driver() -> DriverInfo:
-    """Ask the CUDA driver once per process; never raises."""
+def driver_library() -> Any:
+    """Return the driver's library as ctypes loads it; None where there is none."""
     try:
-        library = ctypes.CDLL(_LIBRARY)
-    except OSError:
+        return ctypes.CDLL(_LIBRARY)
+    except (OSError, UnicodeDecodeError):  # the reason, in the locale's own encoding
+        return None
+
+
+@lru_cache(maxsize=1)
+def probe_driver() -> DriverInfo:
+    """Ask the CUDA driver once per process; never raises. Forked children inherit the answer."""
+    library = driver_library()
+    if library is None:
         return DriverInfo("", (), f"no CUDA driver library ({_LIBRARY}) on this host")
+    _probed_in.append(os.getpid())
     return query_driver(library)
+
+
+def is_forked_from_probe() -> bool:
+    """Return whether a parent of this process asked the driver, which therefore fails here."""
+    return bool(_probed_in) and _probed_in[-1] != os.getpid()
 
 
 def driver_present() -> bool:
@@ -76,9 +94,16 @@ def pci_bus_id(ordinal: int) -> str:
     """Return a GPU's PCI address, by which NVML knows it; empty where there is no such GPU."""
     if not 0 <= ordinal < len(probe_driver().gpus):
         return ""
-    library, text, device = ctypes.CDLL(_LIBRARY), ctypes.create_string_buffer(32), ctypes.c_int()
+    library, text, device = driver_library(), ctypes.create_string_buffer(32), ctypes.c_int()
     library.cuDeviceGet(ctypes.byref(device), ordinal)
     return "" if library.cuDeviceGetPCIBusId(text, len(text), device) else text.value.decode()
+
+
+def device_attribute(ordinal: int, number: int) -> int:
+    """Return an attribute of a GPU by its number in ``cuda.h``; 0 where the driver has no such."""
+    library, device = driver_library(), ctypes.c_int()
+    library.cuDeviceGet(ctypes.byref(device), ordinal)
+    return _attribute(library, number, device)
 
 
 def query_driver(library: Any) -> DriverInfo:

@@ -16,6 +16,9 @@ import pycuda.driver as pycuda
 
 from ..errors import CudaError, InputError
 from .driver import Arguments, Driver, Handle, LaunchShape, cuda_error, grid_of
+from .error_words import number_of_words
+from .pointers import Pointer, pointer_at
+from .probe import device_attribute
 
 
 def open_device(ordinal: int) -> Driver:
@@ -23,14 +26,9 @@ def open_device(ordinal: int) -> Driver:
     return PycudaDriver(ordinal)
 
 
+_OUT_OF_MEMORY, _UNKNOWN = 2, 999
 #: CU_STREAM_NON_BLOCKING; pycuda takes the number.
 _NON_BLOCKING = 1
-#: Number in ``cuda.h`` -> pycuda's name, for the attributes that `owners` asks for.
-_ATTRIBUTES = {
-    18: "INTEGRATED",
-    75: "COMPUTE_CAPABILITY_MAJOR",
-    76: "COMPUTE_CAPABILITY_MINOR",
-}
 
 
 @contextmanager
@@ -43,12 +41,15 @@ def checked(call: str) -> Iterator[None]:
 
 
 def _number_of(error: Exception) -> int:
-    """Guess the CUresult; pycuda's exceptions state its kind only."""
-    if isinstance(error, pycuda.MemoryError):
-        return 2  # CUDA_ERROR_OUT_OF_MEMORY
-    if isinstance(error, pycuda.LaunchError):
-        return 719  # CUDA_ERROR_LAUNCH_FAILED: the context is lost
-    return 999  # CUDA_ERROR_UNKNOWN
+    """Return the CUresult, which pycuda's exceptions have in the driver's own words only.
+
+    Their text is ``<call> failed: <words>``, then perhaps `` - `` and a remark of pycuda.
+    """
+    _, _, words = str(error).partition(" failed: ")
+    number = number_of_words(words.partition(" - ")[0].strip())
+    if number is not None:
+        return number
+    return _OUT_OF_MEMORY if isinstance(error, pycuda.MemoryError) else _UNKNOWN
 
 
 class PycudaDriver:
@@ -58,14 +59,15 @@ class PycudaDriver:
     has_graphs = False
 
     def __init__(self, ordinal: int) -> None:
+        self._ordinal = ordinal
         with checked("cuInit"):
             pycuda.init()
             self._device = pycuda.Device(ordinal)
             self._context = self._device.retain_primary_context()
 
     def attribute(self, number: int) -> int:
-        with checked("cuDeviceGetAttribute"):
-            return int(self._device.get_attribute(_attribute(number)))
+        # By ctypes, since pycuda names only some of them.
+        return device_attribute(self._ordinal, number)
 
     def device_name(self) -> str:
         return str(self._device.name())
@@ -86,6 +88,9 @@ class PycudaDriver:
         with checked("cuMemGetInfo"):
             free, total = pycuda.mem_get_info()
         return int(free), int(total)
+
+    def pointer(self, address: int) -> Pointer:
+        return pointer_at(address)
 
     def alloc(self, size: int) -> Handle:
         with checked("cuMemAlloc"):
@@ -156,6 +161,14 @@ class PycudaDriver:
         with checked("cuEventCreate"):
             return pycuda.Event(flags)
 
+    def adopt_event(self, event: Any) -> Handle:
+        if not isinstance(event, pycuda.Event):
+            raise InputError(
+                f"pycuda cannot wait for an event made as {type(event).__name__}",
+                hint="Pass a pycuda.driver.Event, or set ESCCS_CUDA=cuda-python",
+            )
+        return event
+
     def destroy_event(self, event: Handle) -> None:
         """Do nothing: pycuda destroys an event when the last reference goes."""
 
@@ -218,7 +231,3 @@ class PycudaDriver:
     def destroy_graph(self, graph: Handle) -> None:
         """Refuse, as `begin_capture` does."""
         self.begin_capture(graph)
-
-
-def _attribute(number: int) -> Any:
-    return getattr(pycuda.device_attribute, _ATTRIBUTES[number])

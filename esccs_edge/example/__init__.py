@@ -51,7 +51,7 @@ class ExampleScene:
 @lru_cache(maxsize=1)
 def example_scene() -> ExampleScene:
     """Return the scene, 256 x 256 pixels."""
-    with np.load(_FILE) as stored:
+    with np.load(_FILE, allow_pickle=False) as stored:
         # Backscatter is stored in hundredths of a decibel, far below the noise of the sensor.
         sar = stored["sar"].astype(np.float32) / np.float32(100)
         arrays: list[npt.NDArray[Any]] = [stored["optical"], sar, stored["clear"]]

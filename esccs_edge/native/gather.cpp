@@ -21,7 +21,7 @@ using esccs::Image, esccs::Patch, esccs::kVectorBytes;
 
 // Less than this is copied in the calling thread with the interpreter lock held: once released, it may take
 // milliseconds to get the lock back.
-constexpr std::int64_t kBytesPerThread = 2 << 20;
+constexpr std::int64_t kBytesPerThread = 4 << 20;
 
 using Buffer = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 

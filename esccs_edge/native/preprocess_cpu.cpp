@@ -1,6 +1,6 @@
 // Fused preprocessing on the CPU: stored pixels -> normalized float32, with the counts that say how
-// usable they were. Here are the choice of the instruction set, the threads and the binding; the work
-// on one block of pixels is in block.h.
+// usable they were; and the ranks of each band. Here are the choice of the instruction set, the threads
+// and the binding; the work on one block of pixels is in block.h, that on a few pixels in ranks.h.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -19,17 +19,19 @@
 #include "crew.h"
 #include "gather.h"
 #include "image.h"
+#include "ranks.h"
 
 namespace nb = nanobind;
 
 namespace {
 
-using esccs::kBlock, esccs::kTile, esccs::Image, esccs::Params, esccs::Stats;
+using esccs::kBlock, esccs::kTile, esccs::Image, esccs::Look, esccs::Params, esccs::Stats;
 
 constexpr std::int64_t kValuesPerThread = 1 << 20;  // below this a thread costs more than it saves
 
 template <typename Out>
 using BlockFn = void (*)(const void *, Out *, std::int64_t, const Params &, Stats &);
+using LookFn = void (*)(const void *, const Look &, double *, double *);
 
 // The work on a block, compiled for what every processor of the kind has (SSE2, NEON) and again for newer
 // ones, so that one wheel serves all. The number is the size of a register in bytes.
@@ -37,18 +39,26 @@ using BlockFn = void (*)(const void *, Out *, std::int64_t, const Params &, Stat
     template <typename T, bool Decibel, typename Out>                                                            \
     __VA_ARGS__ void NAME(const void *in, Out *out, std::int64_t count, const Params &p, Stats &stats) {         \
         esccs::block<BYTES, T, Decibel, Out>(static_cast<const T *>(in), out, count, p, stats);                  \
+    }                                                                                                             \
+    template <typename T>                                                                                        \
+    __VA_ARGS__ void NAME##_look(const void *in, const Look &look, double *ranks, double *step) {                \
+        esccs::look_at_bands(static_cast<const T *>(in), look, ranks, step);                                     \
     }
 #define ESCCS_TABLE(NAME, OUT)                                                                                   \
     {NAME<std::uint8_t, false, OUT>, NAME<std::uint16_t, false, OUT>, NAME<std::int16_t, false, OUT>,            \
      NAME<float, false, OUT>,        NAME<std::uint8_t, true, OUT>,   NAME<std::uint16_t, true, OUT>,            \
      NAME<std::int16_t, true, OUT>,  NAME<float, true, OUT>}
-#define ESCCS_SET(NAME, FUNCTION) {NAME, ESCCS_TABLE(FUNCTION, float), ESCCS_TABLE(FUNCTION, std::uint8_t)}
+#define ESCCS_LOOKS(NAME)                                                                                        \
+    {NAME##_look<std::uint8_t>, NAME##_look<std::uint16_t>, NAME##_look<std::int16_t>, NAME##_look<float>}
+#define ESCCS_SET(NAME, FUNCTION)                                                                                \
+    {NAME, ESCCS_TABLE(FUNCTION, float), ESCCS_TABLE(FUNCTION, std::uint8_t), ESCCS_LOOKS(FUNCTION)}
 
 struct InstructionSet {
     const char *name;
     // in the order of Dtype; then the same from linear to dB
     BlockFn<float> planes[8];
     BlockFn<std::uint8_t> steps[8];
+    LookFn looks[4];
 };
 
 ESCCS_RUN(run_baseline, 16, )
@@ -182,6 +192,37 @@ void preprocess(std::vector<std::optional<Image>> images, Output out, Vector mea
     }
 }
 
+using Places = nb::ndarray<const std::int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Order = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using RanksTable = nb::ndarray<double, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using StepsTable = nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// A few microseconds of work, done in the calling thread with the interpreter lock held.
+void ranks(const std::vector<std::optional<Image>> &images, Places places, Order order, std::int64_t stepped,
+           double dn_scale, double dn_offset, RanksTable table, StepsTable steps) {
+    const Look look{places.data(), static_cast<std::int64_t>(places.shape(0)),
+                    static_cast<std::int64_t>(places.shape(1)), order.data(),
+                    static_cast<std::int64_t>(order.shape(0)), stepped, dn_scale, dn_offset};
+    const std::int64_t count = images.size(), row = look.ranks * look.channels;
+    if (look.count > esccs::kMostPlaces || look.ranks > esccs::kMostRanks)
+        throw std::invalid_argument("too many places or ranks of a band");
+    if (count > static_cast<std::int64_t>(steps.shape(0)) || count > static_cast<std::int64_t>(table.shape(0)) ||
+        look.ranks != static_cast<std::int64_t>(table.shape(1)) ||
+        look.channels != static_cast<std::int64_t>(table.shape(2)))
+        throw std::invalid_argument("the tables do not have one row for each image");
+    for (std::int64_t r = 0; r < look.ranks; ++r)
+        if (look.order[r] < 0 || look.order[r] >= look.count) throw std::invalid_argument("no such rank");
+    const std::int64_t *end = look.places + look.channels * look.count;
+    const auto [first, last] = std::minmax_element(look.places, end);
+    for (std::int64_t n = 0; n < count; ++n) {
+        if (!images[n]) continue;
+        if (first != end && (*first < 0 || *last >= static_cast<std::int64_t>(images[n]->size())))
+            throw std::invalid_argument("a place lies outside of an image");
+        chosen_set().looks[esccs::dtype_of(*images[n])](images[n]->data(), look, table.data() + n * row,
+                                                        steps.data() + n);
+    }
+}
+
 template <typename Output>
 void define(nb::module_ &m, const char *name) {
     m.def(name, &preprocess<Output>, nb::arg("images"), nb::arg("out"), nb::arg("mean"), nb::arg("inv_std"),
@@ -196,6 +237,8 @@ NB_MODULE(_preprocess_cpu, m) {
     define<Planes>(m, "preprocess");
     define<Steps>(m, "quantize");
     define_gather(m);
+    m.def("ranks", &ranks, nb::arg("images"), nb::arg("places"), nb::arg("order"), nb::arg("stepped"),
+          nb::arg("dn_scale"), nb::arg("dn_offset"), nb::arg("table").noconvert(), nb::arg("steps").noconvert());
     m.def("instruction_sets", &names_of_sets, "What the kernels can use on this processor, best first.");
     m.def("use", &use_set, nb::arg("instruction_set"), "Use another one from now on; for tests.");
 }

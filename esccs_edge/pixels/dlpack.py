@@ -18,6 +18,8 @@ from ..errors import InputError
 
 #: ``kDLCUDA`` and ``kDLCUDAManaged``: memory that a kernel can read.
 _CUDA_DEVICES = (2, 13)
+#: ``kDLCPU`` and ``kDLCUDAHost``, which is pinned memory.
+_HOST_DEVICES = (1, 3)
 #: Newest version whose structs are known here.
 _VERSION = (1, 0)
 #: ``DLDataTypeCode`` -> NumPy's letter; the others are no pixels.
@@ -104,6 +106,13 @@ def lies_on_gpu(array: Any) -> bool:
     if not hasattr(array, "__dlpack__") or not hasattr(array, "__dlpack_device__"):
         return False
     return int(array.__dlpack_device__()[0]) in _CUDA_DEVICES
+
+
+def lies_on_host(array: Any) -> bool:
+    """Return False for an object that says by DLPack that it lies elsewhere."""
+    if not hasattr(array, "__dlpack_device__"):
+        return True
+    return int(array.__dlpack_device__()[0]) in _HOST_DEVICES
 
 
 def borrow(array: Any, stream: int) -> Borrowed:

@@ -33,11 +33,15 @@ def smooth_samples(manifest: Manifest, count: int) -> list[Sample]:
 
 
 def smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Return unit-variance noise, averaged over 5 x 5 pixels with wrap-around."""
+    """Return unit-variance noise, averaged over 5 x 5 pixels with wrap-around.
+
+    Along an axis of one pixel there is nothing to average.
+    """
     field = rng.normal(0, 1, shape)
-    for axis in (-2, -1):
+    axes = [axis for axis in (-2, -1) if shape[axis] > 1]
+    for axis in axes:
         field = np.sum([np.roll(field, shift, axis) for shift in range(-2, 3)], axis=0)
-    return np.asarray(field / 5.0)
+    return np.asarray(field / 5.0 ** (len(axes) / 2))
 
 
 def waves(spec: ModalitySpec, grid: tuple[int, int]) -> Floats:
@@ -58,7 +62,7 @@ def _samples(
     seed: int,
 ) -> list[Sample]:
     rng = np.random.default_rng(seed)
-    grid = manifest.sample.height, manifest.sample.width
+    grid = manifest.sample.grid
     specs = manifest.modalities
     return [
         Sample({name: patch(spec, grid, rng) for name, spec in specs.items()}) for _ in range(count)

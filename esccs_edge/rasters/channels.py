@@ -5,15 +5,15 @@ Band descriptions decide where they name bands; otherwise the order counts and t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ..contracts.modality import ModalitySpec
-from ..contracts.sensors import SENTINEL2_L1C_BANDS, band_name
+from ..contracts.sensors import NO_CIRRUS, wrong_count_hint
 from ..errors import RasterError
+from .band_words import KNOWN, are_counted, channels_named
 
-_KNOWN = frozenset(SENTINEL2_L1C_BANDS) | {"VV", "VH", "HH", "HV"}
+_DESCRIBE = "Describe every band by its name, or none (then the model's order counts)"
 
 
 def channel_positions(
@@ -21,9 +21,9 @@ def channel_positions(
 ) -> list[int]:
     """Return, for every channel of the model, the position of its band (counted from 0).
 
-    Descriptions may be plain (``"B8"``, ``"vv"``) or carry one band name among other words, as
-    tools write them (``"Sigma0_VH_db"``, ``"B4, central wavelength 665 nm"``). Bands that the
-    model does not need are skipped when the others are named.
+    Descriptions may be plain (``"B8"``, ``"vv"``) or anything else that
+    `esccs_edge.rasters.band_words` reads, such as ``"Sigma0_VH_db"``, ``"Band 8A"``, ``"nir08"`` or
+    ``"842 nm"``. Bands that the model does not need are skipped when the others are named.
 
     Args:
         descriptions: One entry per data band of the raster, None where there is none.
@@ -31,11 +31,16 @@ def channel_positions(
         name: What to call the raster in errors.
 
     Raises:
-        RasterError: Named bands do not cover the channels or repeat one; or no band is named
-            and the number of bands differs from the number of channels.
+        RasterError: Named bands do not cover the channels or repeat one; the bands are described,
+            but in words that mean no band; or no band is named and the number of bands differs
+            from the number of channels.
     """
-    found = [channel_named(text, spec.channels) for text in descriptions]
+    found = channels_named(descriptions, spec.channels)
+    if not KNOWN.intersection(spec.channels):  # a model of other bands knows its own names only
+        found = [channel if channel in spec.channels else None for channel in found]
     if not any(found):
+        if KNOWN.intersection(spec.channels):
+            require_understood(descriptions, name)
         _require_count(len(found), spec, name)
         return list(range(len(found)))
     missing = [channel for channel in spec.channels if channel not in found]
@@ -45,9 +50,26 @@ def channel_positions(
         raise RasterError(
             f"{name} has bands described as {list(descriptions)}, which {what}; expected "
             f"{', '.join(spec.channels)}",
-            hint="Describe every band by its name, or none (then the model's order counts)",
+            hint=NO_CIRRUS if missing == ["B10"] else _DESCRIBE,
         )
     return [found.index(channel) for channel in spec.channels]
+
+
+def require_understood(descriptions: Sequence[str | None], name: str) -> None:
+    """Refuse bands that carry descriptions of their own which mean no band that we know.
+
+    Their order would be a guess, since whoever described them may have sorted them too.
+
+    Raises:
+        RasterError: At least two bands differ in their descriptions, by more than a number that
+            counts them.
+    """
+    if len(set(filter(None, descriptions))) > 1 and not are_counted(descriptions):
+        raise RasterError(
+            f"{name} has bands described as {list(descriptions)}, of which none names a band",
+            hint="Describe every band by its name, such as B8A or VV, or take the descriptions "
+            "away (then the model's order counts)",
+        )
 
 
 def narrowed(spec: ModalitySpec, channels: Sequence[str]) -> ModalitySpec:
@@ -65,21 +87,13 @@ def _require_count(count: int, spec: ModalitySpec, name: str) -> None:
     if count != len(spec.channels):
         raise RasterError(
             f"{name} has {count} bands, expected {len(spec.channels)}: {', '.join(spec.channels)}",
-            hint="Were optical and SAR swapped? Bands described by name are picked in any order",
+            hint=_count_hint(count, spec.channels),
         )
 
 
-def channel_named(text: str | None, channels: Sequence[str] = ()) -> str | None:
-    """Return the one band or polarization that a description names, or None.
-
-    Args:
-        text: Description of a band.
-        channels: Further names to recognize, of a model that uses its own.
-    """
-    if not text:
-        return None
-    whole = band_name(text)
-    if whole in _KNOWN or whole in channels:
-        return whole
-    words = {band_name(word) for word in re.split(r"[^0-9A-Za-z]+", text)} & _KNOWN
-    return words.pop() if len(words) == 1 else None
+def _count_hint(count: int, channels: tuple[str, ...]) -> str:
+    if hint := wrong_count_hint(count, channels):
+        return hint
+    if count == 1:
+        return "Bands in files of their own: esccs-edge stack OPTICAL SAR --out pair joins them"
+    return "Bands described by name are picked in any order; others may be more than the model's"

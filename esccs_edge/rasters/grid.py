@@ -5,7 +5,8 @@ Two rasters are never resampled silently: they share a grid, or they are refused
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import RasterError
@@ -14,8 +15,13 @@ from ..errors import RasterError
 #: round transforms differently; a shift that matters to a classifier is far larger.
 GRID_TOLERANCE_PX = 0.01
 
-_ALIGN_HINT = "Bring both to one grid first, for example with gdalwarp"
-_WARP_HINT = "Bring it to a north-up grid first, for example with gdalwarp"
+#: Parts of a reference system beside its names and numbers.
+_HORIZONTAL_PARTS = ("base_crs", "conversion", "datum", "datum_ensemble", "coordinate_system")
+_NAMED = re.compile(r'[A-Z_]+\["([^"]*)"')
+
+_ALIGN_HINT = "Bring both to one grid first: esccs-edge stack OPTICAL SAR --out pair"
+_RPC_HINT = "Place it first: gdalwarp -rpc INPUT OUTPUT, with -to RPC_DEM=FILE for the heights"
+_WARP_HINT = "Bring it to a north-up grid first: esccs-edge stack OPTICAL SAR --out pair"
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ def raster_grid(dataset: Any, name: str) -> Grid:
     """Return the grid of an open rasterio dataset.
 
     Raises:
-        RasterError: The raster is rotated, south-up, or placed by control points only.
+        RasterError: The raster is rotated, south-up, or placed by control points or rational
+            polynomials only.
     """
     grid = Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
     if not grid.is_georeferenced:
@@ -54,8 +61,20 @@ def raster_grid(dataset: Any, name: str) -> Grid:
                 "expected a regular grid",
                 hint=_WARP_HINT,
             )
+        if dataset.rpcs is not None:
+            raise RasterError(
+                f"{name} is placed by rational polynomials (RPC), expected a regular grid",
+                hint=_RPC_HINT,
+            )
         return grid
-    t = dataset.transform
+    if grid.transform.is_identity:
+        raise RasterError(
+            f"{name} has a coordinate reference system, but no geotransform that says where it "
+            "lies in it",
+            hint="Set it: gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM FILE; or look for the world "
+            "file that was lost",
+        )
+    t = _unturned(grid)
     if t.b or t.d:
         raise RasterError(
             f"{name} is rotated (transform {_numbers(t)}), expected north-up", hint=_WARP_HINT
@@ -66,17 +85,42 @@ def raster_grid(dataset: Any, name: str) -> Grid:
             "to the south (+, -)",
             hint=_WARP_HINT,
         )
-    return grid
+    return replace(grid, transform=t)
+
+
+def _unturned(grid: Grid) -> Any:
+    """Return the transform without rotation terms that move no corner: what rounding leaves."""
+    t = grid.transform
+    across, down = abs(t.b) * grid.height, abs(t.d) * grid.width
+    if across > GRID_TOLERANCE_PX * abs(t.a) or down > GRID_TOLERANCE_PX * abs(t.e):
+        return t
+    return type(t)(t.a, 0.0, t.c, 0.0, t.e, t.f)
 
 
 def require_same_grid(first: Grid, second: Grid, names: tuple[str, str]) -> None:
     """Refuse two rasters whose pixels do not coincide.
 
+    Heights are no matter: of a compound reference system the horizontal part counts.
+
     Raises:
-        RasterError: Shape, CRS or transform differ; the message names both values.
+        RasterError: One says where it lies and the other does not; or shape, CRS or transform
+            differ; the message names both values.
     """
     _require_equal("height x width", _size(first), _size(second), names)
-    _require_equal("CRS", _crs(first), _crs(second), names)
+    if first.is_georeferenced != second.is_georeferenced:
+        placed, lost = names if first.is_georeferenced else names[::-1]
+        raise RasterError(
+            f"{lost} does not say where it lies and {placed} does, so that nothing shows that they "
+            "cover the same ground",
+            hint=f"Give {lost} the coordinates that it lost: gdal_edit.py -a_srs EPSG:N -a_ullr "
+            "LEFT TOP RIGHT BOTTOM FILE; or, if it is sure to lie on the same pixels, read both "
+            "into arrays",
+        )
+    if not _is_same_crs(first.crs, second.crs):
+        raise RasterError(
+            f"{names[0]} has CRS {_crs(first)} and {names[1]} {_crs(second)}, expected the same",
+            hint=_ALIGN_HINT,
+        )
     if (shift := _largest_corner_shift_px(first, second)) > GRID_TOLERANCE_PX:
         raise RasterError(
             f"{names[0]} has transform {_numbers(first.transform)} and {names[1]} "
@@ -92,7 +136,7 @@ def require_same_ground(finest: Grid, other: Grid, name: str) -> None:
     Raises:
         RasterError: CRS or extent differ.
     """
-    if _crs(finest) != _crs(other):
+    if not _is_same_crs(finest.crs, other.crs):
         raise RasterError(f"{name} has CRS {_crs(other)}, expected {_crs(finest)} as its partners")
     wanted, found = _bounds(finest), _bounds(other)
     tolerance = GRID_TOLERANCE_PX * abs(finest.transform.a)
@@ -130,8 +174,28 @@ def _size(grid: Grid) -> str:
     return f"{grid.height} x {grid.width}"
 
 
+def _is_same_crs(first: Any, second: Any) -> bool:
+    if first is None or second is None:
+        return first is second
+    return bool(first == second or _horizontal(first) == _horizontal(second))
+
+
+def _horizontal(crs: Any) -> dict[str, Any]:
+    """Return what says where a pixel lies, without its height, as PROJ spells it."""
+    form = crs.to_dict(projjson=True)
+    form = form.get("components", [form])[0]
+    found = {part: form[part] for part in _HORIZONTAL_PARTS if part in form}
+    system = found.get("coordinate_system", {})
+    return {**found, "coordinate_system": {**system, "axis": system.get("axis", [])[:2]}}
+
+
 def _crs(grid: Grid) -> str:
-    return "none" if grid.crs is None else str(grid.crs.to_string())
+    """Return ``EPSG:32630``, or a name where it has no number."""
+    if grid.crs is None:
+        return "none"
+    text = str(grid.crs.to_string())
+    named = _NAMED.match(text)
+    return f"{named[1]!r}" if named else text
 
 
 def _numbers(transform: Any) -> str:

@@ -1,7 +1,8 @@
 """The ``index.csv`` data set: files with labels, read by training, calibration and evaluation.
 
 One line per sample: ``optical,sar,label,group,split[,cover][,target][,simulated]``, paths relative
-to the file.
+to the file. A map of classes may stand in a column ``mask`` instead of ``target``, and then
+``label`` may be left out; ``clear`` and ``cloud_mask`` name further images of a sample.
 A model of other modalities has a column per modality in place of the first two.
 """
 
@@ -19,9 +20,11 @@ import numpy.typing as npt
 
 from ..contracts.modality import Modalities
 from ..contracts.types import Array, PathLike
+from ..contracts.values import NODATA
 from ..errors import InputError
 from ..system.atomic import write_atomic
-from .label_map import read_label_map
+from ..system.regular_file import read_regular
+from .label_map import NO_LABEL, read_label_map
 from .reader import no_file_of, read_sample
 
 #: The modalities of an index unless the caller names others.
@@ -29,6 +32,8 @@ PAIR = ("optical", "sar")
 #: Columns that follow the modalities.
 ABOUT = ("label", "group", "split")
 COLUMNS = (*PAIR, *ABOUT)
+#: Ten million lines and more.
+MAX_INDEX_BYTES = 1 << 30
 SPLITS = ("train", "val", "test")
 
 
@@ -44,6 +49,8 @@ class SampleRow:
         cover: Share of the optical patch under cloud, in [0, 1], or None where not known.
         target: Map of the class of every pixel, or None where there is none.
         simulated: What of the sample is not real, such as ``"sar"`` or ``"clouds"``.
+        clear: The optical image of the place on another day, without clouds, or None.
+        cloud_mask: Where the optical image shows cloud, or None where not known.
     """
 
     paths: Mapping[str, Path | None]
@@ -53,6 +60,8 @@ class SampleRow:
     cover: float | None = None
     target: Path | None = None
     simulated: tuple[str, ...] = ()
+    clear: Path | None = None
+    cloud_mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -72,15 +81,17 @@ class PairIndex:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def load(self, i: int, modalities: Modalities) -> dict[str, Array | None]:
+    def load(
+        self, i: int, modalities: Modalities, pixel_size_m: float | None = None
+    ) -> dict[str, Array | None]:
         """Read the pixels of sample ``i``; see `esccs_edge.rasters.reader.read_sample`."""
-        return read_sample(self.rows[i].paths, modalities)
+        return read_sample(self.rows[i].paths, modalities, pixel_size_m)
 
     def load_target(self, i: int) -> npt.NDArray[np.int32] | None:
         """Read the class map of sample ``i``; None where it has none.
 
         Returns:
-            ``(H, W)``; see `esccs_edge.rasters.label_map.read_label_map`.
+            ``(H, W)``; see `esccs_edge.rasters.label_map.read_label_map`. 255 is no class either.
 
         Raises:
             InputError: The map holds a number beyond the class list.
@@ -90,6 +101,7 @@ class PairIndex:
         if target is None:
             return None
         labels = read_label_map(target)
+        labels[labels == NODATA] = NO_LABEL
         if (highest := int(labels.max(initial=-1))) >= len(self.classes):
             raise InputError(
                 f"{target} holds class {highest}, expected 0 to {len(self.classes) - 1}",
@@ -99,17 +111,22 @@ class PairIndex:
 
 
 def read_index(
-    path: PathLike, classes: Sequence[str] | None = None, modalities: Sequence[str] = PAIR
+    path: PathLike,
+    classes: Sequence[str] | None = None,
+    modalities: Sequence[str] = PAIR,
+    missing: list[str] | None = None,
 ) -> PairIndex:
     """Read an index file. The files it lists must exist; they are not opened.
 
     Args:
         path: UTF-8 CSV with a header that names at least the modalities and `ABOUT`; of other
-            columns ``cover``, ``target`` and ``simulated`` (words) are read. Empty cells: an absent
-            modality, an unknown label, ``"train"``, a group of its own, an unknown cover, no
-            target, nothing simulated.
+            columns ``cover``, ``target`` or ``mask``, ``simulated`` (words), ``clear`` and
+            ``cloud_mask`` are read. Empty cells: an absent modality, an unknown label, ``"train"``,
+            a group of its own, an unknown cover, no target, nothing simulated, no such image.
         classes: Class names to expect; None takes the labels of the file, sorted.
         modalities: Columns of files to read.
+        missing: Takes a sentence for each file that does not exist, in place of an error; its row
+            is left out.
 
     Raises:
         InputError: Not readable as such; the message names the line.
@@ -122,12 +139,21 @@ def read_index(
         for cells in reader:
             if cells:
                 where = f"{file}, line {reader.line_num}"
-                rows.append(_row(header, cells, modalities, file.parent, where))
+                try:
+                    rows.append(_row(header, cells, modalities, file.parent, where))
+                except _MissingFileError as error:
+                    if missing is None:
+                        raise
+                    missing.append(error.message)
     except csv.Error as error:
         raise InputError(f"{file}, line {reader.line_num}: {error}") from error
-    if not rows:
+    if not rows and not missing:
         raise InputError(f"{file} lists no pairs, expected at least one line below the header")
     return PairIndex(file.parent, _classes(rows, classes, file), tuple(rows))
+
+
+class _MissingFileError(InputError):
+    """A row names a file that does not exist."""
 
 
 def write_index(path: PathLike, rows: Iterable[SampleRow]) -> None:
@@ -165,7 +191,7 @@ def write_index(path: PathLike, rows: Iterable[SampleRow]) -> None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_regular(file, MAX_INDEX_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise InputError(
             f"cannot read {file}: {error.strerror}", hint="Give the path of an index.csv"
@@ -176,14 +202,27 @@ def _text(file: Path) -> str:
 
 def _header(cells: list[str], modalities: Sequence[str], file: Path) -> list[str]:
     header = [cell.strip() for cell in cells]
-    expected = [*modalities, *ABOUT]
+    maps = {"target", "mask"}.intersection(header)
+    if len(maps) == 2:
+        raise InputError(
+            f"{file}, line 1 has both target and mask, expected one: the map of classes",
+            hint="Call a column that says where cloud is cloud_mask",
+        )
+    expected = [*modalities, *(name for name in ABOUT if name != "label" or not maps)]
     missing = [column for column in expected if column not in header]
     if missing or len(set(header)) != len(header):
         raise InputError(
             f"{file}, line 1 has columns {header}, expected {', '.join(expected)} once each",
-            hint=f"Add {', '.join(missing)}; cells may be empty" if missing else "",
+            hint=_header_hint(header, missing),
         )
     return header
+
+
+def _header_hint(header: list[str], missing: list[str]) -> str:
+    for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(header) == 1 and mark in header[0]:
+            return f"Columns are separated by {word} here: use commas"
+    return f"Add {', '.join(missing)}; cells may be empty" if missing else ""
 
 
 def _row(
@@ -197,12 +236,14 @@ def _row(
     _require_usable(paths, modalities, split, where)
     return SampleRow(
         paths,
-        label=cell["label"] or None,
+        label=cell.get("label") or None,
         group=cell["group"] or where.rpartition(", ")[2],
         split=split,
         cover=_cover(cell.get("cover", ""), where),
-        target=_existing(cell.get("target", ""), folder, where),
+        target=_existing(cell.get("target", cell.get("mask", "")), folder, where),
         simulated=tuple(cell.get("simulated", "").split()),
+        clear=_existing(cell.get("clear", ""), folder, where),
+        cloud_mask=_existing(cell.get("cloud_mask", ""), folder, where),
     )
 
 
@@ -211,7 +252,7 @@ def _existing(text: str, folder: Path, where: str) -> Path | None:
         return None
     path = folder / text
     if not os.path.isfile(path):
-        raise InputError(f"{where} names {text!r}, but {path} is not an existing file")
+        raise _MissingFileError(f"{where} names {text!r}, but {path} is not an existing file")
     return path
 
 

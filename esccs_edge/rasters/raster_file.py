@@ -18,11 +18,11 @@ import numpy as np
 from ..contracts.modality import ModalitySpec
 from ..contracts.types import Array, Mask, PathLike
 from ..errors import RasterError
+from ..system.path_text import path_text
+from .absent import absent_pixels, data_bands
 from .channels import channel_positions
 from .gdal import (
     DAMAGE,
-    ColorInterp,
-    MaskFlags,
     Resampling,
     Window,
     gdal_errors,
@@ -30,8 +30,26 @@ from .gdal import (
     without_georeference,
 )
 from .grid import Grid, raster_grid
+from .scaling import Scaling
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_STACK = (
+    "Products, JPEG 2000 and bands in files of their own become a pair of rasters by: "
+    "esccs-edge stack OPTICAL SAR --out pair; esccs-edge map reads them directly"
+)
+_UNPACK = "Unpack it first"
+_CONVERT = "Write its bands to one GeoTIFF, such as with gdal_translate"
+#: How files of formats that are not read begin -> what they are, and what to do.
+_OTHER_FORMATS = {
+    b"\x00\x00\x00\x0cjP  ": ("JPEG 2000", _STACK),
+    b"\xff\x4f\xff\x51": ("JPEG 2000", _STACK),
+    b"PK\x03\x04": ("a ZIP archive", _STACK),
+    b"\x1f\x8b": ("compressed by gzip", _UNPACK),
+    b"BZh": ("compressed by bzip2", _UNPACK),
+    b"\x89HDF": ("HDF5 or netCDF", _CONVERT),
+    b"CDF": ("netCDF", _CONVERT),
+    b"<VRT": ("a list of other files (VRT)", _CONVERT),
+}
 #: Most bytes of pixels that are read at once: a whole patch file, or one compressed block.
 MAX_READ_BYTES = 1 << 30
 #: Most bytes of pixels a scene may declare: 100,000 x 100,000 pixels of 13 bands and 16 bits fit.
@@ -51,11 +69,11 @@ class RasterFile:
         self.grid: Grid = raster_grid(dataset, str(path))
         self._dataset = dataset
         self._spec = spec
-        bands = _data_bands(dataset, path)
+        bands = data_bands(dataset, path)
         descriptions = [dataset.descriptions[band - 1] for band in bands]
         self._bands = [bands[i] for i in channel_positions(descriptions, spec, str(path))]
         self._dtype = _common_dtype([dataset.dtypes[band - 1] for band in self._bands], path)
-        self._scaling = _scaling(dataset, self._bands)
+        self._scaling: Scaling | None = Scaling.of(dataset, self._bands, self._dtype, path)
 
     @property
     def declared_bytes(self) -> int:
@@ -123,40 +141,31 @@ class RasterFile:
                 out_dtype=self._dtype,
                 resampling=resampling,
             )
-            absent = self._absent(stored, bands, window)
+            absent = self._absent(stored, bands, window, resampling)
         return self._filled(self._scaled(stored, picked), absent)
 
     def close(self) -> None:
         """Close the file. Idempotent."""
         self._dataset.close()
 
-    def _absent(self, stored: Array, bands: list[int], window: Window | None) -> Mask | None:
+    def _absent(
+        self, stored: Array, bands: list[int], window: Window | None, resampling: Resampling
+    ) -> Mask | None:
         """Return the pixels the file marks absent, beyond those the model's own rule finds."""
-        absent = None
-        if MaskFlags.per_dataset in self._dataset.mask_flag_enums[bands[0] - 1]:
-            shape = stored.shape[1:]
-            absent = self._dataset.read_masks(bands[0], window=window, out_shape=shape) == 0
-        own_rule = self._spec.nodata
-        for pixels, band in zip(stored, bands, strict=True):
-            value = self._dataset.nodatavals[band - 1]
-            # The model's own value keeps the model's meaning: absent only if every channel has
-            # it. A single channel may well hold it by measurement (0 in the cirrus band).
-            if value is None or np.isnan(value) or value == own_rule:
-                continue
-            marked = pixels == value
-            absent = marked if absent is None else absent | marked
+        absent = absent_pixels(
+            self._dataset, stored, bands, self._spec, self.path, window, resampling
+        )
         if self._scaling is not None:  # scaling changes the model's own value, so apply it now
             own = ~self._spec.valid_mask(stored)
             absent = own if absent is None else absent | own
         return absent
 
     def _scaled(self, stored: Array, picked: list[int]) -> Array:
+        if self._scaling is not None:
+            return self._scaling.applied(stored, picked, self._spec, self.path)
         # A float64 beyond float32 becomes infinite, a signaling NaN quiet; both are masked later.
         with np.errstate(over="ignore", invalid="ignore"):
-            if self._scaling is None:
-                return np.asarray(stored, np.float32) if stored.dtype.kind == "f" else stored
-            raster_scale, raster_offset = (tag[picked] for tag in self._scaling)
-            return np.asarray(stored * raster_scale + raster_offset, np.float32)
+            return np.asarray(stored, np.float32) if stored.dtype.kind == "f" else stored
 
     def _filled(self, pixels: Array, absent: Mask | None) -> Array:
         if absent is not None and absent.any():
@@ -198,6 +207,7 @@ def open_raster(
     file = regular_file(path)
     with open_dataset(file) as dataset:
         with _read_errors(file):
+            _require_one_image(dataset, file, spec)
             _require_readable_blocks(dataset, file)
             raster = RasterFile(dataset, file, spec)
         if raster.declared_bytes > max_bytes:
@@ -213,7 +223,7 @@ def band_descriptions(path: PathLike) -> list[str | None]:
     """
     file = regular_file(path)
     with open_dataset(file) as dataset, _read_errors(file):
-        return [dataset.descriptions[band - 1] for band in _data_bands(dataset, file)]
+        return [dataset.descriptions[band - 1] for band in data_bands(dataset, file)]
 
 
 def read_only_band(path: PathLike) -> tuple[Array, Mask]:
@@ -250,7 +260,10 @@ def regular_file(path: PathLike) -> Path:
             hint="Give the path of an existing file; addresses and archive members are not read",
         ) from None
     if not stat.S_ISREG(mode) or str(file).startswith("/vsi"):
-        raise RasterError(f"{path} is not a regular file, expected a GeoTIFF or PNG")
+        raise RasterError(
+            f"{path} is not a regular file, expected a GeoTIFF or PNG",
+            hint=_STACK if stat.S_ISDIR(mode) else "",
+        )
     return file
 
 
@@ -262,7 +275,7 @@ def open_dataset(file: Path) -> Iterator[Any]:
         RasterError: Not a GeoTIFF or PNG.
     """
     with _read_errors(file), without_georeference():  # a PNG never has one
-        dataset = rasterio.open(file, driver=_driver(file))
+        dataset = rasterio.open(path_text(file), driver=_driver(file))
     with dataset:
         yield dataset
 
@@ -271,28 +284,34 @@ def _driver(file: Path) -> str:
     """Name the one driver that may open the file.
 
     Left to itself GDAL also opens a VRT named ``.tif``, which can point at any other file.
+
+    Raises:
+        RasterError: A format that is known and not read.
     """
     with file.open("rb") as stream:
-        return "PNG" if stream.read(len(_PNG_SIGNATURE)) == _PNG_SIGNATURE else "GTiff"
+        start = stream.read(12)
+    for signature, (name, hint) in _OTHER_FORMATS.items():
+        if start.startswith(signature):
+            raise RasterError(
+                f"cannot read {file}: it is {name}, expected a GeoTIFF or PNG", hint=hint
+            )
+    return "PNG" if start.startswith(_PNG_SIGNATURE) else "GTiff"
+
+
+def _require_one_image(dataset: Any, path: Path, spec: ModalitySpec) -> None:
+    pages = len(dataset.subdatasets)
+    if pages > 1 and dataset.count < len(spec.channels):
+        raise RasterError(
+            f"{path} has {pages} pages of {dataset.count} band each, expected one image of "
+            f"{len(spec.channels)} bands",
+            hint=_STACK,
+        )
 
 
 def _read_errors(path: Path) -> AbstractContextManager[None]:
     return gdal_errors(
         f"cannot read {path}", hint="Expected an undamaged GeoTIFF or PNG", also=DAMAGE
     )
-
-
-def _data_bands(dataset: Any, path: Path) -> list[int]:
-    """Return the band numbers that hold measurements; an alpha band is a mask instead."""
-    if ColorInterp.palette in dataset.colorinterp:
-        raise RasterError(
-            f"{path} stores colors of a palette, expected measured values in every band"
-        )
-    return [
-        band
-        for band, meaning in zip(dataset.indexes, dataset.colorinterp, strict=True)
-        if meaning != ColorInterp.alpha
-    ]
 
 
 def _common_dtype(dtypes: list[str], path: Path) -> np.dtype[Any]:
@@ -302,13 +321,6 @@ def _common_dtype(dtypes: list[str], path: Path) -> np.dtype[Any]:
             hint="Complex SAR must be detected first: sigma0 in dB as float32",
         )
     return np.result_type(*[np.dtype(name) for name in dtypes])
-
-
-def _scaling(dataset: Any, bands: list[int]) -> tuple[Array, Array] | None:
-    """Return scale and offset tags as ``(C, 1, 1)`` arrays, or None where they change nothing."""
-    scales = np.array([dataset.scales[band - 1] for band in bands])[:, None, None]
-    offsets = np.array([dataset.offsets[band - 1] for band in bands])[:, None, None]
-    return None if (scales == 1).all() and (offsets == 0).all() else (scales, offsets)
 
 
 def _too_large(file: Path, found: int, allowed: int) -> RasterError:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..contracts.arguments import require_path
 from ..contracts.modality import Modalities, ModalitySpec, modality_title
 from ..contracts.types import Array, PathLike
 from ..errors import InputError, RasterError
-from .channels import channel_named
+from .band_words import channels_named
 from .grid import Grid, require_same_grid
 from .npy_file import npy_channels, read_npy
 
@@ -57,28 +58,33 @@ def described_channels(path: PathLike) -> tuple[str | None, ...]:
         return (None,) * npy_channels(path)
     from .raster_file import band_descriptions
 
-    return tuple(channel_named(text) for text in band_descriptions(path))
+    return tuple(channels_named(band_descriptions(path)))
 
 
-def read_sample(paths: SamplePaths, modalities: Modalities) -> dict[str, Array | None]:
+def read_sample(
+    paths: SamplePaths, modalities: Modalities, pixel_size_m: float | None = None
+) -> dict[str, Array | None]:
     """Read the files of one sample.
 
     Args:
         paths: Modality name -> file.
         modalities: Contract of each modality.
+        pixel_size_m: Ground size of a pixel that the model knows; None does not ask.
 
     Returns:
         Pixels of every modality, in the order of ``modalities``; None where it is absent.
 
     Raises:
         InputError: No file, or one of a modality that is not known.
-        RasterError: As `read_patch`; or two differ in size, or, where both are georeferenced, in
-            CRS or transform.
+        RasterError: As `read_patch`; or two rasters do not lie on the same pixels, or only one says
+            where it lies (``.npy`` cannot); or pixels are much larger or smaller than
+            ``pixel_size_m``.
     """
     given = given_paths(paths, modalities)
     read = {name: _read_with_grid(path, modalities[name]) for name, path in given.items()}
     for first, second in combinations(read, 2):
         _require_match(read[first], read[second], _titles(first, second))
+    _require_pixel_size({name: grid for name, (_, grid) in read.items()}, pixel_size_m)
     return {name: read[name][0] if name in read else None for name in modalities}
 
 
@@ -107,9 +113,11 @@ def no_file_of(modalities: Iterable[str]) -> str:
 
 
 def _read_with_grid(path: PathLike, spec: ModalitySpec) -> tuple[Array, Grid | None]:
+    require_path("path", path)
     if Path(path).suffix.lower() == ".npy":
         return read_npy(path, spec), None
-    from .raster_file import open_raster
+    with _loading():
+        from .raster_file import open_raster
 
     with open_raster(path, spec) as raster:
         return raster.read(), raster.grid
@@ -124,10 +132,16 @@ def _require_match(
             "expected the same",
             hint="Cut both from the same grid",
         )
-    grids = first[1], second[1]
-    if grids[0] is not None and grids[1] is not None:
-        if grids[0].is_georeferenced and grids[1].is_georeferenced:
-            require_same_grid(grids[0], grids[1], names)
+    if first[1] is not None and second[1] is not None:
+        require_same_grid(first[1], second[1], names)
+
+
+def _require_pixel_size(grids: Mapping[str, Grid | None], expected_m: float | None) -> None:
+    for name, grid in grids.items():
+        if grid is not None and expected_m is not None:
+            from .pixel_size import require_pixel_size
+
+            require_pixel_size(grid, expected_m, modality_title(name))
 
 
 def _titles(first: str, second: str) -> tuple[str, str]:
@@ -168,43 +182,55 @@ class SceneReader:
         """
         with self._one_at_a_time:
             found = {
-                name: self._window(raster, self._modalities[name], row, column, height, width)
+                name: padded_window(raster, self._modalities[name], row, column, height, width)
                 for name, raster in self._rasters.items()
             }
         return {name: found.get(name) for name in self._modalities}
 
-    def _window(
-        self, raster: RasterFile, spec: ModalitySpec, row: int, column: int, height: int, width: int
-    ) -> Array:
-        inside = min(height, self.grid.height - row), min(width, self.grid.width - column)
-        pixels = raster.read(row, column, *inside)
-        if inside == (height, width):
-            return pixels
-        from .raster_file import absent_value
 
-        absent = absent_value(pixels.dtype, spec, f"{raster.path} (smaller than one patch)")
-        padded = np.full((len(pixels), height, width), absent, pixels.dtype)
-        padded[:, : inside[0], : inside[1]] = pixels
-        return padded
+def padded_window(
+    raster: RasterFile, spec: ModalitySpec, row: int, column: int, height: int, width: int
+) -> Array:
+    """Read a window; the part beyond the raster's lower and right edges is absent pixels.
+
+    Raises:
+        RasterError: The file is damaged.
+    """
+    inside = min(height, raster.grid.height - row), min(width, raster.grid.width - column)
+    pixels = raster.read(row, column, *inside)
+    if inside == (height, width):
+        return pixels
+    from .raster_file import absent_value
+
+    absent = absent_value(pixels.dtype, spec, f"{raster.path} (smaller than one patch)")
+    padded = np.full((len(pixels), height, width), absent, pixels.dtype)
+    padded[:, : inside[0], : inside[1]] = pixels
+    return padded
 
 
 @contextmanager
-def open_scene(paths: SamplePaths, modalities: Modalities) -> Iterator[SceneReader]:
+def open_scene(
+    paths: SamplePaths, modalities: Modalities, pixel_size_m: float | None = None
+) -> Iterator[SceneReader]:
     """Open the rasters of a scene; closed on leaving.
 
     Args:
         paths: Modality name -> raster; at least one.
         modalities: Contract of each modality.
+        pixel_size_m: Ground size of a pixel that the model knows; None does not ask.
 
     Raises:
         InputError: No raster, or one of a modality that is not known.
         RasterError: A file cannot be opened, its bands do not fit, or two do not lie on the same
-            grid (a partial overlap is refused too).
+            grid (a partial overlap is refused too), or pixels are much larger or smaller than
+            ``pixel_size_m``.
     """
     given = given_paths(paths, modalities)
-    from .raster_file import MAX_SCENE_BYTES, open_raster
+    with _loading():
+        from .gdal import bounded_cache
+        from .raster_file import MAX_SCENE_BYTES, open_raster
 
-    with ExitStack() as stack:
+    with bounded_cache(), ExitStack() as stack:
         rasters = {
             name: stack.enter_context(
                 open_raster(path, modalities[name], max_bytes=MAX_SCENE_BYTES)
@@ -214,4 +240,17 @@ def open_scene(paths: SamplePaths, modalities: Modalities) -> Iterator[SceneRead
         first, *others = rasters
         for other in others:
             require_same_grid(rasters[first].grid, rasters[other].grid, _titles(first, other))
+        _require_pixel_size({name: raster.grid for name, raster in rasters.items()}, pixel_size_m)
         yield SceneReader(rasters, modalities)
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Say what is wrong where a process has no file left to read a module from."""
+    try:
+        yield
+    except OSError as error:
+        raise RasterError(
+            f"what reads rasters cannot be loaded: {error.strerror}",
+            hint="Close files, or allow this process more of them (ulimit -n)",
+        ) from error

@@ -20,7 +20,8 @@ class BatchRun(Generic[A]):
 
     A batch that fails is run once more; if it fails again, its samples run one by one, so that a
     sample which breaks the backend fails alone. Answers of a second try carry `Flag.RETRIED`. There
-    is no second try once the backend says that only a new process helps.
+    is no second try once the backend says that only a new process helps. A lane whose second try
+    ends in anything but our own errors is not lent again: only these say that it can be used.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class BatchRun(Generic[A]):
         self._lane = lane
         self._manifest = manifest
         self._start_error: Exception | None = None
+        self._is_lane_known = True
         try:
             lane.start(batch)
         except Exception as error:  # raised by _first_try, where the second try follows
@@ -43,7 +45,8 @@ class BatchRun(Generic[A]):
         except Exception:
             self._pool.discard(self._lane)
             raise
-        self._pool.release(self._lane)
+        give_back = self._pool.release if self._is_lane_known else self._pool.discard
+        give_back(self._lane)
         return found
 
     def _first_try(self) -> list[A | EsccsError]:
@@ -60,6 +63,7 @@ class BatchRun(Generic[A]):
         try:
             return self._run(self.batch)
         except Exception as error:
+            self._note(error)
             if len(self.batch) == 1 or _is_final(error):
                 return [as_backend_error(error)] * len(self.batch)
         return [self._alone(sample) for sample in self.batch]
@@ -68,7 +72,11 @@ class BatchRun(Generic[A]):
         try:
             return self._run([sample])[0]
         except Exception as error:
+            self._note(error)
             return as_backend_error(error)
+
+    def _note(self, error: Exception) -> None:
+        self._is_lane_known = self._is_lane_known and isinstance(error, EsccsError)
 
     def _run(self, batch: Sequence[Sample]) -> list[A | EsccsError]:
         return answers(self._lane.answer(batch), batch, self._manifest, retried=True)

@@ -9,21 +9,29 @@ deadlines expire, even while every lane hangs.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ..backends.base import Lane
 from ..contracts.manifest import Manifest
 from ..contracts.values import Sample
-from ..errors import ClosedError, DeadlineExceeded, EsccsError, Overloaded
+from ..errors import (
+    BackendError,
+    ClosedError,
+    DeadlineExceeded,
+    EsccsError,
+    Overloaded,
+    Remedy,
+)
 from .batch_run import BatchRun, as_backend_error
+from .callbacks import Answer, CallbackThreads
 from .counters import Counters
 from .lane_pool import LanePool
 
@@ -31,8 +39,6 @@ from .lane_pool import LanePool
 DEADLINE_CHECK_S = 0.02
 
 A = TypeVar("A")
-
-_log = logging.getLogger("esccs_edge.runtime")
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,19 @@ class BatchRules:
 @dataclass(frozen=True, eq=False)
 class _Request(Generic[A]):
     sample: Sample
-    future: Future[A]
+    future: Answer[A]
     enqueued_s: float
     deadline_s: float
     ready_s: float  # latest time to be put into a batch
+
+
+@dataclass(eq=False)
+class _Run(Generic[A]):
+    """A batch that is in a lane."""
+
+    started_s: float
+    batch: list[_Request[A]]
+    is_given_up: bool = False
 
 
 class Batcher(Generic[A]):
@@ -87,9 +102,10 @@ class Batcher(Generic[A]):
         self._workers = workers
         self._release = release
         self._threads: list[threading.Thread] = []
+        self._callbacks = CallbackThreads(workers)
         self._queue: deque[_Request[A]] = deque()
         self._reserved: set[object] = set()  # places of callers that still check their pixels
-        self._expired: list[_Request[A]] = []  # their futures are resolved outside the lock
+        self._expired: list[_Request[A]] = []  # until they are resolved, without the lock
         # Looking at every request costs more than all the rest of a refusal, so it is only done
         # where one was cancelled or a deadline has passed.
         self._any_cancelled = False
@@ -98,6 +114,7 @@ class Batcher(Generic[A]):
         self._arrived = threading.Condition(self._lock)
         self._space = threading.Condition(self._lock)
         self._gathering = threading.Lock()
+        self._runs: set[_Run[A]] = set()
         self._under_way = 0  # batches taken whose requests are not all answered yet
         self._closing = False
 
@@ -129,6 +146,30 @@ class Batcher(Generic[A]):
             self._withdraw(place)
             raise
 
+    def give_up(self, limit_s: float) -> int:
+        """Fail the requests of batches that have been in a lane for longer than ``limit_s``.
+
+        Returns:
+            Such batches, also those that were given up before.
+        """
+        began_before_s = time.monotonic() - limit_s
+        with self._lock:
+            hung = [run for run in self._runs if run.started_s < began_before_s]
+            fresh = [run for run in hung if not run.is_given_up]
+            for run in fresh:
+                run.is_given_up = True
+        for request in (request for run in fresh for request in run.batch):
+            self._counters.failed()
+            _resolve(
+                request.future,
+                BackendError(
+                    f"the backend has not answered for {limit_s:g} s",
+                    hint="Restart the process; what hangs in a device cannot be ended otherwise",
+                    action=Remedy.RESTART,
+                ),
+            )
+        return len(hung)
+
     def close(self, *, drain: bool, timeout_s: float) -> None:
         """Stop taking requests; answer those that wait, or cancel them. Idempotent.
 
@@ -147,6 +188,7 @@ class Batcher(Generic[A]):
             thread.join(max(0.0, deadline - time.monotonic()))
         self._cancel_queued()
         self._resolve_expired()
+        self._callbacks.close(deadline - time.monotonic())
 
     def _reserve(self, place: object, wait: bool) -> None:
         self._counters.submitted(1)
@@ -173,10 +215,10 @@ class Batcher(Generic[A]):
             self._reserved.remove(place)
             now = time.monotonic()
             ready = now + self._rules.max_delay_s
+            future: Answer[A] = Answer(self._callbacks, self._note_cancelled)
             request: _Request[A] = _Request(
-                sample, Future(), now, deadline_s, ready if deadline_s > ready else now
+                sample, future, now, deadline_s, ready if deadline_s > ready else now
             )
-            request.future.add_done_callback(self._note_cancelled)
             if self._closing:  # since the place was reserved; the workers may have ended
                 self._cancel([request])
                 return request.future
@@ -206,7 +248,15 @@ class Batcher(Generic[A]):
         while len(self._threads) < self._workers:
             name = f"esccs-edge-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives no more threads
+                if self._threads:
+                    return  # those that run will do; the next request tries again
+                raise Overloaded(
+                    "this system starts no thread that could answer the request",
+                    hint="Look at the limits of this user and of its container (ulimit -u, pids)",
+                ) from error
             self._threads.append(thread)
 
     def _work(self) -> None:
@@ -271,6 +321,9 @@ class Batcher(Generic[A]):
 
     def _run(self, lane: Lane, batch: list[_Request[A]]) -> None:
         answers: list[A | EsccsError]
+        run = _Run(time.monotonic(), batch)
+        with self._lock:
+            self._runs.add(run)
         try:
             answers = BatchRun[A](
                 self._pool, lane, [request.sample for request in batch], self._manifest
@@ -279,6 +332,10 @@ class Batcher(Generic[A]):
             self._pool.reclaim()
             answers = [as_backend_error(error) for _ in batch]
         now = time.monotonic()
+        with self._lock:
+            self._runs.discard(run)
+            if run.is_given_up:
+                return
         self._counters.answered(answers, [now - request.enqueued_s for request in batch])
         for request, answer in zip(batch, answers, strict=True):
             if not isinstance(answer, EsccsError):  # else a hanging device may yet read the pixels
@@ -290,9 +347,8 @@ class Batcher(Generic[A]):
             self._under_way += change
             self._arrived.notify()  # with none under way, requests do not wait for others
 
-    def _note_cancelled(self, future: Future[A]) -> None:
-        if future.cancelled():
-            self._any_cancelled = True
+    def _note_cancelled(self) -> None:
+        self._any_cancelled = True
 
     def _drop_dead(self) -> None:
         """Remove requests that were cancelled or whose deadline has passed."""
@@ -316,7 +372,7 @@ class Batcher(Generic[A]):
             self._space.notify_all()
 
     def _resolve_expired(self) -> None:
-        """Resolve what expired; without the lock, since callbacks of futures run here."""
+        """Resolve what expired."""
         with self._lock:
             expired, self._expired = self._expired, []
         for request in expired:
@@ -350,11 +406,9 @@ class Batcher(Generic[A]):
             self._counters.cancelled()
 
 
-def _resolve(future: Future[A], answer: A | EsccsError) -> None:
-    try:
+def _resolve(future: Answer[A], answer: A | EsccsError) -> None:
+    with suppress(InvalidStateError):  # settled by the caller, who was not to
         if isinstance(answer, EsccsError):
             future.set_exception(answer)
         else:
             future.set_result(answer)
-    except BaseException:  # a caller's callback must not end the thread of other callers' answers
-        _log.exception("a callback of a future raised")

@@ -28,6 +28,7 @@ class LanePool:
         self._changed = threading.Condition()
         self._idle: list[Lane] = [backend.open_lane() for _ in range(lanes)]
         self._lent: dict[Lane, int] = {}  # lane -> number of the thread that has it
+        self._outdated: set[Lane] = set()  # lent, of a backend that was replaced since
         self._opening = 0
         self._waiting: deque[Ticket] = deque()
         self._closed = False
@@ -81,11 +82,12 @@ class LanePool:
 
     def release(self, lane: Lane) -> None:
         """Give a lane back."""
-        if self._closed:  # too late for close() to see it
+        if self._closed or lane in self._outdated:  # too late for who closes idle lanes to see it
             lane.close()
         with self._changed:
-            if self._lent.pop(lane, None) is not None:
+            if self._lent.pop(lane, None) is not None and lane not in self._outdated:
                 self._idle.append(lane)
+            self._outdated.discard(lane)
             self._changed.notify_all()
 
     def discard(self, lane: Lane) -> None:
@@ -96,6 +98,7 @@ class LanePool:
         finally:
             with self._changed:
                 self._lent.pop(lane, None)
+                self._outdated.discard(lane)
                 if lane in self._idle:
                     self._idle.remove(lane)
                 self._changed.notify_all()
@@ -112,6 +115,35 @@ class LanePool:
             mine = [lane for lane, thread in self._lent.items() if thread == me]
         for lane in mine:
             self.discard(lane)
+
+    def renew(self, backend: Backend, timeout_s: float) -> None:
+        """Open lanes on another backend from now on; the former is closed once its lanes are back.
+
+        Args:
+            backend: Takes as large batches as the former.
+            timeout_s: A backend that keeps a lane for longer is left behind.
+
+        Raises:
+            ClosedError: After `close`.
+        """
+        with self._changed:
+            if self._closed:
+                raise ClosedError("the model was closed")
+            former, self._backend = self._backend, backend
+            idle, self._idle = self._idle, []
+            outdated = set(self._lent)
+            self._outdated |= outdated
+            self._changed.notify_all()
+        for lane in idle:
+            lane.close()
+        with self._changed:
+            all_back = self._changed.wait_for(lambda: not outdated & self._outdated, timeout_s)
+        if all_back:
+            former.close()
+
+    def close_backend(self) -> None:
+        """Close the backend of today; all lanes must be back."""
+        self._backend.close()
 
     def close(self, timeout_s: float) -> bool:
         """Wait for lent lanes and close all; False if some did not come back in time."""

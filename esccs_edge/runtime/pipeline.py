@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Generic, TypeVar
 
 from ..backends.base import Backend, Lane
+from ..contracts.arguments import real_number, whole_number
 from ..contracts.manifest import Manifest
 from ..contracts.values import Sample
 from ..errors import ClosedError, EsccsError, ForkedProcessError, InputError
@@ -58,11 +59,10 @@ class Pipeline(Generic[A]):
         max_delay_ms: float = 2.0,
         release: Callable[[Sample], None] = lambda _: None,
     ) -> None:
-        if lanes < 1 or queue_size < 1 or not 0 <= max_delay_ms < math.inf:
-            raise InputError(
-                f"lanes is {lanes}, queue_size {queue_size}, max_delay_ms {max_delay_ms}; "
-                "expected at least 1, 1 and 0"
-            )
+        lanes = whole_number("lanes", lanes, 1)
+        queue_size = whole_number("queue_size", queue_size, 1)
+        if real_number("max_delay_ms", max_delay_ms) < 0:
+            raise InputError(f"max_delay_ms is {max_delay_ms}, expected at least 0")
         self._manifest = manifest
         self._max_batch = backend.max_batch
         self._look_ahead = min((lanes + 1) * backend.max_batch, queue_size)
@@ -76,9 +76,8 @@ class Pipeline(Generic[A]):
         self._closed = False
         # Runs when the object is collected or the interpreter ends, whichever comes first.
         self._finalizer = weakref.finalize(
-            self, _shut, self._process, self._batcher, self._pool, backend, True, EXIT_TIMEOUT_S
+            self, _shut, self._process, self._batcher, self._pool, True, EXIT_TIMEOUT_S
         )
-        self._backend = backend
 
     def run(self, samples: Sequence[Sample]) -> list[A | EsccsError]:
         """Answer samples in the calling thread; more than ``max_batch`` overlap over free lanes.
@@ -156,18 +155,18 @@ class Pipeline(Generic[A]):
                 not start by then ends in `DeadlineExceeded`.
 
         Returns:
-            A future; ``cancel()`` works until its batch starts. Its callbacks run in a worker
-            thread and should be short.
+            A future; ``cancel()`` works until its batch starts. Its callbacks run in threads of
+            their own, where they may wait for other answers; see `CallbackThreads`.
 
         Raises:
-            Overloaded: The queue is full; nothing was enqueued.
+            Overloaded: The queue is full, or no thread can be started; nothing was enqueued.
             ClosedError: After `close`.
             ForkedProcessError: In a child of the process that made the pipeline.
         """
         self._check_usable()
         deadline_s = math.inf
         if deadline_ms is not None:
-            if not deadline_ms > 0:
+            if real_number("deadline_ms", deadline_ms) <= 0:
                 raise InputError(f"deadline_ms is {deadline_ms}, expected a positive number")
             deadline_s = time.monotonic() + deadline_ms / 1e3
         return self._batcher.put(sample_of, deadline_s=deadline_s)
@@ -178,10 +177,24 @@ class Pipeline(Generic[A]):
         The arrays of a sample must not change until it is answered.
         Items are pulled in the calling thread, only as far ahead as keeps every lane busy, and an
         answer that is ready is returned before the next item is pulled. An error among the items
-        keeps its place.
+        keeps its place; what the iterable raises, or a `close` meanwhile, is raised after the
+        answers of the items before it.
         """
         self._check_usable()
         return self._stream(items)
+
+    def renew(self, backend: Backend, timeout_s: float) -> None:
+        """Go on with another backend of the same model; see `LanePool.renew`."""
+        self._check_usable()
+        self._pool.renew(backend, timeout_s)
+
+    def give_up(self, limit_s: float) -> int:
+        """Fail the requests of `submit` and `stream` that have been in a lane for longer.
+
+        Returns:
+            Batches that hang, also those that were given up before.
+        """
+        return self._batcher.give_up(limit_s)
 
     def stats(self) -> Stats:
         """Return counts, mean batch size, latency percentiles and the length of the queue."""
@@ -197,28 +210,36 @@ class Pipeline(Generic[A]):
         """
         self._closed = True
         if self._finalizer.detach() is not None:
-            _shut(self._process, self._batcher, self._pool, self._backend, drain, timeout_s)
+            _shut(self._process, self._batcher, self._pool, drain, timeout_s)
 
     def _stream(self, items: Iterable[Item]) -> Iterator[A | EsccsError]:
         waiting: deque[Future[A] | EsccsError] = deque()
+        failed: Exception | None = None
+        source = iter(items)
         try:
-            for item in items:
-                if isinstance(item, EsccsError):
-                    waiting.append(item)
-                else:
-                    self._check_usable()
-                    waiting.append(self._queued(item))
+            while failed is None:
+                try:
+                    waiting.append(self._begun(next(source)))
+                except StopIteration:
+                    break
+                except Exception as error:  # raised once what came before is answered
+                    failed = error
                 while waiting and (len(waiting) >= self._look_ahead or _is_done(waiting[0])):
                     yield self._answer_of(waiting.popleft())
             while waiting:
                 yield self._answer_of(waiting.popleft())
+            if failed is not None:
+                raise failed
         finally:
             for future in waiting:
                 if isinstance(future, Future):
                     future.cancel()
 
-    def _queued(self, sample: Sample) -> Future[A]:
-        return self._batcher.put(lambda: sample, wait=True)
+    def _begun(self, item: Item) -> Future[A] | EsccsError:
+        if isinstance(item, EsccsError):
+            return item
+        self._check_usable()
+        return self._batcher.put(lambda: item, wait=True)
 
     def _answer_of(self, slot: Future[A] | EsccsError) -> A | EsccsError:
         if isinstance(slot, EsccsError):
@@ -262,7 +283,6 @@ def _shut(
     process: int,
     batcher: Batcher[A],
     pool: LanePool,
-    backend: Backend,
     drain: bool,
     timeout_s: float,
 ) -> None:
@@ -271,7 +291,7 @@ def _shut(
     deadline = time.monotonic() + timeout_s
     batcher.close(drain=drain, timeout_s=timeout_s)
     if pool.close(max(0.0, deadline - time.monotonic())):
-        backend.close()
+        pool.close_backend()
 
 
 def _is_done(slot: Future[A] | EsccsError) -> bool:

@@ -21,7 +21,7 @@ def golden_sample(manifest: Manifest) -> Sample:
 
     Pixels are digital numbers where the manifest says what they mean and they can hold the waves.
     """
-    grid = manifest.sample.height, manifest.sample.width
+    grid = manifest.sample.grid
     return Sample({name: _stored(spec, grid) for name, spec in manifest.modalities.items()})
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contracts.types import Array, Floats, PathLike
+from ..contracts.values import NODATA
 from ..errors import RasterError
 from ..rasters.gdal import DAMAGE, Resampling, gdal_errors
 from ..rasters.grid import Grid, raster_grid
 from ..rasters.raster_file import open_dataset, regular_file
-from .map_writer import CONFIDENCE, NODATA, scores_path_of
+from .map_writer import CONFIDENCE, PAIR, scores_path_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def read_map(class_map: PathLike, longest_side: int) -> ClassMap:
     """
     classes = _read(Path(class_map), "class", longest_side, Resampling.nearest)
     scores = _read(scores_path_of(class_map), CONFIDENCE, longest_side, Resampling.average)
+    require_pair(classes.tags, scores.tags, Path(class_map))
     grid = classes.grid
     if (scores.grid.height, scores.grid.width) != (grid.height, grid.width):
         raise RasterError(f"{scores_path_of(class_map)} is not of the size of {class_map}")
@@ -74,6 +76,24 @@ def read_map(class_map: PathLike, longest_side: int) -> ClassMap:
         grid,
         classes.tags.get("MODEL", ""),
     )
+
+
+def require_pair(class_map: Mapping[str, str], scores: Mapping[str, str], path: Path) -> None:
+    """Refuse a map beside the scores of another one: a process that died between the two left them.
+
+    Args:
+        class_map: Tags of the map.
+        scores: Tags of the scores.
+        path: Of the map, for the message.
+
+    Raises:
+        RasterError: They are not of one run.
+    """
+    if class_map.get(PAIR) != scores.get(PAIR):
+        raise RasterError(
+            f"{path} and {scores_path_of(path).name} are of different runs",
+            hint="A run that replaced them was ended in between; map the scene again",
+        )
 
 
 def _read(path: Path, first_band: str, longest_side: int, resampling: Resampling) -> _MapFile:

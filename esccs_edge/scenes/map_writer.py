@@ -15,24 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..contracts.types import PathLike
+from ..contracts.types import Bytes, PathLike
+from ..contracts.values import NODATA
 from ..errors import InputError, RasterError
 from ..rasters.gdal import Window, gdal_errors, rasterio, without_georeference
 from ..rasters.grid import Grid
-from ..system.atomic import atomic_path
+from ..system.atomic import atomic_path, sync_folder
+from ..system.path_text import path_text
 from ..system.working_folder import working_folder
 from .palette import class_colors
 
-#: Marks a pixel without an answer, in the class map and in the scores.
-NODATA = 255
 #: One row of COG blocks.
 _ROWS_READ_BACK = 512
 _WRITE_HINT = "Check free space and permissions; nothing was replaced"
 #: The first band of the scores; one per layer of the task follows.
 CONFIDENCE = "confidence"
-Bytes = npt.NDArray[np.uint8]
+#: Tag that is the same in a class map and its scores.
+PAIR = "PAIR"
 
 
 def scores_path_of(class_map: PathLike) -> Path:
@@ -98,18 +98,31 @@ def open_map(
     classes: Sequence[str],
     layers: Sequence[str],
     tags: Mapping[str, str],
+    *,
+    overwrite: bool = False,
 ) -> Iterator[MapWriter]:
     """Write a class map and its scores; both get their names when the block ends well.
 
     The class map is one uint8 band: positions in ``classes``, 255 where there is no answer, a
     color table, and the class names as JSON in the tag ``CLASSES``. The scores beside it are uint8
     bands, the confidence and each of ``layers``, in percent (scale tag 0.01), 255 where there is no
-    answer.
+    answer. Both carry checksums of both in the tag `PAIR`: two files whose tags differ are not of
+    one run, and `esccs_edge.scenes.map_reader.require_pair` refuses them.
 
-    After an error, or when the process dies, files of these names are what they were before.
+    After an error, files of these names are what they were before. When the process dies, each is
+    what it was before or what it was to be.
+
+    Args:
+        class_map: The map.
+        grid: Of the scene.
+        classes: Class names.
+        layers: Score layers of the task.
+        tags: Written into both.
+        overwrite: Replace existing files; without it, files that appeared meanwhile are kept.
 
     Raises:
-        RasterError: The files cannot be written, for example because the disk is full.
+        RasterError: The files cannot be written, for example because the disk is full; or they
+            appeared meanwhile and must not be replaced.
     """
     target = Path(class_map)
     with ExitStack() as outer:
@@ -125,19 +138,21 @@ def open_map(
             writer = MapWriter(maps, scores)
             yield writer
             with _write_errors(target):
+                for file in (maps, scores):
+                    file.update_tags(**{PAIR: pair_tag(writer.checksums)})
                 stack.close()
         with _write_errors(target), _quiet(grid):
             finished = _finish(folder, "classes", "MODE"), _finish(folder, "scores", "AVERAGE")
             for path, checksums in zip(finished, writer.checksums, strict=True):
                 _require_intact(path, checksums, target)
             # The map comes last, so that where there is a map there are its scores.
-            _move(finished[1], scores_path_of(target))
-            _move(finished[0], target)
+            _move(finished[1], scores_path_of(target), overwrite)
+            _move(finished[0], target, overwrite)
 
 
 def _working_file(path: Path, grid: Grid, bands: int) -> Any:
     return rasterio.open(
-        path,
+        path_text(path),
         "w",
         driver="GTiff",
         height=grid.height,
@@ -174,8 +189,9 @@ def _finish(folder: Path, stem: str, overviews: str) -> Path:
     """Turn a working file into a COG."""
     working, finished = folder / f"{stem}.tif", folder / f"{stem}.cog.tif"
     rasterio.shutil.copy(
-        working, finished, driver="COG", compress="DEFLATE", bigtiff="IF_SAFER",
-        overview_resampling=overviews, overview_compress="DEFLATE", num_threads="ALL_CPUS",
+        path_text(working), path_text(finished), driver="COG", compress="DEFLATE",
+        bigtiff="IF_SAFER", overview_resampling=overviews, overview_compress="DEFLATE",
+        num_threads="ALL_CPUS",
     )  # fmt: skip
     working.unlink()
     return finished
@@ -187,7 +203,7 @@ def _require_intact(finished: Path, checksums: list[int], target: Path) -> None:
     GDAL writes late and may only log that the disk is full; the lost part then reads as nodata.
     """
     found = [0] * len(checksums)
-    with rasterio.open(finished, driver="GTiff") as dataset:
+    with rasterio.open(path_text(finished), driver="GTiff") as dataset:
         for row in range(0, dataset.height, _ROWS_READ_BACK):
             rows = min(_ROWS_READ_BACK, dataset.height - row)
             _add_rows(found, dataset.read(window=Window(0, row, dataset.width, rows)))
@@ -204,13 +220,42 @@ def _add_rows(checksums: list[int], rows: Bytes) -> None:
         checksums[i] = zlib.crc32(band.tobytes(), checksums[i])
 
 
-def _move(finished: Path, target: Path) -> None:
+def _move(finished: Path, target: Path, overwrite: bool) -> None:
+    if not overwrite:  # the name is taken only if it is still free: two processes may map at once
+        try:
+            _take_name(finished, target)
+            return
+        except FileExistsError:
+            raise RasterError(
+                f"output {target} was written by another process meanwhile",
+                hint="Pass `overwrite=True` to replace it",
+            ) from None
     with atomic_path(target) as partial:
         os.replace(finished, partial)
 
 
+def _take_name(finished: Path, target: Path) -> None:
+    with open(finished, "rb") as stream:
+        os.fsync(stream.fileno())
+    try:
+        os.link(finished, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links; there two processes at once are not told
+        if target.exists():
+            raise FileExistsError(str(target)) from None
+        os.replace(finished, target)
+    sync_folder(target.parent)
+
+
+def pair_tag(checksums: Sequence[Sequence[int]]) -> str:
+    """Return what a map and its scores of one run share: the checksums of their bands."""
+    return "-".join(f"{checksum:08x}" for file in checksums for checksum in file)
+
+
 def _write_errors(target: PathLike) -> AbstractContextManager[None]:
-    return gdal_errors(f"cannot write {Path(target).name}", hint=_WRITE_HINT)
+    what = f"cannot write {Path(target).name}"
+    return gdal_errors(what, hint=_WRITE_HINT, also=(UnicodeError,))
 
 
 def _quiet(grid: Grid) -> AbstractContextManager[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contracts.types import Floats
+from ..contracts.values import Flag
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class SceneSummary:
         width: Columns of the scene.
         patches: Patches given to the model.
         refused_patches: Patches whose values the model refused; they count for nothing.
+        flagged_patches: Flag -> patches whose answers carry it, as `Flag` names them.
         class_shares: Class name -> share of the answered pixels.
         mean_confidence: Mean over the answered pixels; None if there are none.
         mean_layers: Score layer of the task -> its mean, likewise.
@@ -37,6 +39,7 @@ class SceneSummary:
     width: int
     patches: int
     refused_patches: int
+    flagged_patches: dict[str, int]
     class_shares: dict[str, float]
     mean_confidence: float | None
     mean_layers: Mapping[str, float | None]
@@ -57,6 +60,7 @@ class SceneSummary:
             "width": self.width,
             "patches": self.patches,
             "refused_patches": self.refused_patches,
+            "flagged_patches": dict(self.flagged_patches),
             "class_shares": dict(self.class_shares),
             "mean_confidence": self.mean_confidence,
             **{f"mean_{name}": mean for name, mean in self.mean_layers.items()},
@@ -79,6 +83,12 @@ class Tally:
         self._counts = np.zeros(len(classes), np.int64)
         self._confidence = 0.0
         self._sums = [0.0] * len(layers)
+        self._flagged = dict.fromkeys(Flag, 0)
+
+    def note(self, flags: Iterable[Flag]) -> None:
+        """Count the flags of one patch."""
+        for flag in flags:
+            self._flagged[flag] += 1
 
     def add(
         self, classes: npt.NDArray[np.integer[Any]], confidence: Floats, layers: Sequence[Floats]
@@ -88,6 +98,26 @@ class Tally:
         self._confidence += float(confidence.sum(dtype=np.float64))
         for i, values in enumerate(layers):
             self._sums[i] += float(values.sum(dtype=np.float64))
+
+    @property
+    def state(self) -> npt.NDArray[np.float64]:
+        """All counts and sums as ``(classes + 1 + layers + flags,)``, for `restore`."""
+        sums = [self._confidence, *self._sums]
+        return np.array([*self._counts, *sums, *self._flagged.values()], np.float64)
+
+    def restore(self, state: npt.NDArray[np.float64]) -> None:
+        """Go on from a `state`."""
+        classes = len(self._counts)
+        self._counts = state[:classes].astype(np.int64)
+        self._confidence = float(state[classes])
+        sums, flagged = np.split(state[classes + 1 :], [len(self._sums)])
+        self._sums = [float(total) for total in sums]
+        self._flagged = {flag: int(count) for flag, count in zip(Flag, flagged, strict=True)}
+
+    @property
+    def flagged(self) -> dict[str, int]:
+        """Flag -> patches that carry it, of those that any patch carries."""
+        return {flag.value: count for flag, count in self._flagged.items() if count}
 
     @property
     def answered(self) -> int:

@@ -58,6 +58,12 @@ class Tiling:
         """Number of patches."""
         return len(self.rows) * len(self.columns)
 
+    def first_touching(self, i: int) -> int:
+        """Return the first row of patches that reaches a pixel row which row ``i`` finishes."""
+        if i == len(self.rows):
+            return i
+        return next(j for j, row in enumerate(self.rows) if row + self.patch_size > self.rows[i])
+
     def finished_rows(self, i: int) -> range:
         """Return the pixel rows that no later row of patches than ``i`` touches, and are new."""
         after = self.rows[i + 1] if i + 1 < len(self.rows) else self.height

@@ -19,10 +19,11 @@ _UNLIMITED = ("", "ALL", "DEFAULT")
 _ALLOWED: Mapping[str, frozenset[str]] = {
     "AVX2_VNNI": frozenset({"avx_vnni"}),
     "AVX2_VNNI_2": frozenset({"avx_vnni"}),
-    "AVX512_CORE_VNNI": frozenset({"avx512_vnni"}),
-    "AVX512_CORE_BF16": frozenset({"avx512_vnni", "avx512_bf16"}),
-    "AVX512_CORE_FP16": frozenset({"avx512_vnni", "avx512_bf16", "avx512_fp16"}),
-    "AVX10_1_512": frozenset({"avx512_vnni", "avx512_bf16", "avx512_fp16"}),
+    "AVX512_CORE": frozenset({"avx512f"}),
+    "AVX512_CORE_VNNI": frozenset({"avx512f", "avx512_vnni"}),
+    "AVX512_CORE_BF16": frozenset({"avx512f", "avx512_vnni", "avx512_bf16"}),
+    "AVX512_CORE_FP16": frozenset({"avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"}),
+    "AVX10_1_512": frozenset({"avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"}),
 }
 _INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
 _BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -35,6 +36,11 @@ def has_int8_dot_products() -> bool:
     Without them OpenVINO adds pairs of products in 16 bits, which saturate, and gains no time.
     """
     return bool(_features() & _INT8)
+
+
+def has_avx512() -> bool:
+    """Return whether vectors of 512 bits are used."""
+    return "avx512f" in _features()
 
 
 def has_bf16() -> bool:

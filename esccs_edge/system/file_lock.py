@@ -32,8 +32,31 @@ def file_lock(path: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
     if not HAS_LOCKS:
         yield True
         return
-    made = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    descriptor = os.open(path, made, 0o600)
+    if path.is_dir():
+        with folder_lock(path, timeout_s=timeout_s) as held:
+            yield held
+        return
+    with _locked(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, timeout_s) as held:
+        yield held
+
+
+@contextmanager
+def folder_lock(folder: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
+    """Hold the lock of a folder, which is not made; yields whether it is held.
+
+    Raises:
+        OSError: There is no such folder, or its file system has no locks.
+    """
+    if not HAS_LOCKS:
+        yield True
+        return
+    with _locked(folder, os.O_RDONLY | os.O_DIRECTORY, timeout_s) as held:
+        yield held
+
+
+@contextmanager
+def _locked(path: Path, flags: int, timeout_s: float) -> Iterator[bool]:
+    descriptor = os.open(path, flags, 0o600)
     try:
         yield _acquire(descriptor, timeout_s)
     finally:

@@ -24,6 +24,7 @@ from typing import Any
 from ..errors import ArtifactError, BackendError
 from .atomic import atomic_path
 from .file_lock import file_lock
+from .working_folder import remove_ownerless
 
 #: What identifies an entry; JSON values only.
 Key = Mapping[str, Any]
@@ -102,9 +103,9 @@ class SealedCache:
         self._warned = False
         self._usable = True
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_private(self.folder)
             _check_folder(self.folder)
-            self.remove_stale()
+            remove_ownerless(self.folder)
         except OSError as error:
             self._go_without(error)
 
@@ -157,17 +158,6 @@ class SealedCache:
             pass  # another process was faster
         except OSError as error:
             self._go_without(error)
-
-    def remove_stale(self) -> list[str]:
-        """Remove what killed builders left behind; returns the names. Live builders keep theirs."""
-        removed = []
-        for partial in self.folder.glob(".*.partial*"):
-            entry = partial.name[1:].rsplit("-", 1)[0]
-            with file_lock(self.folder / f"{entry}.lock", timeout_s=0) as held:
-                if held:
-                    partial.unlink(missing_ok=True)
-                    removed.append(partial.name)
-        return removed
 
     def _path(self, key: Key) -> Path:
         return self.folder / f"{key_digest(key)}.engine"
@@ -223,6 +213,13 @@ def _canonical(key: Key) -> bytes:
     return json.dumps(key, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+def _make_private(folder: Path) -> None:
+    """Make a folder and those above it that are missing, none of them for others to write."""
+    if not folder.parent.exists():
+        _make_private(folder.parent)
+    folder.mkdir(exist_ok=True, mode=0o700)
+
+
 def _check_folder(folder: Path) -> None:
     """Refuse a folder to which other users could add entries, since an entry is code."""
     if os.name != "posix":
@@ -245,13 +242,14 @@ def _check_folder(folder: Path) -> None:
 def _read_own_file(path: Path) -> bytes:
     if path.is_symlink():
         raise ArtifactError(f"{path.name} is a link")
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe has no end
+    descriptor = os.open(path, os.O_RDONLY | flags)
     with open(descriptor, "rb") as stream:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ArtifactError(f"{path.name} is not a regular file")
-        if os.name == "posix" and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
-            raise ArtifactError(f"{path.name} could have been written by another user")
+        if os.name == "posix" and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
+            raise ArtifactError(f"{path.name} is open to other users")
         return stream.read()
 
 

@@ -23,6 +23,7 @@ from ..rasters.raster_file import MAX_SCENE_BYTES, open_raster
 from ..rasters.reader import SamplePaths
 from ..scenes.map_reader import ClassMap, read_map, reduced_shape
 from ..system.atomic import write_atomic
+from ..system.path_text import shown_text
 from .map_scale import ground_pixel_m
 from .pictures import (
     Picture,
@@ -88,9 +89,9 @@ def draw_quicklook(
         raise InputError(f"quicklook is {target.name!r}, expected a name ending in .png")
     result = read_map(class_map, PANEL_PX)
     sheet = Sheet(result.grid, columns=2 if clear_sky is None else 3)
-    sheet.headline(title or Path(class_map).name, note, _facts(result))
+    sheet.headline(title or shown_text(Path(class_map).name), note, facts_of(result))
     for row, (name, spec) in enumerate(list(manifest.modalities.items())[:PANELS]):
-        caption, picture = _input_panel(paths.get(name), spec, result.grid)
+        caption, picture = input_panel(paths.get(name), spec, result.grid)
         word = modality_title(name)
         sheet.picture((row, 0), f"{word[0].upper()}{word[1:]} ({caption})", picture)
     last, other = 1, None
@@ -114,7 +115,7 @@ def _clear_panels(
 
     The model got neither for the map under clouds.
     """
-    caption, picture = _input_panel(clear_sky.image, spec, grid)
+    caption, picture = input_panel(clear_sky.image, spec, grid)
     sheet.picture((0, 1), f"Clear on another day ({caption}), not given", picture)
     answer = read_map(clear_sky.class_map, PANEL_PX)
     require_same_grid(answer.grid, grid, names=("the clear map", "the class map"))
@@ -123,10 +124,19 @@ def _clear_panels(
     return answer.classes
 
 
-def _input_panel(
+def input_panel(
     path: PathLike | None, spec: ModalitySpec, grid: Grid
 ) -> tuple[str, Picture | None]:
-    """Return caption and picture of a modality; backscatter is recognized by its unit."""
+    """Return caption and picture of a modality; backscatter is recognized by its unit.
+
+    Args:
+        path: Raster on the grid of the map; None gives no picture.
+        spec: Contract of the modality.
+        grid: Of the map.
+
+    Raises:
+        RasterError: The raster cannot be read, or lies on another grid.
+    """
     if spec.unit == "dB":
         pixels = _read(path, spec, spec.channels, grid)
         return sar_caption(spec), None if pixels is None else sar_picture(pixels, spec)
@@ -147,7 +157,8 @@ def _read(
         return raster.read_resized(*shape, "average", channels)
 
 
-def _facts(result: ClassMap) -> str:
+def facts_of(result: ClassMap) -> str:
+    """Say the size, the place and the mean confidence of a map."""
     grid, pixel_m = result.grid, ground_pixel_m(result.grid)
     facts = [f"{grid.height} x {grid.width} pixels"]
     if pixel_m is not None:

@@ -6,20 +6,21 @@ Uses matplotlib's object interface only, so nothing of the calling program's sta
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..contracts.values import NODATA
 from ..errors import MissingDependencyError
 from ..rasters.grid import Grid
-from ..scenes.map_writer import NODATA
 from ..scenes.palette import class_colors
 from .map_scale import bar_length_m, ground_pixel_m, length_text
 from .pictures import ABSENT_COLOR, resized
 
 try:
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
@@ -37,12 +38,14 @@ _DPI = 110
 _PANEL = 4.6
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.75, 2.4, 1.2, 0.45
 _BETWEEN_COLUMNS, _BETWEEN_ROWS = 0.3, 0.55
+_CALENDAR_ROW, _AROUND_CALENDAR = 0.28, 0.95
 _NARROWEST, _LOWEST, _THINNEST = 3.2, 2.6, 0.3
 _TALLEST = 1.5  # times the width
 _INK = "#222222"
 _FAINT = "#666666"
 _ABSENT = tuple(value / 255 for value in ABSENT_COLOR)
 _SHARE_COLORS = "RdYlBu"
+_SEEN_COLORS = "YlGn"
 _OUTLINE = [withStroke(linewidth=2.5, foreground="black")]
 
 #: Row and column of a panel.
@@ -55,12 +58,13 @@ class Sheet:
     Args:
         grid: The ground.
         columns: Panels in a row.
+        calendar_rows: Rows of a `calendar` below the panels.
 
     Attributes:
         figure: The matplotlib figure.
     """
 
-    def __init__(self, grid: Grid, columns: int = 2) -> None:
+    def __init__(self, grid: Grid, columns: int = 2, calendar_rows: int = 0) -> None:
         self._grid = grid
         self._ground = _ground_size(grid)
         ratio = self._ground[1] / self._ground[0]
@@ -71,9 +75,10 @@ class Sheet:
         )
         width = min(self._cell_size[0], self._cell_size[1] / ratio)
         self._panel_size = max(width, _THINNEST), max(width * ratio, _THINNEST)
+        self._below = calendar_rows and calendar_rows * _CALENDAR_ROW + _AROUND_CALENDAR
         self._size = (
             _LEFT + columns * self._cell_size[0] + (columns - 1) * _BETWEEN_COLUMNS + _RIGHT,
-            _TOP + 2 * self._cell_size[1] + _BETWEEN_ROWS + _BOTTOM,
+            _TOP + 2 * self._cell_size[1] + _BETWEEN_ROWS + _BOTTOM + self._below,
         )
         self.figure = Figure(figsize=self._size, dpi=_DPI, facecolor="white")
         FigureCanvasAgg(self.figure)
@@ -176,6 +181,40 @@ class Sheet:
         bar.set_yticklabels([label.strip() for label in labels])
         bar.tick_params(labelsize=8.5, length=2, labelcolor=_INK)
 
+    def calendar(
+        self, title: str, rows: Mapping[str, Sequence[float]], dates: Mapping[int, str]
+    ) -> None:
+        """Show below the panels what was seen when: a row of squares for each sensor.
+
+        Args:
+            title: Above it.
+            rows: Sensor -> share of the scene that was seen in each slot; 0 is left blank.
+            dates: Slot -> what to write below it.
+        """
+        shares = np.array(list(rows.values()), np.float32)
+        width = self._size[0] - _LEFT - _RIGHT
+        height = len(shares) * _CALENDAR_ROW
+        axes = self._axes(_LEFT, self._below - _AROUND_CALENDAR / 2, width, height)
+        axes.set_title(title, loc="left", size=10, color=_INK, pad=5)
+        axes.set_facecolor(_ABSENT)
+        edges = np.arange(shares.shape[1] + 1) - 0.5, np.arange(len(shares) + 1) - 0.5
+        shown = np.ma.masked_equal(shares, 0)
+        axes.pcolormesh(*edges, shown, cmap=_SEEN_COLORS, norm=Normalize(0, 1),
+                        edgecolors="white", linewidth=1)  # fmt: skip
+        axes.invert_yaxis()
+        axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
+        axes.set_xticks(list(dates), list(dates.values()))
+        axes.tick_params(labelsize=8, length=2, color=_FAINT, labelcolor=_INK)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        handles = [
+            Patch(facecolor=colormaps[_SEEN_COLORS](share), edgecolor=_FAINT, linewidth=0.5,
+                  label=_percent(share)) for share in (1.0, 0.5, 0.1)
+        ] + [_swatch(ABSENT_COLOR, "nothing")]  # fmt: skip
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1 + 0.12 / width, 1.3),
+                    borderaxespad=0, frameon=False, fontsize=8.5, labelcolor=_INK,
+                    handlelength=1.2, handleheight=1.0, labelspacing=0.25)  # fmt: skip
+
     def png(self) -> bytes:
         """Return the page as a PNG file."""
         content = io.BytesIO()
@@ -194,7 +233,10 @@ class Sheet:
         row, column = cell
         return (
             _LEFT + column * (self._cell_size[0] + _BETWEEN_COLUMNS),
-            _BOTTOM + self._cell_size[1] + (1 - row) * (self._cell_size[1] + _BETWEEN_ROWS),
+            self._below
+            + _BOTTOM
+            + self._cell_size[1]
+            + (1 - row) * (self._cell_size[1] + _BETWEEN_ROWS),
         )
 
     def _axes(self, left: float, top: float, width: float, height: float) -> Any:

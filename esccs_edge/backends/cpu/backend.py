@@ -7,7 +7,7 @@ from typing import Any
 from ...contracts.bundle import Bundle
 from ...contracts.bundle_files import Precision
 from ...contracts.manifest import Manifest
-from ...contracts.onnx_file import refuse_external_data
+from ...contracts.onnx_file import read_model
 from ..base import Backend
 from .arithmetic import choose_arithmetic
 from .compiled import CompiledModels
@@ -48,8 +48,7 @@ class CpuBackend(Backend):
     ) -> None:
         self._arithmetic = choose_arithmetic(manifest, precision)
         model = self._arithmetic.model
-        content = bundle.read(model)
-        refuse_external_data(content, model)
+        content = read_model(bundle, model)
         self.max_batch = max_batch
         self.manifest = manifest
         self._models = CompiledModels(

@@ -14,24 +14,32 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from ...contracts.manifest import Manifest
 from ...contracts.tensor import Tensor
 from ...errors import ArtifactError, BackendError, ManifestError
 from ...system.cores import usable_cores
+from ...system.cpu_features import has_avx512
+from ...system.forked_child import keep_in_children
 from ...system.sealed_cache import Key, SealedCache
+from .normalizations import spell_out_normalizations
 from .openvino import ov
 from .quantized_concats import keep_scales_of_concats
 from .quantized_inputs import expose_quantized_inputs
 from .signal_stack import kept_signal_stack
 
 #: Counts up whenever the graph is rewritten in another way before it is compiled.
-REWRITING = 1
+REWRITING = 2
+
+#: Largest tensor in a graph: 64 channels of a patch of 2048 x 2048 pixels, 1 GiB as float32.
+MAX_ELEMENTS = 1 << 28
 
 #: How long to wait for another process that stores an entry.
 LOCK_TIMEOUT_S = 5.0
 
+_TYPES = {"float32": "f32", "uint8": "u8"}
 _log = logging.getLogger("esccs_edge.cpu")
 
 
@@ -80,6 +88,7 @@ class CompiledModels:
         hint: str | None,
         keep: bool,
     ) -> None:
+        keep_in_children(self)
         self._graph = _Graph(content, name, manifest)
         self._threads = threads
         self._keep = keep
@@ -172,7 +181,7 @@ def _load_model(
 
 
 def _key(core: ov.Core, graph: _Graph, samples: int, options: Mapping[str, Any]) -> Key:
-    tensors = graph.manifest.inputs | graph.manifest.outputs
+    tensors = graph.manifest.inputs | graph.manifest.outputs | graph.manifest.returned
     return {
         "kind": "openvino",
         "rewriting": REWRITING,
@@ -224,22 +233,40 @@ def _compile(core: ov.Core, graph: _Graph, samples: int, options: Mapping[str, A
     manifest = graph.manifest
     try:
         model = core.read_model(graph.content, b"")
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter where its message is no text
         raise ArtifactError(f"OpenVINO cannot read {graph.name}: {error}") from error
     _check_ports(model.inputs, manifest.inputs, graph.name, "inputs")
-    _check_ports(model.outputs, manifest.outputs, graph.name, "outputs")
+    _check_ports(model.outputs, manifest.outputs | manifest.returned, graph.name, "outputs")
     try:
+        for result in model.get_results():
+            if result.input_value(0).get_names().isdisjoint(manifest.returned):
+                model.remove_result(result)
         model.reshape({name: [samples, *t.row] for name, t in manifest.inputs.items()})
+        _check_sizes(model, graph.name)
         keep_scales_of_concats(model)
+        if not has_avx512():
+            spell_out_normalizations(model)
         model, steps = expose_quantized_inputs(model)
         return LoadedModel(core.compile_model(model, "CPU", dict(options)), steps)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise BackendError(f"OpenVINO cannot compile {graph.name}: {error}") from error
+
+
+def _check_sizes(model: Any, name: str) -> None:
+    """Refuse tensors that would fill the memory, before anything of their size is allocated."""
+    for operation in model.get_ops():
+        for port in operation.outputs():
+            shape = port.get_partial_shape()
+            if shape.is_dynamic or prod(axis.get_length() for axis in shape) > MAX_ELEMENTS:
+                raise ArtifactError(
+                    f"{name} computes a tensor of shape {shape} in {operation.get_friendly_name()}"
+                    f", expected a known shape of at most {MAX_ELEMENTS} elements"
+                )
 
 
 def _check_ports(ports: Sequence[Any], expected: dict[str, Tensor], model: str, what: str) -> None:
     found = {name: _port(port) for port in ports for name in port.get_names()}
-    wanted = {name: ("f32", *tensor.shape) for name, tensor in expected.items()}
+    wanted = {name: (_TYPES[t.dtype], *t.shape) for name, t in expected.items()}
     if len(ports) != len(expected) or any(found.get(n) != shape for n, shape in wanted.items()):
         raise ManifestError(
             f"{model} has {what} {found}, expected {wanted} from the manifest",

@@ -8,6 +8,7 @@ so its pixels are still in the cache when the network comes to them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 
 from ...contracts.manifest import Manifest
 from ...contracts.tensor import Tensor
-from ...contracts.types import Floats
+from ...contracts.types import Array
 from ...contracts.values import PixelStats, Sample
 from ...errors import BackendError
 from ...pixels.preprocess import preprocess
+from ...system.forked_child import keep_in_children
 from ..base import Lane, LaneOutput
 from .compiled import CompiledModels
 from .openvino import ov
@@ -50,7 +52,7 @@ class CpuLane(Lane):
         self._slots = [Slot(models, manifest, self._largest_part)]
         self._idle = self._slots.copy()  # the one used last is taken first: the cache holds it
         self._under_way: list[tuple[Any, Slot, slice]] = []  # with the request of each part
-        self._outputs: dict[str, Floats] = {}  # of the batch under way; the caller gets them
+        self._outputs: dict[str, Array] = {}  # of the batch under way; the caller gets them
         self._batch: Sequence[Sample] = ()
         self._seen: _Seen = {}
 
@@ -97,18 +99,18 @@ class CpuLane(Lane):
         self._slots.clear()
         self._idle.clear()
 
-    def _run_single(self, slot: Slot) -> dict[str, Floats]:
+    def _run_single(self, slot: Slot) -> dict[str, Array]:
         if not self._preprocess(slot, _SINGLE):
             return self._zeros(1)
         request = slot.request(1, single=True)
         with self._models.turn:
             _call(request.infer)
-        return {name: slot.arrays[name][:1].copy() for name in self._manifest.outputs}
+        return {name: slot.arrays[name][:1].copy() for name in self._manifest.returned}
 
-    def _zeros(self, rows: int) -> dict[str, Floats]:
+    def _zeros(self, rows: int) -> dict[str, Array]:
         """Return outputs of samples without a valid pixel."""
-        tensors = self._manifest.outputs.items()
-        return {name: np.zeros((rows, *tensor.row), np.float32) for name, tensor in tensors}
+        tensors = self._manifest.returned.items()
+        return {name: np.zeros((rows, *tensor.row), tensor.dtype) for name, tensor in tensors}
 
     def _parts(self) -> Iterator[slice]:
         for share in shares(len(self._batch), self._models.cores):
@@ -171,12 +173,13 @@ class Slot:
     """
 
     def __init__(self, models: CompiledModels, manifest: Manifest, rows: int) -> None:
+        keep_in_children(self)
         self._models = models
         self._specs = manifest.modalities
         self._availability = manifest.availability
         self._steps = models.get(1, single=True).steps
         self._requests: dict[tuple[int, bool], Any] = {}
-        tensors = (manifest.inputs | manifest.outputs).values()
+        tensors = (manifest.inputs | manifest.returned).values()
         # Allocated by OpenVINO, whose kernels like its own alignment.
         self._tensors = {tensor.name: _allocate(tensor, rows, self._steps) for tensor in tensors}
         self.arrays = {name: tensor.data for name, tensor in self._tensors.items()}
@@ -237,7 +240,7 @@ def parts(share: slice, largest: int) -> Iterator[slice]:
 
 
 def _largest_part(manifest: Manifest, max_batch: int) -> int:
-    pixels = manifest.sample.height * manifest.sample.width
+    pixels = math.prod(manifest.sample.grid)
     fitting = (n for n in PART_SIZES if n <= max_batch and n * pixels <= PART_PIXELS)
     return next(fitting, 1)
 
@@ -246,7 +249,8 @@ def _allocate(tensor: Tensor, rows: int, steps: Mapping[str, float]) -> ov.Tenso
     if tensor.name in steps:
         channels, height, width = tensor.row
         return ov.Tensor(ov.Type.u8, ov.Shape([rows, height, width, channels]))
-    return ov.Tensor(ov.Type.f32, ov.Shape([rows, *tensor.row]))
+    kind = ov.Type.u8 if tensor.dtype == "uint8" else ov.Type.f32
+    return ov.Tensor(kind, ov.Shape([rows, *tensor.row]))
 
 
 def _call(action: Callable[[], object]) -> None:

@@ -7,33 +7,38 @@ whole network is in it; each lane runs it with buffers of its own.
 from __future__ import annotations
 
 import atexit
-import hashlib
 import os
+import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ...contracts.bundle import Bundle
 from ...contracts.bundle_files import (
+    MEASURED,
     MODEL_FILES,
     Precision,
     require_graph,
     require_precision,
 )
 from ...contracts.manifest import Manifest
-from ...cuda.owners import Device
-from ...cuda.probe import probe_driver
-from ...errors import BackendError, ClosedError, InputError, Remedy
+from ...cuda.device import Device, FirstError
+from ...cuda.probe import pci_bus_id, probe_driver
+from ...errors import BackendError, ClosedError, InputError
+from ...pixels.synthetic import random_samples
+from ...system.heat import BOARD
 from ...system.sealed_cache import SealedCache
 from ..base import Backend, Lane
 from .buffers import Allocator
-from .build import BuildCallback, BuildOptions, build_plan
+from .build import BuildCallback
+from .engine_builder import EngineBuilder
 from .kernel_cache import JitCache
 from .lane import LaneOptions, TrtLane
-from .library import Flavor, FlavorName, LoadedEngine, load_engine, load_flavor, pick_flavor
+from .layer_times import layer_times_ms
+from .library import Flavor, FlavorName, LoadedEngine, load_flavor, pick_flavor
 from .memory_budget import MemoryBudget, limit_of
 from .pixel_kernels import load_fatbin
+from .ranged_lane import lane_kind
 
 
 class TrtBackend(Backend):
@@ -44,9 +49,12 @@ class TrtBackend(Backend):
         manifest: Contract to obey; usually ``bundle.manifest``, perhaps with another ``dn_offset``.
         max_batch: Most samples one lane takes at once; no more than the manifest's batch profile.
         precision: Which graph of the bundle to run, ``"fp32"``, ``"fp16"`` or ``"int8"``;
-            ``"auto"`` is the manifest's model.
+            ``"auto"`` is the manifest's model, but on ``rtx`` no INT8 that `build --choose` has not
+            measured: FP16 where the bundle has it, else FP32.
         flavor: TensorRT library; None is ``tensorrt`` where installed, else ``rtx``.
-        graph_batches: Batch sizes to run as CUDA graphs; None is 1 and ``max_batch``.
+        graph_batches: Batch sizes to run as CUDA graphs; others are padded to them with absent
+            samples where that less than doubles the batch. None is the powers of two up to 32, and
+            ``max_batch``.
         ordinal: Which GPU.
         cache: Where engines are kept; None is the user's cache folder.
         memory: Most device memory that all lanes may take, as a share of what is free now (up to 1)
@@ -63,7 +71,8 @@ class TrtBackend(Backend):
         InputError: ``memory`` is no positive number, ``wait`` no known way, or ``precision`` no
             known word.
         ArtifactError: The model is missing, altered or does not fit the manifest.
-        MissingDependencyError: TensorRT or a CUDA binding is not installed.
+        MissingDependencyError: TensorRT or a CUDA binding is not installed, or ``ESCCS_NVTX`` asks
+            for the package nvtx, which is not.
         BackendError: There is no GPU, ``precision`` is ``"bf16"``, which no graph has, or
             TensorRT cannot build or load the engine.
         CudaError: The driver refused; perhaps there is too little memory.
@@ -87,12 +96,15 @@ class TrtBackend(Backend):
         progress: BuildCallback | None = None,
     ) -> None:
         wait = _way_of_waiting(wait)
+        self._lane = lane_kind()
         self.max_batch = min(max_batch, manifest.batch.max)
         self._manifest = manifest
-        self._model = _model_file(manifest, precision)
-        onnx = bundle.read(self._model)
+        require_precision(precision)
         self._flavor = load_flavor(flavor) if flavor else pick_flavor()
+        self._model, self._reason = _model_file(manifest, precision, self._flavor)
+        onnx = bundle.read(self._model)
         self._lanes: list[TrtLane] = []
+        self._lanes_lock = threading.Lock()
         self._loaded: LoadedEngine | None = None
         self._jit: JitCache | None = None
         self.device = Device.open(ordinal)
@@ -109,15 +121,14 @@ class TrtBackend(Backend):
                 builder = EngineBuilder(bundle, onnx, manifest, self._flavor, self.device, progress)
                 engines = cache or SealedCache()
                 self._loaded = builder.load_or_build(engines)
+                self._built = builder.options
                 self._jit = JitCache.attach(self._loaded, engines, builder.key)
                 module = self.device.module(load_fatbin())
-                self._kernels = (
-                    module.kernel("esccs_preprocess_f32"),
-                    module.kernel("esccs_availability"),
-                )
+                self._kernel = module.kernel("esccs_preprocess_f32")
         except BaseException:
             self.close()
             raise
+        BOARD.watch_gpu("" if self.device.integrated else pci_bus_id(ordinal))
         _close_at_exit(self)
 
     def open_lane(self) -> Lane:
@@ -127,18 +138,30 @@ class TrtBackend(Backend):
             BackendError: It would exceed the memory budget.
             CudaError: The driver refused; perhaps there is too little memory.
         """
+        return self._open_lane()
+
+    def _open_lane(self) -> TrtLane:
         if self._loaded is None:
             raise ClosedError("the TensorRT backend was closed")
         make = Allocator(self.device, self._options.budget)
         with self.device.active():
             try:
-                lane = TrtLane(make, self._loaded, self._kernels, self._manifest, self._options)
-            except BaseException:
+                lane = self._lane(make, self._loaded, self._kernel, self._manifest, self._options)
+            except BaseException as error:  # which is what counts, not that freeing fails as well
+                self.device.note(error)
                 make.settle()
-                make.free()
+                with FirstError(self.device):
+                    make.free()
                 raise
-        self._lanes = [*(known for known in self._lanes if not known.closed), lane]
+        with self._lanes_lock:
+            self._lanes = [*(known for known in self._lanes if not known.closed), lane]
         return lane
+
+    @property
+    def open_lanes(self) -> int:
+        """How many lanes are open."""
+        with self._lanes_lock:
+            return sum(not lane.closed for lane in self._lanes)
 
     def describe(self) -> dict[str, Any]:
         """Return GPU, libraries, model and how lanes work."""
@@ -148,6 +171,7 @@ class TrtBackend(Backend):
             "tensorrt": self._flavor.version,
             "model": self._model,
             "precision": next((p for p, name in MODEL_FILES.items() if name == self._model), None),
+            "precision_reason": self._reason,
             "max_batch": self.max_batch,
         }
         if self._loaded is None:
@@ -156,6 +180,9 @@ class TrtBackend(Backend):
             return {
                 **described,
                 "device": self.device.name,
+                "ordinal": self.device.ordinal,
+                "target": self._built.target,
+                "typing": self._built.typing,
                 "compute_capability": self.device.compute_capability,
                 "integrated": self.device.integrated,
                 "driver": probe_driver().version,
@@ -169,6 +196,12 @@ class TrtBackend(Backend):
                 "lane_device_bytes_limit": self._options.budget.limit,
             }
 
+    def keep(self) -> None:
+        """Store the kernels that TensorRT for RTX has compiled so far, lest a crash lose them."""
+        if self._jit is not None and self._loaded is not None and not self._loaded.lost:
+            with self.device.active():
+                self._jit.keep()
+
     def layers(self) -> list[dict[str, Any]]:
         """Return what the engine inspector reports of each layer of the engine that runs here."""
         if self._loaded is None:
@@ -176,22 +209,58 @@ class TrtBackend(Backend):
         with self.device.active():
             return self._loaded.layers()
 
+    def layer_times_ms(self, batch: int) -> dict[str, float]:
+        """Return the median time of each layer for a batch, by the name that `layers` gives it.
+
+        Args:
+            batch: Samples, 1..max_batch; they are simulated.
+        """
+        if self._loaded is None:
+            raise ClosedError("the TensorRT backend was closed")
+        lane = self._open_lane()
+        try:
+            lane.answer(random_samples(self._manifest, batch))
+            with self.device.active():
+                return layer_times_ms(self._flavor, lane.contexts, batch)
+        finally:
+            lane.close()
+
     def close(self) -> None:
         """Free lanes that are still open, then the engine, then the device.
 
-        Idempotent; a forked child frees nothing, since all of it is the parent's.
+        Idempotent; a forked child frees nothing, since all of it is the parent's. On a lost GPU all
+        is only forgotten.
+
+        Raises:
+            CudaError: The first thing that could not be freed; the rest was still tried.
         """
         if not self.device.is_ours:
             return
-        for lane in self._lanes:
-            lane.close()
-        if self._loaded is not None:
-            with self.device.active():  # TensorRT frees device memory here
-                if self._jit is not None and not self._loaded.lost:
-                    self._jit.keep()
-                self._loaded.release()
-            self._loaded = self._jit = None
-        self.device.close()
+        errors = FirstError(self.device)
+        with self._lanes_lock:
+            lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            with errors:
+                lane.close()
+        loaded, jit = self._loaded, self._jit
+        self._loaded = self._jit = None
+        if loaded is not None:
+            with errors:
+                self._release(loaded, jit)
+        with errors:
+            self.device.close()
+        errors.throw()
+
+    def _release(self, loaded: LoadedEngine, jit: JitCache | None) -> None:
+        if self.device.lost:
+            _let_go(loaded, jit)
+            return
+        with self.device.active():  # TensorRT frees device memory here
+            try:
+                if jit is not None and not loaded.lost:
+                    jit.keep()
+            finally:
+                _let_go(loaded, jit)
 
     def __del__(self) -> None:
         """Free the GPU also where `close` is not called, as when a second lane was refused."""
@@ -200,7 +269,8 @@ class TrtBackend(Backend):
 
     def _graph_batches(self, wanted: Sequence[int] | None) -> frozenset[int]:
         if wanted is None:
-            wanted = (1, self.max_batch) if self.device.driver.has_graphs else ()
+            powers = [2**n for n in range(6) if 2**n <= self.max_batch]
+            wanted = (*powers, self.max_batch) if self.device.driver.has_graphs else ()
         elif wanted and not self.device.driver.has_graphs:
             raise BackendError(
                 f"CUDA graphs were asked for, but {self.device.driver.name} has none",
@@ -209,76 +279,34 @@ class TrtBackend(Backend):
         return frozenset(wanted)
 
 
-class EngineBuilder:
-    """An engine from the cache, or built from the ONNX and kept there.
-
-    Attributes:
-        key: What the engine depends on.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        onnx: bytes,
-        manifest: Manifest,
-        flavor: Flavor,
-        device: Device,
-        progress: BuildCallback | None,
-    ) -> None:
-        self._onnx, self._manifest, self._flavor = onnx, manifest, flavor
-        self._progress = progress
-        self._build_options = BuildOptions(batch=manifest.batch)
-        self._machine = {
-            "flavor": flavor.name,
-            "version": flavor.version,
-            "gpu": device.name,
-            "compute_capability": device.compute_capability,
-            "driver": probe_driver().version,
-        }
-        self.key = {
-            **self._machine,
-            "kind": "engine",
-            "bundle": bundle.digest,
-            "onnx": hashlib.sha256(onnx).hexdigest(),
-            "options": asdict(self._build_options),
-        }
-
-    def load_or_build(self, cache: SealedCache) -> LoadedEngine:
-        """Return the loaded engine; one that this GPU or library refuses is built again, once."""
-        plan = cache.get(self.key, lambda: self._build(cache))
-        try:
-            return load_engine(self._flavor, plan)
-        except BackendError as error:
-            if error.action is not Remedy.REBUILD:
-                raise
-            cache.reject(self.key, error.message)
-        return load_engine(self._flavor, cache.get(self.key, lambda: self._build(cache)))
-
-    def _build(self, cache: SealedCache) -> bytes:
-        timings = {**self._machine, "kind": "timing cache"}
-        built = build_plan(
-            self._flavor,
-            self._onnx,
-            self._manifest,
-            self._build_options,
-            progress=self._progress,
-            timing_cache=cache.load(timings),
-        )
-        if built.timing_cache is not None:
-            cache.store(timings, built.timing_cache)
-        return built.plan
+def _let_go(loaded: LoadedEngine, jit: JitCache | None) -> None:
+    if jit is not None:
+        jit.release()
+    loaded.release()
 
 
-def _model_file(manifest: Manifest, precision: Precision) -> str:
-    require_precision(precision)
+def _model_file(manifest: Manifest, precision: Precision, flavor: Flavor) -> tuple[str, str]:
+    """Return the graph to run, and why it is that one."""
     if precision == "auto":
-        return manifest.model
+        return _model_of_choice(manifest, flavor)
     if precision == "bf16":
         raise BackendError(
             "precision bf16 was asked for, but there are engines in fp32, fp16 and int8 only",
             hint="Use precision='auto', 'fp32', 'fp16' or 'int8'",
         )
-    return require_graph(manifest.files, precision)
+    return require_graph(manifest.files, precision), "asked for"
+
+
+def _model_of_choice(manifest: Manifest, flavor: Flavor) -> tuple[str, str]:
+    if MEASURED in manifest.files:
+        return manifest.model, "measured by build --choose"
+    if flavor.name != "rtx" or manifest.model != MODEL_FILES["int8"]:
+        return manifest.model, "the bundle's model"
+    why = "TensorRT for RTX quantizes weights only, and INT8 was not measured"
+    for precision in ("fp16", "fp32"):
+        if (found := MODEL_FILES[precision]) in manifest.files:
+            return found, why
+    return manifest.model, "the bundle has no other graph"
 
 
 def _way_of_waiting(wait: str | None) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contracts.manifest import Manifest
-from ...cuda.owners import Device, DeviceMemory, Event, HostMemory, Owner, Stream
-from ...errors import CudaError
+from ...cuda.device import Device, FirstError
+from ...cuda.owners import DeviceMemory, Event, HostMemory, Owner, Stream
 from .memory_budget import MemoryBudget
 from .pixel_kernels import STATS, aligned
 
@@ -54,24 +54,36 @@ class Allocator:
             self._take(size)
         return self._keep(self.device.pinned(size, mapped=mapped))
 
-    def settle(self) -> None:
+    def settle(self) -> Exception | None:
         """Wait until nothing enqueued here runs, after an error or before memory is freed.
 
-        Errors are logged only: after an error the first one counts, and at the end none does.
+        Returns:
+            Why it is not known whether something still runs; None if nothing does.
         """
+        failed: Exception | None = None
         for owner in self._owned:
-            if isinstance(owner, Stream):
+            if isinstance(owner, Stream) and not self.device.lost:
                 try:
                     owner.synchronize()
-                except CudaError as error:
+                except Exception as error:  # also a binding's that does not know the driver's code
                     _log.debug("while settling: %s", error)
+                    self.device.note(error)
+                    failed = failed or error
+        return failed
 
     def free(self) -> None:
-        """Free everything; nothing may be enqueued."""
+        """Free everything; nothing may be enqueued.
+
+        Raises:
+            CudaError: The first thing that could not be freed; the rest was still tried.
+        """
+        errors = FirstError(self.device)
         while self._owned:
-            self._owned.pop().close()
+            with errors:
+                self._owned.pop().close()
         self._budget.give(self._taken)
         self._taken = 0
+        errors.throw()
 
     def _take(self, size: int) -> None:
         self._budget.take(size)
@@ -104,67 +116,72 @@ class Staging:
         if self.is_copied:
             self.memory.upload(self.array[:size], stream)
 
-    def download(self, stream: Stream) -> None:
-        """Enqueue making all bytes visible to the host."""
+    def download(self, size: int, stream: Stream) -> None:
+        """Enqueue making the first ``size`` bytes visible to the host."""
         if self.is_copied:
-            self.memory.download(self.array, stream)
+            self.memory.download(self.array[:size], stream)
 
 
 @dataclass(frozen=True)
-class Section:
-    """A table that the device writes and the host reads.
+class ResultRows:
+    """Where the results of a batch are, one after the other, so that one copy brings them back.
 
     Attributes:
-        memory: What it is part of.
-        start: Where in it, in bytes.
-        rows: The host's view, one row per sample.
+        size: Bytes of all of them.
+        addresses: Name of each tensor of `Manifest.returned` -> where the engine writes it.
+        outputs: The same for the host, ``(rows, ...)``.
+        stats_addresses: Where the kernel writes `STATS` of each modality.
+        stats: Modality name -> the same for the host.
     """
 
-    memory: DeviceMemory
-    start: int
-    rows: npt.NDArray[Any]
-
-    @property
-    def address(self) -> int:
-        """Where it starts, for the device."""
-        return self.memory.address + self.start
-
-    def clear(self, stream: Stream) -> None:
-        """Enqueue zeroing it on the device."""
-        self.memory.clear(stream, self.start, self.rows.nbytes)
+    size: int
+    addresses: dict[str, int]
+    outputs: dict[str, npt.NDArray[Any]]
+    stats_addresses: list[int]
+    stats: dict[str, npt.NDArray[Any]]
 
 
 class Results:
-    """Outputs and counts of a batch in one block, so that one copy brings them back.
+    """Outputs and counts of a batch in one block.
 
-    Attributes:
-        outputs: Name of each output of the network -> ``(max_batch, ...)`` float32.
-        counts: Modality name -> `STATS` of each sample.
+    Args:
+        make: Allocates it.
+        manifest: Names the tensors.
+        max_batch: Most rows.
+        mapped: Host memory is device memory.
     """
 
-    def __init__(
-        self, make: Allocator, manifest: Manifest, max_batch: int, mapped: bool, stream: Stream
-    ) -> None:
-        kinds = {name: np.dtype((np.float32, t.row)) for name, t in manifest.outputs.items()}
-        kinds |= {f"counts of {name}": STATS for name in manifest.modalities}
-        starts = [0]
-        for kind in kinds.values():
-            starts.append(starts[-1] + aligned(kind.itemsize * max_batch))
-        self._block = Staging(make, starts[-1], mapped)
-        sections = {
-            name: self._section(start, kind, max_batch)
-            for start, (name, kind) in zip(starts, kinds.items(), strict=False)
-        }
-        self.outputs = {name: sections[name] for name in manifest.outputs}
-        self.counts = {name: sections[f"counts of {name}"] for name in manifest.modalities}
-        # A small batch leaves rows unwritten, and all rows are copied.
-        self._block.memory.clear(stream)
+    def __init__(self, make: Allocator, manifest: Manifest, max_batch: int, mapped: bool) -> None:
+        self._returned, self._modalities = list(manifest.returned), list(manifest.modalities)
+        self._kinds = [np.dtype((t.dtype, t.row)) for t in manifest.returned.values()]
+        self._kinds += [STATS for _ in self._modalities]
+        size = sum(aligned(kind.itemsize * max_batch) for kind in self._kinds)
+        self._block = Staging(make, size, mapped)
+        self._known: dict[int, ResultRows] = {}
 
-    def download(self, stream: Stream) -> None:
-        """Enqueue making all of them visible to the host."""
-        self._block.download(stream)
+    def of(self, rows: int) -> ResultRows:
+        """Return where a batch of ``rows`` has its results."""
+        if rows not in self._known:
+            self._known[rows] = self._laid_out(rows)
+        return self._known[rows]
 
-    def _section(self, start: int, kind: np.dtype[Any], rows: int) -> Section:
-        content = self._block.array[start : start + kind.itemsize * rows]
-        view = content.view(kind.base).reshape(rows, *kind.shape)
-        return Section(self._block.memory, start, view)
+    def download(self, rows: int, stream: Stream) -> None:
+        """Enqueue making the results of a batch visible to the host."""
+        self._block.download(self.of(rows).size, stream)
+
+    def _laid_out(self, rows: int) -> ResultRows:
+        starts, views, end = [], [], 0
+        for kind in self._kinds:
+            size = kind.itemsize * rows
+            content = self._block.array[end : end + size]
+            starts.append(self._block.address + end)
+            views.append(content.view(kind.base).reshape(rows, *kind.shape))
+            end += aligned(size)
+        outputs = len(self._returned)
+        return ResultRows(
+            end,
+            dict(zip(self._returned, starts, strict=False)),
+            dict(zip(self._returned, views, strict=False)),
+            starts[outputs:],
+            dict(zip(self._modalities, views[outputs:], strict=True)),
+        )

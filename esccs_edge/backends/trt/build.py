@@ -1,7 +1,8 @@
 """A verified ONNX model -> a serialized TensorRT engine, on any of the supported libraries.
 
-INT8 means explicit Q/DQ in a strongly typed network; no calibrator class is used anywhere. The
-engine cache and `export.to_engine` call `build_plan`.
+INT8 means explicit Q/DQ, in a strongly typed network unless a library refuses that (see
+`engine_builder`); no calibrator class is used anywhere. `build_apart` and `export.to_engine` call
+`build_plan`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...contracts.manifest import BatchProfile, Manifest
-from ...contracts.onnx_file import refuse_external_data
+from ...contracts.onnx_file import require_plain
 from ...cuda.probe import probe_driver
 from ...errors import ArtifactError, BackendError, InputError
 from .library import Flavor, error_log, implement, logger_of, trt_error
@@ -33,12 +34,15 @@ class BuildOptions:
         max_aux_streams: Extra streams TensorRT may use, so that branches of the network can
             overlap.
         workspace_bytes: Scratch memory the builder may plan with.
+        typing: ``"strong"``: the graph says every type. ``"weak"``, where the library still has it:
+            Q/DQ say what is INT8, and all else is float32.
     """
 
     batch: BatchProfile
     target: str = "current"
     max_aux_streams: int = 1
     workspace_bytes: int = WORKSPACE_BYTES
+    typing: str = "strong"
 
 
 @dataclass(frozen=True)
@@ -112,16 +116,17 @@ def build_plan(
         InputError: A target this flavor does not know.
     """
     _require_builder_host(flavor, options)
-    refuse_external_data(onnx, "the ONNX model")
+    require_plain(onnx, "the ONNX model")
     trt = flavor.trt
     logger = logger_of(flavor)
     logger.take_layers()  # of a build that failed
     builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt))
+    network = builder.create_network(_network_flags(trt, options))
     parser = trt.OnnxParser(network, logger)  # owns weights: must outlive the build
     if not parser.parse(onnx):
         raise _parse_error(parser)
     _check_tensors(network, manifest)
+    _leave_out_unread(network, manifest)
     config = builder.create_builder_config()
     _configure(flavor, config, options)
     _add_profile(builder, config, manifest, options.batch)
@@ -151,8 +156,16 @@ def _require_builder_host(flavor: Flavor, options: BuildOptions) -> None:
     )
 
 
-def _network_flags(trt: Any) -> int:
+def can_be_typed_weakly(trt: Any) -> bool:
+    """Return whether a library has both ways of typing; from 11 on there is one."""
     flags = trt.NetworkDefinitionCreationFlag
+    return hasattr(flags, "STRONGLY_TYPED") and hasattr(trt.BuilderFlag, "INT8")
+
+
+def _network_flags(trt: Any, options: BuildOptions) -> int:
+    flags = trt.NetworkDefinitionCreationFlag
+    if options.typing == "weak":
+        return 0
     # Gone once every network is strongly typed.
     return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
 
@@ -166,7 +179,8 @@ def _parse_error(parser: Any) -> ArtifactError:
 
 
 def _check_tensors(network: Any, manifest: Manifest) -> None:
-    for kind, wanted in (("input", manifest.inputs), ("output", manifest.outputs)):
+    outputs = manifest.outputs | manifest.returned
+    for kind, wanted in (("input", manifest.inputs), ("output", outputs)):
         count, get = getattr(network, f"num_{kind}s"), getattr(network, f"get_{kind}")
         tensors = [get(i) for i in range(count)]
         found = {tensor.name: tuple(tensor.shape) for tensor in tensors}
@@ -178,12 +192,22 @@ def _check_tensors(network: Any, manifest: Manifest) -> None:
             )
 
 
+def _leave_out_unread(network: Any, manifest: Manifest) -> None:
+    """Let the engine write no output that nobody reads."""
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    for tensor in outputs:
+        if tensor.name not in manifest.returned:
+            network.unmark_output(tensor)
+
+
 def _configure(flavor: Flavor, config: Any, options: BuildOptions) -> None:
     trt = flavor.trt
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     config.max_aux_streams = options.max_aux_streams
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the engine inspector
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32, not ten bits of it
+    if options.typing == "weak":  # no FP16 beside it: a gate's floor does not exist there
+        config.set_flag(trt.BuilderFlag.INT8)
     if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # RTX: stream capture needs it
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if hasattr(config, "set_compute_capability"):

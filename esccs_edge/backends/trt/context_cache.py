@@ -1,29 +1,25 @@
-"""What runs a layout of a batch: TensorRT execution contexts, and the CUDA graphs made with them.
+"""What runs a batch: TensorRT execution contexts, and the CUDA graphs made with them.
 
-A layout is enqueued plainly at first, by one context that all layouts share. At its second batch it
-gets a context of its own and is recorded; from then on it is one launch of a graph.
+Batches are padded with absent rows to a few sizes. Such a batch is enqueued plainly at first, by
+a context that all share. At its second time it gets a context of its own and is recorded; from then
+on it is one launch of a graph. The copy of the pixels, whose bytes differ, is no part of it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...cuda.device import FirstError
 from ...cuda.owners import DeviceMemory, Graph, Stream
 from ...errors import BackendError, Remedy
 from .library import LoadedEngine, error_log, trt_error
+from .pixel_upload import Filled
 
-#: A graph copies so many bytes and no others: mixtures of types and absent patches each need their
-#: own. Once there are so many of them, all other layouts are enqueued plainly.
-_MOST_GRAPHS = 8
-
-#: Samples, then bytes to upload of each modality.
-Layout = tuple[int, ...]
-#: Called with the number of samples and the context that runs the engine.
-Enqueue = Callable[[int, Any], None]
+#: Called with how the batch was gathered and the context that runs the engine.
+Enqueue = Callable[[Filled, Any], None]
 _log = logging.getLogger("esccs_edge.tensorrt")
 
 
@@ -33,14 +29,14 @@ class Bindings:
 
     Attributes:
         shapes: Name of each input -> shape of one sample.
-        addresses: Name of each tensor -> where it starts on the device.
+        addresses: Returns for a batch size the name of each tensor -> where it starts.
         activations: What a context works in. All contexts of a lane share it, since only one of
             them runs at a time.
         aux: Streams that TensorRT may use beside the lane's.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
-    addresses: Mapping[str, int]
+    addresses: Callable[[int], Mapping[str, int]]
     activations: DeviceMemory
     aux: tuple[Stream, ...]
 
@@ -52,10 +48,12 @@ class ContextCache:
         loaded: The engine.
         bindings: What contexts are bound to.
         stream: Where batches run.
-        graph_batches: Batch sizes of which graphs are made.
+        graph_batches: Batch sizes of which graphs are made; others are padded to them where that
+            less than doubles the batch.
 
     Attributes:
-        graphs: Layout -> graph.
+        graphs: How a batch was gathered -> its graph. There are at most as many as sizes times
+            mixtures of narrow and wide pixels, two for each modality.
     """
 
     def __init__(
@@ -69,30 +67,36 @@ class ContextCache:
         self._errors = error_log(loaded.flavor)
         self._shared: Any = None
         self._bound = 0  # batch size of the shared context
-        self.graphs: dict[Layout, Graph] = {}
+        self.graphs: dict[Filled, Graph] = {}
         self._of_graphs: list[Any] = []  # contexts, kept as long as their graphs
-        self._graph_batches = set(graph_batches)
-        self._seen_once = deque[Layout](maxlen=_MOST_GRAPHS)
+        self._sizes = sorted(graph_batches)
+        self._recorded = set(self._sizes)  # less those that could not be
+        self._seen_once: set[Filled] = set()
 
-    def run(self, layout: Layout, enqueue: Enqueue) -> None:
-        """Launch the graph of this layout, or enqueue plainly (and record the second time).
+    def rows_of(self, batch: int) -> int:
+        """Return the rows with which a batch is run, always the same, so that its answers are."""
+        size = next((size for size in self._sizes if size >= batch), batch)
+        return size if size < 2 * batch else batch
+
+    def run(self, filled: Filled, enqueue: Enqueue) -> None:
+        """Launch the graph of such a batch, or enqueue plainly (and record the second time).
 
         Args:
-            layout: Of the batch that was gathered.
-            enqueue: Puts all its work on the streams.
+            filled: How the batch was gathered; its pixels are on their way.
+            enqueue: Puts all further work on the stream.
 
         Raises:
             BackendError: TensorRT or the driver refused.
         """
-        batch = layout[0]
-        if (graph := self.graphs.get(layout)) is not None:
+        if (graph := self.graphs.get(filled)) is not None:
             graph.launch(self._stream)
-        elif layout in self._seen_once and len(self.graphs) < _MOST_GRAPHS:
-            self._run_and_record(layout, enqueue)
+        elif filled.rows not in self._recorded:
+            enqueue(filled, self.shared(filled.rows))
+        elif filled in self._seen_once:
+            self._run_and_record(filled, enqueue)
         else:
-            enqueue(batch, self.shared(batch))
-            if batch in self._graph_batches:
-                self._seen_once.append(layout)
+            enqueue(filled, self.shared(filled.rows))
+            self._seen_once.add(filled)
 
     def shared(self, batch: int) -> Any:
         """Return the context that enqueues plainly, bound to a batch size."""
@@ -116,37 +120,42 @@ class ContextCache:
         """Free graphs and contexts; nothing may be enqueued. The bound memory must still be there.
 
         Idempotent.
+
+        Raises:
+            CudaError: The first graph that could not be freed; the rest was still tried.
         """
+        errors = FirstError(self._bindings.activations.device)
         for graph in self.graphs.values():
-            graph.close()
+            with errors:
+                graph.close()
+        self.graphs.clear()
         self._of_graphs.clear()
         self._shared = None
+        errors.throw()
 
-    def _run_and_record(self, layout: Layout, enqueue: Enqueue) -> None:
+    def _run_and_record(self, filled: Filled, enqueue: Enqueue) -> None:
         """Enqueue plainly on a context of the graph's own, as TensorRT asks; then record it."""
-        batch = layout[0]
         try:
-            context = self._new_context(batch, for_graph=True)
+            context = self._new_context(filled.rows, for_graph=True)
         except BackendError as error:
-            self._do_without_graphs(batch, error)
-            enqueue(batch, self.shared(batch))
+            self._do_without_graphs(filled.rows, error)
+            enqueue(filled, self.shared(filled.rows))
             return
         self._of_graphs.append(context)
-        enqueue(batch, context)
+        enqueue(filled, context)
         try:
             if not getattr(context, "is_stream_capturable", lambda _: True)(self._stream.number):
                 raise BackendError("TensorRT says that this engine cannot be captured")
-            self.graphs[layout] = self._stream.capture(lambda: enqueue(batch, context))
+            self.graphs[filled] = self._stream.capture(lambda: enqueue(filled, context))
         except BackendError as error:
-            self._do_without_graphs(batch, error)
+            self._do_without_graphs(filled.rows, error)
 
-    def _do_without_graphs(self, batch: int, error: BackendError) -> None:
+    def _do_without_graphs(self, rows: int, error: BackendError) -> None:
         """Say once why batches of this size are enqueued plainly from now on."""
         if error.action is Remedy.RESTART:
             raise error
-        _log.warning("No CUDA graph for batches of %d, enqueued plainly: %s", batch, error)
-        self._seen_once.clear()
-        self._graph_batches.discard(batch)
+        _log.warning("No CUDA graph for batches of %d, enqueued plainly: %s", rows, error)
+        self._recorded.discard(rows)
 
     def _new_context(self, batch: int, *, for_graph: bool = False) -> Any:
         context = self._loaded.new_context(for_graph=for_graph)
@@ -160,9 +169,6 @@ class ContextCache:
         context.error_recorder = self._errors
         memory = self._bindings.activations
         context.set_device_memory(memory.address, memory.size)
-        for name, address in self._bindings.addresses.items():
-            accepted = context.set_tensor_address(name, address)
-            self._require(accepted, f"Setting the address of {name}")
         if self._bindings.aux:
             context.set_aux_streams([stream.number for stream in self._bindings.aux])
         self._bind(context, batch)
@@ -172,6 +178,9 @@ class ContextCache:
         for name, shape in self._bindings.shapes.items():
             accepted = context.set_input_shape(name, (batch, *shape))
             self._require(accepted, f"Setting the shape of {name}")
+        for name, address in self._bindings.addresses(batch).items():
+            accepted = context.set_tensor_address(name, address)
+            self._require(accepted, f"Setting the address of {name}")
 
     def _require(self, accepted: bool, doing: str) -> None:
         if not accepted:

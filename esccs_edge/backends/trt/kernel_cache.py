@@ -40,10 +40,14 @@ class JitCache:
         return cls(kernels, known, cache, key)
 
     def keep(self) -> None:
-        """Store the kernels if some were compiled since; call it before the engine goes."""
+        """Store the kernels if some were compiled since."""
         content = self._kernels.serialize()
-        self._kernels = None
         if content is None:  # nothing to be had, as after a lost GPU; the next start compiles again
             return
         if (kernels := bytes(content)) != self._known:
             self._cache.store(self._key, kernels)
+            self._known = kernels
+
+    def release(self) -> None:
+        """Let the kernels go; call it before the engine goes."""
+        self._kernels = None

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...contracts.bundle import Bundle
 from ...contracts.manifest import Manifest
 from ...cuda.probe import probe_driver
-from ...errors import BackendError
+from ...errors import BackendError, InputError
 from .build import BuildOptions, build_plan
 from .library import load_flavor
 
@@ -46,6 +46,7 @@ class EngineLayer:
         reads: Number types of its inputs, such as ``("int8",)``.
         writes: Number types of its outputs.
         outputs: Names of the tensors it writes.
+        milliseconds: Median time; None where it was not taken.
     """
 
     name: str
@@ -55,6 +56,7 @@ class EngineLayer:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     outputs: tuple[str, ...]
+    milliseconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,14 @@ class EngineListing:
         version: Version of that library.
         gpu: Which GPU loaded the engine; empty if it was compiled only.
         layers: All layers.
+        timed_batch: Samples of the batch for which layers were timed; None if they were not.
     """
 
     flavor: str
     version: str
     gpu: str
     layers: tuple[EngineLayer, ...]
+    timed_batch: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -90,44 +94,63 @@ class EngineListing:
             lines.append(
                 f"    {part:<9} {len(mine):>3} layers on stream {_listed(streams) or '?'}, reading "
                 + ", ".join(f"{kind} in {count}" for kind, count in reads.most_common())
+                + _time_of(mine)
             )
-        for name in manifest.outputs:
+        for name in manifest.returned:
             layer = next((one for one in self.layers if name in one.outputs), None)
             lines.append(f"    {name:<9} written by {layer.name if layer else 'no layer'}")
-        lines.append("    part    stream  reads -> writes       layer")
+        timed = "" if self.timed_batch is None else f", microseconds for {self.timed_batch}"
+        lines.append(f"    part    stream  reads -> writes       layer{timed}")
         for layer in self.layers:
             numbers = f"{_listed(layer.reads) or '-'} -> {_listed(layer.writes) or '-'}"
             stream = "" if layer.stream is None else layer.stream
             lines.append(
                 f"    {layer.part:<8}{stream:>6}  {numbers:<20}  {layer.kind} {layer.name}"
+                + _time_of([layer])
             )
         return "\n".join(lines)
 
 
-def list_engine(bundle: Bundle) -> EngineListing:
+def list_engine(bundle: Bundle, timed_batch: int | None = None) -> EngineListing:
     """List the engine of a bundle's model: the one that runs here, or one compiled for the purpose.
 
     Where there is a GPU, the runtime's own engine is loaded (built first if need be). Elsewhere
     TensorRT for RTX compiles one for its default set of GPUs.
 
+    Args:
+        bundle: Where the model is.
+        timed_batch: Samples of a batch for which to time each layer too, which needs a GPU.
+
     Raises:
+        InputError: Batches of that size are not in the model's profile.
         ArtifactError: The model is missing or altered.
         MissingDependencyError: No TensorRT that can be used here is installed.
         BackendError: The engine could not be built or loaded, or its layers are not reported.
     """
-    return _compiled(bundle) if probe_driver().problem else _loaded(bundle)
+    profile, problem = bundle.manifest.batch, probe_driver().problem
+    if timed_batch is not None and not profile.min <= timed_batch <= profile.max:
+        raise InputError(f"batch to time is {timed_batch}, expected {profile.min}..{profile.max}")
+    if problem and timed_batch is not None:
+        raise BackendError(f"layers are timed on a GPU, but {problem}", hint="Leave out --time")
+    return _compiled(bundle) if problem else _loaded(bundle, timed_batch)
 
 
-def _loaded(bundle: Bundle) -> EngineListing:
+def _loaded(bundle: Bundle, timed_batch: int | None) -> EngineListing:
     from .backend import TrtBackend
 
-    backend = TrtBackend(bundle, bundle.manifest, max_batch=1)
+    times: dict[str, float] = {}
+    backend = TrtBackend(bundle, bundle.manifest, max_batch=timed_batch or 1)
     try:
         about, layers = backend.describe(), backend.layers()
+        if timed_batch is not None:
+            times = backend.layer_times_ms(timed_batch)
     finally:
         backend.close()
-    found = layers_of_inspector(layers, bundle.manifest.modalities)
-    return EngineListing(about["flavor"], about["tensorrt"], about["device"], found)
+    found = tuple(
+        replace(layer, milliseconds=times.get(layer.name))
+        for layer in layers_of_inspector(layers, bundle.manifest.modalities)
+    )
+    return EngineListing(about["flavor"], about["tensorrt"], about["device"], found, timed_batch)
 
 
 def _compiled(bundle: Bundle) -> EngineListing:
@@ -224,6 +247,11 @@ def _with_parts(
 def _number(words: str) -> str:
     known = (_NUMBERS.get(word) for word in re.findall(r"\w+", words.lower()))
     return next((number for number in known if number), words)
+
+
+def _time_of(layers: Iterable[EngineLayer]) -> str:
+    times = [layer.milliseconds for layer in layers if layer.milliseconds is not None]
+    return f", {1e3 * sum(times):.1f} us" if times else ""
 
 
 def _listed(values: Iterable[Any]) -> str:

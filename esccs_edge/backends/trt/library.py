@@ -10,7 +10,7 @@ import importlib
 import json
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,8 @@ from ...errors import BackendError, InputError, MissingDependencyError, Remedy
 
 FlavorName = Literal["rtx", "tensorrt"]
 _MODULES = {"rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"), "tensorrt": ("tensorrt",)}
+#: GPUs whose compute capability TensorRT for RTX 1.7 lists as a target.
+RTX_TARGETS = frozenset({"7.5", "8.0", "8.6", "8.9", "12.0", "12.1"})
 _INSTALL = {
     "rtx": "Run: pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings",
     "tensorrt": "Run: pip install tensorrt (on a Jetson: sudo apt install python3-libnvinfer)",
@@ -212,6 +214,7 @@ class LoadedEngine:
     runtime: Any
     config: Any = None
     lost: str = ""
+    _config_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def activation_bytes(self) -> int:
@@ -228,12 +231,13 @@ class LoadedEngine:
         strategy = self.flavor.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self.config is None:
             return self.engine.create_execution_context(strategy)
-        self.config.set_execution_context_allocation_strategy(strategy)
-        when = getattr(self.flavor.trt, "DynamicShapesKernelSpecializationStrategy", None)
-        if when is not None:
-            kind = when.EAGER if for_graph else when.LAZY
-            self.config.dynamic_shapes_kernel_specialization_strategy = kind
-        return self.engine.create_execution_context(self.config)
+        with self._config_lock:  # all lanes share the one that holds the kernels
+            self.config.set_execution_context_allocation_strategy(strategy)
+            when = getattr(self.flavor.trt, "DynamicShapesKernelSpecializationStrategy", None)
+            if when is not None:
+                kind = when.EAGER if for_graph else when.LAZY
+                self.config.dynamic_shapes_kernel_specialization_strategy = kind
+            return self.engine.create_execution_context(self.config)
 
     def release(self) -> None:
         """Release everything in the order that TensorRT asks for."""

@@ -7,15 +7,15 @@ take several times as long.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Literal
 
 import numpy as np
 
-from ...errors import BackendError, InputError, ManifestError
-from ..task import Contract, input_tensors
+from ...errors import BackendError, ManifestError
+from ..task import Contract, MapMask, Measure, input_tensors, prevailing_class
 from ..tensor import Tensor
-from ..types import Floats
+from ..types import Array, Floats, Labels, Mask
 from ..values import NODATA_LABEL, Flag, Gate, Prediction
 
 #: Largest change of a probability or gate weight that is still the same answer. Low-precision
@@ -34,6 +34,7 @@ class SceneClassification:
 
     name = "scene-classification"
     target: Literal["class", "map"] = "class"
+    measure: Measure = "balanced_accuracy"
     network = "two-branch residual CNN with modality gate (ESCCS student)"
 
     def inputs(self, contract: Contract) -> tuple[Tensor, ...]:
@@ -57,7 +58,11 @@ class SceneClassification:
             return logits, gate
         return logits, gate, Tensor("distance", per_modality, "distance")
 
-    def rows(self, outputs: Mapping[str, Floats], contract: Contract) -> Sequence[Row]:
+    def returned(self, contract: Contract) -> tuple[Tensor, ...]:
+        """All outputs: ten numbers per patch."""
+        return self.outputs(contract)
+
+    def rows(self, outputs: Mapping[str, Array], contract: Contract) -> Sequence[Row]:
         """Return logits, gate and distances of each patch as plain numbers."""
         logits, gates = outputs["logits"].tolist(), outputs["gate"].tolist()
         known = contract.familiarity
@@ -82,6 +87,14 @@ class SceneClassification:
             flags=frozenset(flags | _unfamiliar(distances, contract)),
         )
 
+    def stratum(self, labels: Labels) -> int | None:
+        """The class with most pixels, should a patch come with a map."""
+        return prevailing_class(labels)
+
+    def masked(self, answer: Prediction, valid: Callable[[], Mask]) -> Prediction:
+        """Return the answer: it is one for the whole patch."""
+        return answer
+
     def without_pixels(self, flags: Set[Flag], contract: Contract) -> Prediction:
         """Return no class: `NODATA_LABEL` and zeros."""
         nothing = dict.fromkeys(contract.classes, 0.0)
@@ -97,28 +110,16 @@ class SceneClassification:
         """The share of the optical modality."""
         return ("gate_optical",)
 
+    def map_masks(self, contract: Contract) -> tuple[MapMask, ...]:
+        """None."""
+        return ()
+
     def map_values(self, answer: Prediction, contract: Contract) -> Floats | None:
         """Return ``(K + 1,)``: probabilities and the optical share, for the whole patch."""
         if answer.label == NODATA_LABEL:
             return None
         values = [answer.probabilities[name] for name in contract.classes]
         return np.array([*values, answer.gate.optical], np.float32)
-
-
-def require_scene_classification(task: str) -> None:
-    """Refuse bundles of other tasks.
-
-    Args:
-        task: ``manifest.task``.
-
-    Raises:
-        InputError: It is another task.
-    """
-    if task != SceneClassification.name:
-        raise InputError(
-            f"the bundle's task is {task!r}, expected {SceneClassification.name!r}",
-            hint="Open it with `esccs_edge.open_model`; map a scene with `esccs-edge map`",
-        )
 
 
 def softmax(logits: Sequence[float], temperature: float) -> list[float]:

@@ -1,0 +1,1 @@
+"""Satellite products as they are downloaded -> named, dated, georeferenced bands."""

@@ -1,0 +1,83 @@
+"""The front door for land cover: raw optical and SAR pixels in, a class per pixel out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .contracts.tasks.semantic_segmentation import Segmentation, SemanticSegmentation
+from .errors import EsccsError
+from .pair_model import PairModel
+
+if TYPE_CHECKING:
+    from .scenes.summary import SceneSummary
+
+
+class Segmenter(PairModel[Segmentation]):
+    """Labels the pixels of co-registered optical and SAR patches. Thread-safe.
+
+    Either modality may be absent. Arguments and errors of the constructor are those of `PairModel`.
+    """
+
+    task = SemanticSegmentation.name
+    shipped = "land-cover"
+
+    def segment(self, optical: Any, sar: Any) -> Segmentation:
+        """Label the pixels of one pair in the calling thread, with the lowest latency.
+
+        Args:
+            optical: ``(C, H, W)`` in the manifest's band order, digital numbers (integer) or
+                reflectance (float), or None.
+            sar: ``(P, H, W)`` in the manifest's polarization order, float dB (linear sigma0 with
+                ``sar_unit="linear"``), or None.
+
+        Returns:
+            ``label``, ``confidence`` and ``gate`` as ``(H, W)`` uint8, 255 where no modality has a
+            valid pixel, and ``flags``.
+
+        Raises:
+            InputError: Shape, type or values are not what the manifest asks for; or every modality
+                lacks pixels, and some lie on a GPU, where it is not seen which.
+            BackendError: Inference failed twice or gave NaN.
+            ClosedError: After `close`.
+            ForkedProcessError: In a forked child of the process that made the segmenter.
+        """
+        return self._run(optical, sar)
+
+    def segment_batch(
+        self, opticals: Sequence[Any] | None, sars: Sequence[Any] | None
+    ) -> list[Segmentation | EsccsError]:
+        """Label the pixels of pairs in the calling thread, in batches of up to ``max_batch``.
+
+        Args:
+            opticals: N patches as for `segment` (an ``(N, C, H, W)`` array will do); entries may
+                be None, and None in place of the list means that every optical patch is absent.
+            sars: The same for SAR.
+
+        Returns:
+            N answers in order; the place of a pair that cannot be judged holds its error.
+
+        Raises:
+            InputError: The lengths differ, or both lists are None.
+        """
+        return self._run_batch(opticals, sars)
+
+    async def asegment(self, optical: Any, sar: Any) -> Segmentation:
+        """Label one pair from a coroutine; canceling it frees its place in the queue."""
+        return await self._arun(optical, sar)
+
+    def segment_scene(
+        self,
+        optical_path: str | os.PathLike[str] | None,
+        sar_path: str | os.PathLike[str] | None,
+        out_path: str | os.PathLike[str],
+        *,
+        stride: int | None = None,
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> SceneSummary:
+        """Label a whole raster, its windows blended; see `esccs_edge.scenes.mapping.map_scene`."""
+        return self._map(
+            optical_path, sar_path, out_path, stride=stride, overwrite=overwrite, resume=resume
+        )

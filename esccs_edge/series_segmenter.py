@@ -1,0 +1,90 @@
+"""The front door for image series: a season of images, with gaps, in; a class per pixel out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .contracts.tasks.series_segmentation import SeriesSegmentation, SeriesSegmentationTask
+from .errors import EsccsError
+from .pixels.series import Dates
+from .series_model import SeriesModel
+
+if TYPE_CHECKING:
+    from .scenes.series_mapping import SeriesSummary
+
+
+class SeriesSegmenter(SeriesModel[SeriesSegmentation]):
+    """Labels the pixels of image series of optical or SAR, with missing dates. Thread-safe.
+
+    Arguments and errors of the constructor are those of `PairModel`.
+    """
+
+    task = SeriesSegmentationTask.name
+
+    def segment(self, optical: Any, sar: Any, dates: Dates | None = None) -> SeriesSegmentation:
+        """Label the pixels of one series in the calling thread, with the lowest latency.
+
+        Args:
+            optical: ``(C, n, H, W)`` of n dates in the manifest's band order, digital numbers
+                (integer) or reflectance (float), or None. A pixel is missing on a date where all
+                bands are nodata or one is not finite.
+            sar: ``(P, n, H, W)`` in the manifest's polarization order, float dB (linear sigma0
+                with ``sar_unit="linear"``), or None.
+            dates: The n dates, sorted, or ``{"optical": [...], "sar": [...]}`` where the sensors
+                saw the place on other days. None: n is T and the series are in the slots of
+                ``manifest.sample.calendar`` already, or in the order of the training.
+
+        Returns:
+            ``label`` and ``confidence`` as ``(H, W)`` uint8, 255 where no sensor saw the pixel on
+            any date; ``seen``, the share of valid pixels on each date; and ``flags``,
+            ``ALL_NODATA`` among them where nothing was seen at all.
+
+        Raises:
+            InputError: Shape, type, dates or values are not what the manifest asks for; or some
+                pixels are never seen, and the series lies on a GPU, where it is not seen which.
+            BackendError: Inference failed twice or gave NaN.
+            ClosedError: After `close`.
+            ForkedProcessError: In a forked child of the process that made the segmenter.
+        """
+        return self._run_series(optical, sar, dates)
+
+    def segment_batch(
+        self,
+        opticals: Sequence[Any] | None,
+        sars: Sequence[Any] | None,
+        dates: Sequence[Dates | None] | None = None,
+    ) -> list[SeriesSegmentation | EsccsError]:
+        """Label the pixels of series in the calling thread, in batches of up to ``max_batch``.
+
+        Args:
+            opticals: N series as for `segment` (an ``(N, C, T, H, W)`` array will do); entries may
+                be None, and None in place of the list means that there is no optical series.
+            sars: The same for SAR.
+            dates: N times the dates of `segment`; None: all are in the slots already.
+
+        Returns:
+            N answers in order; the place of a series that cannot be judged holds its error.
+
+        Raises:
+            InputError: The lengths differ, or both lists are None.
+        """
+        return self._run_series_batch(opticals, sars, dates)
+
+    async def asegment(
+        self, optical: Any, sar: Any, dates: Dates | None = None
+    ) -> SeriesSegmentation:
+        """Label one series from a coroutine; canceling it frees its place in the queue."""
+        return await self._arun_series(optical, sar, dates)
+
+    def segment_scene(
+        self,
+        series: str | os.PathLike[str],
+        out_path: str | os.PathLike[str],
+        *,
+        stride: int | None = None,
+        overwrite: bool = False,
+    ) -> SeriesSummary:
+        """Label dated rasters, their windows blended; see `esccs_edge.scenes.series_mapping`."""
+        return self._map_series(series, out_path, stride=stride, overwrite=overwrite)
