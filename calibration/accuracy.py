@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
+from esccs_edge.contracts.task import Measure
 from esccs_edge.contracts.types import Array, Labels
 
 from .batches import Batch
@@ -39,10 +40,15 @@ class Answers:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares in [0, 1] over ``n`` labels; balanced accuracy is the mean recall of classes seen."""
+    """Shares in [0, 1] over ``n`` labels.
+
+    Balanced accuracy is the mean recall of the classes that the labels hold, mIoU the mean of their
+    intersections over unions.
+    """
 
     oa: float
     balanced_accuracy: float
+    miou: float
     n: int
 
     def to_dict(self) -> dict[str, float]:
@@ -80,10 +86,11 @@ def run_models(
 
 def accuracy(classes: Classes, labels: Labels) -> Accuracy:
     """Score answers against labels."""
-    known = labels >= 0
+    known, labels_of_all = labels >= 0, labels
     right, labels = (classes == labels)[known], labels[known]
     recalls = [right[labels == label].mean() for label in np.unique(labels)]
-    return Accuracy(float(right.mean()), float(np.mean(recalls)), len(labels))
+    miou = float(_miou(_confusions(classes[None], labels_of_all[None])[0]))
+    return Accuracy(float(right.mean()), float(np.mean(recalls)), miou, len(labels))
 
 
 def accuracy_by_cloud(
@@ -102,15 +109,40 @@ def label_agreement(first: Classes, second: Classes, labels: Labels) -> tuple[fl
     return 1 - float(differing[known].mean()), _standard_error(differing, known)
 
 
-def loss_in_points(before: Classes, after: Classes, labels: Labels) -> tuple[float, float]:
-    """Return the loss of balanced accuracy in points, and its standard error.
+def loss_in_points(
+    before: Classes, after: Classes, labels: Labels, measure: Measure = "balanced_accuracy"
+) -> tuple[float, float]:
+    """Return the loss by a measure in points, and its standard error.
 
     The error is that of the paired difference: only samples that change from right to wrong or
-    back count, so that one flipped answer in a small set is not mistaken for a loss.
+    back count, so that one flipped answer in a small set is not mistaken for a loss. That of mIoU
+    comes from leaving out each sample in turn (jackknife: Efron, 1982).
     """
-    loss = accuracy(before, labels).balanced_accuracy - accuracy(after, labels).balanced_accuracy
+    loss = getattr(accuracy(before, labels), measure) - getattr(accuracy(after, labels), measure)
+    if measure == "miou":
+        first, second = _confusions(before, labels), _confusions(after, labels)
+        left = _miou(first.sum(axis=0) - first) - _miou(second.sum(axis=0) - second)
+        spread = np.square(left - left.mean()).sum() * (len(left) - 1) / len(left)
+        return 100 * loss, 100 * float(np.sqrt(spread))
     lost = np.subtract(before == labels, after == labels, dtype=np.float64)
     return 100 * loss, 100 * _standard_error(lost, labels >= 0)
+
+
+def _confusions(classes: Classes, labels: Labels) -> Array:
+    """Return ``(N, K, K)``: known pixels of each sample by true class and answer."""
+    samples, count = len(labels), int(max(classes.max(), labels.max())) + 1
+    answers, true = classes.reshape(samples, -1), labels.reshape(samples, -1)
+    cells = (np.arange(samples)[:, None] * count + true) * count + answers
+    found = np.bincount(cells[true >= 0], minlength=samples * count * count)
+    return found.reshape(samples, count, count)
+
+
+def _miou(confusions: Array) -> Array:
+    """Return the mean over the classes that the labels hold, of ``(..., K, K)`` counts."""
+    hits = confusions.diagonal(axis1=-2, axis2=-1)
+    true = confusions.sum(axis=-1)
+    unions = true + confusions.sum(axis=-2) - hits
+    return np.asarray((hits / np.maximum(unions, 1)).sum(axis=-1) / (true > 0).sum(axis=-1))
 
 
 def _standard_error(changes: Array, known: Array) -> float:

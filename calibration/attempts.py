@@ -10,6 +10,8 @@ import onnx
 
 from esccs_edge.contracts.bundle_files import STUDENT_ONNX
 from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.task import Measure
+from esccs_edge.contracts.tasks import task_named
 from esccs_edge.contracts.types import Labels, Progress
 
 from .accuracy import Answers, Classes, accuracy, loss_in_points, run_models
@@ -77,6 +79,11 @@ class Trial:
     exact: Classes
     labels: Labels
 
+    @property
+    def measure(self) -> Measure:
+        """What the answers are judged by."""
+        return task_named(self.manifest.task).measure
+
     def calibrated(self, methods: Sequence[str], *, float_stems: bool) -> Attempt:
         """Quantize by each method."""
         recipe = tensorrt_recipe(self.model, float_stems=float_stems)
@@ -89,7 +96,7 @@ class Trial:
             QuantizedModel(method, recipe, float_stems, result, answers[method])
             for method, result in quantized.items()
         ]
-        return self._attempt(tried, best_of(tried, self.labels))
+        return self._attempt(tried, best_of(tried, self.labels, self.measure))
 
     def finetuned(self, attempt: Attempt, *, epochs: int, progress: Progress) -> Attempt:
         """Teach the best of a calibration that cost too much."""
@@ -115,15 +122,19 @@ class Trial:
         return run_models(runnable, self.load(self.pairs.held_out), self.manifest.logits)[0]
 
     def _attempt(self, tried: Sequence[QuantizedModel], best: QuantizedModel) -> Attempt:
-        return Attempt(tried, best, Cost.of(self.exact, best.answers.classes, self.labels))
+        return Attempt(
+            tried, best, Cost.of(self.exact, best.answers.classes, self.labels, self.measure)
+        )
 
 
-def best_of(tried: Sequence[QuantizedModel], labels: Labels) -> QuantizedModel:
+def best_of(
+    tried: Sequence[QuantizedModel], labels: Labels, measure: Measure = "balanced_accuracy"
+) -> QuantizedModel:
     """Return the most accurate; of those as good but for chance, the one with closest logits."""
-    top = max(tried, key=lambda model: accuracy(model.answers.classes, labels).balanced_accuracy)
+    top = max(tried, key=lambda model: getattr(accuracy(model.answers.classes, labels), measure))
 
     def is_equal(model: QuantizedModel) -> bool:
-        loss, error = loss_in_points(top.answers.classes, model.answers.classes, labels)
+        loss, error = loss_in_points(top.answers.classes, model.answers.classes, labels, measure)
         return loss <= TIE_STANDARD_ERRORS * error
 
     equal = [model for model in tried if is_equal(model)]

@@ -85,7 +85,7 @@ def finetune(
             does not survive the writing.
     """
     teacher = _session(model)
-    graph = FakeQuantGraph(model, quantized)
+    graph = FakeQuantGraph(model, quantized, outputs)
     parts = (
         (graph.weights, WEIGHT_RATE),
         (graph.biases, BIAS_RATE),

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
+import numpy as np
 import onnx
 
 from esccs_edge.contracts.bundle import Bundle
@@ -18,6 +19,8 @@ from esccs_edge.contracts.bundle_files import (
     INT8_ONNX,
     STUDENT_ONNX,
 )
+from esccs_edge.contracts.onnx_file import read_model
+from esccs_edge.contracts.tasks import task_named
 from esccs_edge.contracts.types import Floats, PathLike, Progress
 from esccs_edge.errors import ArtifactError, InputError
 from esccs_edge.rasters.pair_index import PairIndex, read_index
@@ -25,13 +28,14 @@ from esccs_edge.rasters.pair_index import PairIndex, read_index
 from .accuracy import run_models, tensor_errors
 from .attempts import Attempt, QuantizedModel, Trial
 from .batches import Batch, load_batches
-from .budget import CALIBRATION_BUDGET, Budget
+from .budget import BUDGETS, Budget
 from .collect import collect_histograms
 from .observers import AMAX_METHODS, Histogram
 from .recipe import tensorrt_recipe
 from .report import CalibrationResult, calibration_report, quantization_summary, report_as_json
+from .rows import require_usable
 from .sampler import ChosenPair, draw_pairs, list_as_csv
-from .sanity import DataCheck
+from .sanity import DataCheck, agreement_p_value
 
 #: Pairs of the held-out part on which the error of each tensor is measured.
 TENSOR_ERROR_PAIRS = 64
@@ -45,14 +49,14 @@ def quantize_student(
     methods: Sequence[str] = tuple(AMAX_METHODS),
     calibration_pairs: int = 256,
     held_out_pairs: int = 512,
-    budget: Budget = CALIBRATION_BUDGET,
+    budget: Budget | None = None,
     finetune_epochs: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Bundle:
     """Add `student.int8.onnx`, its report and its list of pairs, and make it the bundle's model.
 
     Ranges are measured on one part of the pairs; on the other, disjoint part each method is
-    judged by balanced accuracy. Among those that differ from the most accurate one by no more than
+    judged by the measure of the task. Among those that differ from the best one by no more than
     chance, the smallest squared error of the logits decides, since a flipped answer can be luck. If
     the best costs more than the budget, all are tried again with the first convolutions left float;
     then, if wanted, each of the two is fine-tuned. The first within the budget is kept.
@@ -64,7 +68,7 @@ def quantize_student(
         methods: Among ``"max"``, ``"entropy"``, ``"percentile"``.
         calibration_pairs: Pairs that measure ranges and teach; fewer if the index is small.
         held_out_pairs: Pairs that judge.
-        budget: What INT8 may cost.
+        budget: What INT8 may cost; None is what is usual for the task, `BUDGETS`.
         finetune_epochs: Passes over the calibration pairs where calibration alone costs more than
             the budget; 0 refuses then.
         progress: Called with passes of fine-tuning done and in all.
@@ -72,12 +76,15 @@ def quantize_student(
     Raises:
         InputError: The data is empty, of one class, constant, noise, wrongly labeled, or does
             not fit the model.
-        ArtifactError: INT8 costs more than allowed, or `student.onnx` is missing or altered.
+        ArtifactError: INT8 costs more than allowed, `student.onnx` is missing or altered, or the
+            bundle is the one in the package.
         MissingDependencyError: Fine-tuning is wanted and torch is not installed.
     """
     _check_options(methods, finetune_epochs)
-    model = onnx.load_from_string(bundle.read(STUDENT_ONNX))
+    bundle.require_own()
+    model = onnx.load_from_string(read_model(bundle, STUDENT_ONNX))
     manifest = bundle.manifest
+    budget = budget or BUDGETS[task_named(manifest.task).measure]
     index = read_index(index_path, manifest.classes, tuple(manifest.modalities))
     pairs = draw_pairs(
         index,
@@ -87,13 +94,18 @@ def quantize_student(
         held_out_pairs=held_out_pairs,
     )
 
+    drawn = (*pairs.calibration, *pairs.held_out)
+    require_usable(index, manifest, [(pair.row, pair.modalities) for pair in drawn])
+
     def load(chosen: Sequence[ChosenPair]) -> Iterator[Batch]:
         return load_batches(index, manifest, chosen)
 
-    histograms, checks = _measure_ranges(model, load(pairs.calibration), seed)
+    histograms, check = _measure_ranges(model, load(pairs.calibration))
     exact, labels = run_models(
         {STUDENT_ONNX: model.SerializeToString()}, load(pairs.held_out), manifest.logits
     )
+    agreement = agreement_p_value(exact[STUDENT_ONNX].classes.astype(np.int64), labels, seed)
+    checks = check.require_real(seed, agreement)
     trial = Trial(model, manifest, pairs, load, histograms, exact[STUDENT_ONNX].classes, labels)
     attempts: list[Attempt] = []
     for attempt in _attempts(trial, methods, finetune_epochs, progress):
@@ -130,9 +142,9 @@ def _check_options(methods: Sequence[str], finetune_epochs: int) -> None:
 
 
 def _measure_ranges(
-    model: onnx.ModelProto, batches: Iterator[Batch], seed: int
-) -> tuple[dict[str, Histogram], dict[str, float]]:
-    """One pass over the calibration pairs: is the data real, and how large does each tensor get."""
+    model: onnx.ModelProto, batches: Iterator[Batch]
+) -> tuple[dict[str, Histogram], DataCheck]:
+    """One pass over the calibration pairs: how large each tensor gets, and what pixels are like."""
     check = DataCheck()
 
     def watched() -> Iterator[dict[str, Floats]]:
@@ -142,7 +154,7 @@ def _measure_ranges(
 
     recipe = tensorrt_recipe(model)  # the one with float stems observes a part of its tensors
     histograms = collect_histograms(model, recipe.activations, watched())
-    return histograms, check.require_real(seed)
+    return histograms, check
 
 
 def _attempts(

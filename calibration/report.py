@@ -13,7 +13,7 @@ from esccs_edge.contracts.types import Labels
 
 from .accuracy import Classes, accuracy, accuracy_by_cloud, label_agreement
 from .attempts import Attempt, QuantizedModel
-from .budget import Budget
+from .budget import MEASURES, Budget
 from .sampler import PairList
 
 REPORT_VERSION = 1
@@ -78,7 +78,8 @@ def calibration_report(
         "size_share_wanted": round(SIZE_SHARE, 4),
         "fp32": _scores(result.exact, result),
         "int8": _scores(best.answers.classes, result),
-        "balanced_accuracy_loss_points": round(cost.loss, 3),
+        "measure": cost.measure,
+        f"{cost.measure}_loss_points": round(cost.loss, 3),
         "loss_standard_error_points": round(cost.loss_error, 3),
         "label_agreement": cost.agreement,
         "budget": asdict(result.budget),
@@ -93,6 +94,7 @@ def calibration_report(
 
 def quantization_summary(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a report that the manifest carries."""
+    measure = report["measure"]
     return {
         "scheme": report["scheme"],
         "weights": "int8, one scale per output channel",
@@ -104,10 +106,7 @@ def quantization_summary(report: Mapping[str, Any]) -> dict[str, Any]:
         "list_sha256": report["pairs"]["list_sha256"],
         "seed": report["seed"],
         "source_sha256": report["source_sha256"],
-        "balanced_accuracy": {
-            "fp32": report["fp32"]["overall"]["balanced_accuracy"],
-            "int8": report["int8"]["overall"]["balanced_accuracy"],
-        },
+        measure: {name: report[name]["overall"][measure] for name in ("fp32", "int8")},
         "label_agreement": report["label_agreement"],
         **({"finetune": report["finetune"]} if report["finetune"] else {}),
     }
@@ -120,34 +119,37 @@ def report_as_json(report: Mapping[str, Any]) -> str:
 
 def report_as_table(report: Mapping[str, Any]) -> str:
     """Return the report for people, 80 columns wide."""
+    measure = report["measure"]
     size = list(report["bytes"].values())
     lines = [
         f"INT8 calibration: {report['method']}, {report['pairs']['calibration']} samples measured, "
         f"{report['pairs']['held_out']} held out, seed {report['seed']}",
         "",
-        f"{'held-out samples':22}{'n':>6}{'FP32':>9}{'INT8':>9}   balanced accuracy, %",
-        _score_line("all", report["fp32"]["overall"], report["int8"]["overall"]),
+        f"{'held-out samples':22}{'n':>6}{'FP32':>9}{'INT8':>9}   {MEASURES[measure]}, %",
+        _score_line("all", report["fp32"]["overall"], report["int8"]["overall"], measure),
         _score_line(
             "all, overall acc.", report["fp32"]["overall"], report["int8"]["overall"], "oa"
         ),
     ]
     for name, before in report["fp32"]["by_cloud"].items():
-        lines.append(_score_line(f"cloud {name} %", before, report["int8"]["by_cloud"][name]))
+        lines.append(
+            _score_line(f"cloud {name} %", before, report["int8"]["by_cloud"][name], measure)
+        )
     lines += [
         "",
-        f"loss {report['balanced_accuracy_loss_points']:.2f} +- "
+        f"loss {report[f'{measure}_loss_points']:.2f} +- "
         f"{report['loss_standard_error_points']:.2f} points; same label on "
         f"{100 * report['label_agreement']:.1f} % of samples",
         f"size {size[0] / 1e6:.2f} MB -> {size[1] / 1e6:.2f} MB: {100 * report['size_share']:.1f} %"
         f" of it, wanted at most {100 * report['size_share_wanted']:.1f} %",
         *_attempt_lines(report),
         "",
-        f"{'method':14}{'balanced acc., %':>18}{'same label, %':>15}{'logit MSE':>13}",
+        f"{'method':14}{MEASURES[measure] + ', %':>22}{'same label, %':>15}{'logit MSE':>13}",
     ]
     for row in report["methods"]:
         mark = "  kept" if row["method"] == report["method"] else ""
         lines.append(
-            f"{row['method']:14}{100 * row['balanced_accuracy']:18.2f}"
+            f"{row['method']:14}{100 * row[measure]:22.2f}"
             f"{100 * row['label_agreement']:15.1f}{row['logit_mse']:13.3g}{mark}"
         )
     lines += ["", f"{'largest errors':44}{'kind':12}{'SQNR, dB':>10}"]
@@ -188,7 +190,7 @@ def _attempt_lines(report: Mapping[str, Any]) -> list[str]:
     lines = ["", f"{'tried in turn':24}{'loss, points':>18}{'same label, %':>15}"]
     for row in report["attempts"]:
         name = row["method"] + (", float stems" if row["float_stems"] else "")
-        loss, error = row["balanced_accuracy_loss_points"], row["loss_standard_error_points"]
+        loss, error = row[f"{report['measure']}_loss_points"], row["loss_standard_error_points"]
         lines.append(
             f"{name:24}{loss:9.2f} +- {error:5.2f}{100 * row['label_agreement']:15.1f}"
             f"  {'kept' if row['in_budget'] else 'over the budget'}"
@@ -211,7 +213,7 @@ def _attempt_row(attempt: Attempt, budget: Budget) -> dict[str, Any]:
     return {
         "method": attempt.best.method,
         "float_stems": attempt.best.float_stems,
-        "balanced_accuracy_loss_points": round(attempt.cost.loss, 3),
+        f"{attempt.cost.measure}_loss_points": round(attempt.cost.loss, 3),
         "loss_standard_error_points": round(attempt.cost.loss_error, 3),
         "label_agreement": attempt.cost.agreement,
         "in_budget": budget.allows(attempt.cost),
@@ -231,7 +233,7 @@ def _score_line(
     name: str,
     before: Mapping[str, float],
     after: Mapping[str, float],
-    metric: str = "balanced_accuracy",
+    metric: str,
 ) -> str:
     shares = (100 * score[metric] for score in (before, after))
     return f"{name:22}{before['n']:6d}" + "".join(f"{share:9.2f}" for share in shares)

@@ -8,7 +8,9 @@ Three statistics that no real set of patches fails, all on preprocessed pixels:
   Speckle alone fails the first, so both must fail;
 * labels say nothing when mixing them up explains the patch means as well as they do (a permutation
   test on the share of variance between classes). Of maps of classes a grid of pixels is explained
-  instead, and whole maps are mixed up.
+  instead, and whole maps are mixed up; of a series of one pixel, the means of parts of the season.
+  Few patches tell too little in this way, so labels count too that the float model answers
+  more often than when they are mixed up.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ MIN_NEIGHBOR_CORRELATION = 0.1
 MIN_PATCH_F_RATIO = 3.0
 #: Probability of the labels' explained variance under chance, above which data is refused.
 MAX_CLASS_P_VALUE = 0.05
+#: The same of the float model's agreement, which is asked besides and so has to be clearer.
+MAX_AGREEMENT_P_VALUE = 0.01
 PERMUTATIONS = 199
 #: Rows and columns of the grid of pixels on which a map of classes is judged.
 MAP_GRID = 8
@@ -58,13 +62,17 @@ class DataCheck:
                 if name in pair.modalities:
                     self._add_patch(name, patch, label)
 
-    def require_real(self, seed: int) -> dict[str, float]:
+    def require_real(self, seed: int, agreement: float | None = None) -> dict[str, float]:
         """Return the statistics by name.
+
+        Args:
+            seed: Of the mixing.
+            agreement: `agreement_p_value` of the float model, where it was asked.
 
         Raises:
             InputError: The data is constant, noise, or its labels have nothing to do with it.
         """
-        found = {}
+        found = {} if agreement is None else {"agreement_p_value": agreement}
         p_values = []
         for name in sorted(self._means):
             correlation, ratio = self._require_structure(name)
@@ -73,16 +81,28 @@ class DataCheck:
             found[f"{name}_patch_f_ratio"] = ratio
             found[f"{name}_class_p_value"] = p_value
             p_values.append(p_value)
-        if not min(p_values) <= MAX_CLASS_P_VALUE:
+        is_told = agreement is not None and agreement <= MAX_AGREEMENT_P_VALUE
+        if not (is_told or min(p_values) <= MAX_CLASS_P_VALUE):
+            asked = "" if agreement is None else ", and the float model answers them no better"
             raise InputError(
-                f"the labels explain the pixels no better than chance (p = {min(p_values):.2f}), "
-                f"expected p <= {MAX_CLASS_P_VALUE}",
-                hint="Check that labels and files belong together; random data cannot calibrate",
+                f"the labels explain the pixels no better than chance (p = {min(p_values):.2f}, "
+                f"expected at most {MAX_CLASS_P_VALUE}){asked}",
+                hint=f"Check that labels and files belong together; if they do, {self._patches} "
+                "pairs are too few to tell it: give more",
             )
         return found
 
+    @property
+    def _patches(self) -> int:
+        return max(map(len, self._means.values()))
+
     def _add_patch(self, name: str, patch: Doubles, label: Any) -> None:
-        centered = patch - patch.mean(axis=(1, 2), keepdims=True)
+        rows = patch
+        if patch.shape[2] == 1:  # neighbors are the dates of a single pixel, without missing ones
+            rows = patch[:, patch.any(axis=(0, 2))].swapaxes(1, 2)
+        if rows.shape[2] < 2:
+            return
+        centered = rows - rows.mean(axis=(1, 2), keepdims=True)
         variance = centered.var(axis=(1, 2))
         lag = (centered[:, :, 1:] * centered[:, :, :-1]).mean(axis=(1, 2))
         alive = variance > 0
@@ -125,13 +145,46 @@ class DataCheck:
         return (1 + sum(value >= truth for value in chance)) / (1 + PERMUTATIONS)
 
 
+def agreement_p_value(answers: Labels, labels: Labels, seed: int) -> float:
+    """Return how often mixed labels agree with a model's answers as often as the given ones do.
+
+    Args:
+        answers: ``(N, ...)`` class numbers.
+        labels: ``(N, ...)``; -1 is not known and not counted.
+        seed: Of the mixing.
+    """
+    rng = np.random.default_rng(seed)
+    truth = _agreement(answers, labels)
+    chance = [_agreement(answers, rng.permutation(labels)) for _ in range(PERMUTATIONS)]
+    return (1 + sum(value >= truth for value in chance)) / (1 + PERMUTATIONS)
+
+
+def _agreement(answers: Labels, labels: Labels) -> float:
+    known = labels >= 0
+    return float(np.mean(answers[known] == labels[known])) if known.any() else 0.0
+
+
 def _labeled_values(labels: Labels, mean: Doubles, patch: Doubles) -> tuple[Labels, Doubles]:
     """Return labels ``(L,)`` of a patch and the values ``(L, C)`` that they should explain."""
-    if labels.ndim == 0:
+    if labels.ndim == 0 and patch.shape[2] > 1:
         return labels[None], mean[None]
+    if labels.ndim == 0:
+        return labels[None], _season_means(patch[..., 0])[None]
+    images = patch.reshape(-1, *labels.shape)  # of a series each date explains on its own
     rows, columns = (np.linspace(0, size - 1, MAP_GRID).astype(int) for size in labels.shape)
     grid = np.ix_(rows, columns)
-    return labels[grid].ravel(), patch[:, grid[0], grid[1]].reshape(len(patch), -1).T
+    return labels[grid].ravel(), images[:, grid[0], grid[1]].reshape(len(images), -1).T
+
+
+def _season_means(series: Doubles) -> Doubles:
+    """Return the means ``(C * parts,)`` of a series ``(C, T)`` over the valid dates of each part.
+
+    The mean of a whole season says little: crops differ in when they are green.
+    """
+    parts = np.array_split(series, min(MAP_GRID, series.shape[1]), axis=1)
+    counts = [np.count_nonzero(part.any(axis=0)) for part in parts]
+    sums = [part.sum(axis=1) for part in parts]
+    return np.concatenate([total / max(n, 1) for total, n in zip(sums, counts, strict=True)])
 
 
 def _between_classes(scores: Doubles, labels: Labels) -> float:

@@ -6,7 +6,7 @@ where they round. Any exported bundle will do, since only its ONNX file is neede
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -39,14 +39,22 @@ class FakeQuantGraph:
         log_scales: Activation name -> logarithm of its scale.
     """
 
-    def __init__(self, model: onnx.ModelProto, quantized: onnx.ModelProto) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        quantized: onnx.ModelProto,
+        outputs: Collection[str] | None = None,
+    ) -> None:
         """Take rounding from ``quantized`` and exact weights from ``model``, the float student.
+
+        Only what leads to ``outputs``, all by default, is run: images of bytes behind the network
+        have no gradient.
 
         Raises:
             ArtifactError: A node has no counterpart here.
         """
-        self._nodes = list(quantized.graph.node)
-        self._outputs = [value.name for value in quantized.graph.output]
+        self._outputs = list(outputs or (value.name for value in quantized.graph.output))
+        self._nodes = _leading_to(self._outputs, quantized.graph.node)
         self._constants = _tensors(quantized)
         self._attributes = [_attributes(node) for node in self._nodes]
         for node in self._nodes:
@@ -75,6 +83,7 @@ class FakeQuantGraph:
         values = {**self._constants, **inputs, **{n: self.exact(n) for n in self.biases}}
         for node, attributes in zip(self._nodes, self._attributes, strict=True):
             name = node.input[0]
+            found: Tensor | tuple[Tensor, ...]
             if node.op_type == "QuantizeLinear":
                 found = _on_levels(values[name], self.log_scales[name].exp(), TOP_LEVEL + 1)
             elif node.op_type == "DequantizeLinear":
@@ -83,7 +92,8 @@ class FakeQuantGraph:
             else:
                 arguments = [values[n] if n else None for n in node.input]
                 found = OPERATIONS[node.op_type](attributes, *arguments)
-            values[node.output[0]] = found
+            parts = found if isinstance(found, tuple) else (found,)
+            values.update(zip(node.output, parts, strict=True))
         return {name: values[name] for name in self._outputs}
 
     def exact(self, name: str) -> Tensor:
@@ -131,6 +141,15 @@ class FakeQuantGraph:
         others = [axis for axis in range(weight.ndim) if axis != self._channel_axes[name]]
         largest = weight.detach().abs().amax(others, keepdim=True)
         return _on_levels(weight, (largest / TOP_LEVEL).clamp_min(TINY), TOP_LEVEL)
+
+
+def _leading_to(outputs: Collection[str], nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    return kept[::-1]
 
 
 def _on_levels(values: Tensor, scale: Tensor, lowest: int) -> Tensor:

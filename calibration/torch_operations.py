@@ -12,6 +12,8 @@ from torch import Tensor
 from esccs_edge.errors import ArtifactError
 
 Attributes = Mapping[str, Any]
+#: Number of float32 among the types of ONNX.
+FLOAT = 1
 
 
 def _conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -70,6 +72,25 @@ def _max_pool(a: Attributes, x: Tensor) -> Tensor:
     return F.max_pool2d(x, kernel, a.get("strides", (1, 1)), (top, left))
 
 
+def _average_pool(a: Attributes, x: Tensor) -> Tensor:
+    pads = tuple(a.get("pads", (0, 0, 0, 0)))
+    _require(pads == (0, 0, 0, 0), "AveragePool with pads")
+    _require(not a.get("ceil_mode", 0), "AveragePool that rounds its size up")
+    return F.avg_pool2d(x, a["kernel_shape"], a.get("strides", (1, 1)))
+
+
+def _cast(a: Attributes, x: Tensor) -> Tensor:
+    _require(a["to"] == FLOAT, "Cast to other than float32")
+    return x.float()
+
+
+def _split(a: Attributes, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+    axis = a.get("axis", 0)
+    if sizes is not None:
+        return torch.split(x, sizes.tolist(), dim=axis)
+    return torch.tensor_split(x, a["num_outputs"], dim=axis)
+
+
 def _gemm(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     x = x.T if a.get("transA", 0) else x
     weight = weight.T if a.get("transB", 0) else weight
@@ -117,9 +138,11 @@ def _require(condition: bool, what: str) -> None:
         )
 
 
-OPERATIONS: dict[str, Callable[..., Tensor]] = {
+OPERATIONS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "Abs": lambda _, x: x.abs(),
     "Add": lambda _, x, y: x + y,
+    "AveragePool": _average_pool,
+    "Cast": _cast,
     "Ceil": lambda _, x: x.ceil(),
     "Clip": _clip,
     "Concat": _concat,
@@ -127,11 +150,13 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "ConvTranspose": _conv_transpose,
     "Div": lambda _, x, y: x / y,
     "Gemm": _gemm,
+    "Greater": lambda _, x, y: x > y,
     "Log": lambda _, x: x.log(),
     "MatMul": lambda _, x, y: x @ y,
     "MaxPool": _max_pool,
     "Mul": lambda _, x, y: x * y,
     "Reciprocal": lambda _, x: x.reciprocal(),
+    "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
     "ReduceSum": _reduce(torch.sum),
     "Relu": lambda _, x: torch.relu(x),
@@ -139,6 +164,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "Sigmoid": lambda _, x: torch.sigmoid(x),
     "Slice": _slice,
     "Softmax": lambda a, x: torch.softmax(x, dim=a.get("axis", -1)),
+    "Split": _split,
     "Sqrt": lambda _, x: x.sqrt(),
     "Sub": lambda _, x, y: x - y,
     "Unsqueeze": _unsqueeze,

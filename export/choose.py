@@ -19,7 +19,7 @@ import numpy as np
 from esccs_edge.backends.base import Backend
 from esccs_edge.backends.trt.library import FlavorName
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.bundle_files import MODEL_FILES, GraphPrecision
+from esccs_edge.contracts.bundle_files import MEASURED, MODEL_FILES, GraphPrecision
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.tasks import task_named
 from esccs_edge.contracts.values import Sample
@@ -35,7 +35,7 @@ from .measure import measure_speed
 from .parity import BACKEND_FP32_TOLERANCE, REDUCED_TOLERANCE, compare_outputs, run_backend
 from .reference import read_reference
 
-REPORT_NAME = "choice.json"
+REPORT_NAME = MEASURED
 #: One point of accuracy.
 DEFAULT_BUDGET = 0.01
 
@@ -207,7 +207,7 @@ def _measured(
         precision,
         row.problem,
         row.label_agreement,
-        row.worst[manifest.logits],
+        row.worst.get(manifest.logits),
         _accuracy(backend, labeled, manifest),
         measure_speed(backend, manifest, seconds=seconds, meter=meter),
     )

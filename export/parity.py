@@ -2,7 +2,8 @@
 
 The reference travels with the bundle, so this runs on any machine: through ONNX Runtime for the
 ONNX files, and through any backend, raw pixels and preprocessing included. Outputs are compared by
-their role, see `esccs_edge.contracts.tensor`.
+their role, see `esccs_edge.contracts.tensor`. Where a backend returns images of bytes alone, these
+are compared with those that NumPy makes of the reference.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.bundle_files import FP16_ONNX, INT8_ONNX, STUDENT_ONNX
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec
+from esccs_edge.contracts.onnx_file import read_model
 from esccs_edge.contracts.tensor import Tensor
-from esccs_edge.contracts.types import Floats
+from esccs_edge.contracts.types import Array, Floats
 from esccs_edge.contracts.values import Sample
 from esccs_edge.errors import ArtifactError, MissingDependencyError
 
-from .reference import Arrays, read_reference
+from .answer_images import IMAGE_UNITS, answer_images
+from .reference import Arrays, read_reference, thinned
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,14 @@ class Tolerance:
 
 
 #: What one value of an output is called, by its role.
-_VALUES = {"logits": "a logit", "share": "a {} weight", "distance": "a {}"}
+_VALUES = {
+    "logits": "a logit", "share": "a {} weight", "distance": "a {}", "label": "a share of the {}s",
+    "confidence": "a {}", "percent": "a {}", "scores": "one of the {}",
+}  # fmt: skip
+#: Outputs side by side in a table.
+MOST_COLUMNS = 3
+#: Images are rounded to their unit once in the reference and once in the form.
+_ROUNDING = 1.0
 
 #: float32 sums in another order; convolutions of a student add up at most some thousand terms.
 FP32_TOLERANCE = Tolerance(logits=1e-4, share=1e-4, distance=1e-3)
@@ -86,11 +96,23 @@ class ParityReport:
     def to_table(self) -> str:
         """Return the report for people."""
         outputs = [name for row in self.rows[:1] for name in row.worst]
+        if any(len(row.worst) > MOST_COLUMNS for row in self.rows):
+            return self._listing()
         titles = "".join(f"{'worst ' + name:>20}{'allowed':>10}" for name in outputs)
         lines = [f"{'form':20}{titles}{'same label':>12}"]
         for row in self.rows:
             found = "".join(f"{row.worst[n]:20.2e}{row.allowed[n]:10.1e}" for n in outputs)
             lines.append(f"{row.name:20}{found}{100 * row.label_agreement:10.0f} %")
+        return "\n".join(lines) + "\n"
+
+    def _listing(self) -> str:
+        """Return a line per form and output, where one line of all would be too long to read."""
+        lines = [f"{'form':20}{'output':16}{'worst':>10}{'allowed':>10}{'same label':>12}"]
+        for row in self.rows:
+            same = f"{100 * row.label_agreement:10.1f} %"
+            for name, worst in row.worst.items():
+                lines.append(f"{row.name:20}{name:16}{worst:10.2e}{row.allowed[name]:10.1e}{same}")
+                same = ""
         return "\n".join(lines) + "\n"
 
 
@@ -142,8 +164,10 @@ def _onnx_forms(bundle: Bundle, optional: bool) -> dict[str, Callable[[Arrays], 
 
     def runner(name: str) -> Callable[[Arrays], Arrays]:
         def run(inputs: Arrays) -> Arrays:
-            session = ort.InferenceSession(bundle.read(name), providers=["CPUExecutionProvider"])
-            names = list(bundle.manifest.outputs)
+            session = ort.InferenceSession(
+                read_model(bundle, name), providers=["CPUExecutionProvider"]
+            )
+            names = list(bundle.manifest.outputs | bundle.manifest.returned)
             return dict(zip(names, session.run(names, inputs), strict=True))
 
         return run
@@ -171,7 +195,7 @@ def run_backend(backend: Backend, inputs: Arrays, manifest: Manifest) -> Arrays:
         ]
     finally:
         lane.close()
-    return {name: np.concatenate([part[name] for part in parts]) for name in manifest.outputs}
+    return {name: np.concatenate([part[name] for part in parts]) for name in manifest.returned}
 
 
 def _raw_samples(inputs: Arrays, manifest: Manifest) -> list[Sample]:
@@ -197,36 +221,76 @@ def _raw(normalized: Floats, spec: ModalitySpec) -> Floats:
 
 def compare_outputs(
     name: str,
-    found: Mapping[str, Floats],
+    found: Mapping[str, Array],
     inputs: Arrays,
     expected: Arrays,
     tolerance: Tolerance,
     manifest: Manifest,
 ) -> ParityRow:
-    """Compare one form's outputs with the expected ones; the row says what is wrong, if any."""
-    outputs = manifest.outputs
-    allowed = {n: _allowed(tensor, expected[n], tolerance) for n, tensor in outputs.items()}
-    worst = {n: float(np.abs(found[n] - expected[n]).max()) for n in outputs}
-    labels, wanted = (arrays[manifest.logits].argmax(axis=1) for arrays in (found, expected))
+    """Compare one form's outputs with the expected ones; the row says what is wrong, if any.
+
+    Args:
+        name: Of the form.
+        found: What it answers: the network's outputs, what a backend returns, or both.
+        inputs: What it was asked.
+        expected: The network's outputs, whole or `thinned`.
+        tolerance: How far off it may be.
+        manifest: Contract of the model.
+    """
+    found, expected = thinned(found), thinned(expected)
+    tensors = {n: t for n, t in (manifest.outputs | manifest.returned).items() if n in found}
+    wanted: dict[str, Array] = {**answer_images(expected, manifest), **expected}
+    # What lies closer to a tie than the logits may be off can fall to either class.
+    slack = _allowed_logit(expected[manifest.logits], tolerance)
+    first, second = -np.sort(-expected[manifest.logits], axis=1)[:, :2].swapaxes(0, 1)
+    decided = first - second > 2 * slack
+    is_judged = inputs[manifest.availability].any(axis=1)  # others reach no answer
+    worst, allowed, problems = {}, {}, []
     absent = inputs[manifest.availability] == 0
-    problems = []
-    for n, tensor in outputs.items():
+    for n, tensor in tensors.items():
+        rows = is_judged if tensor.role in IMAGE_UNITS or tensor.role == "label" else slice(None)
+        if tensor.role == "label":
+            other = (found[n] != wanted[n])[rows]
+            worst[n], allowed[n] = float((other & decided[rows]).mean()), 0.0
+        else:
+            off = np.subtract(found[n][rows], wanted[n][rows], dtype=np.float32)
+            worst[n] = float(np.abs(off).max())
+            allowed[n] = _allowed(tensor, expected, tolerance, manifest)
+        value = _VALUES[tensor.role].format(n)
         if not worst[n] <= allowed[n]:  # also true for NaN
-            value = _VALUES[tensor.role].format(n)
             problems.append(f"{value} is off by {worst[n]:.3g}, allowed {allowed[n]:.3g}")
         elif _is_per_modality(tensor, manifest) and np.any(found[n][absent] != 0):
-            value = _VALUES[tensor.role].format(n)
             problems.append(f"an absent modality has {value}, expected exactly 0")
-    agreement = float((labels == wanted).mean())
+        elif tensor.role == "percent" and np.any(found[n][absent[:, 0] & is_judged] != 0):
+            problems.append(f"an absent modality has {value}, expected exactly 0")
+    agreement = float((_labels(found, manifest) == _labels(wanted, manifest))[is_judged].mean())
     return ParityRow(name, worst, allowed, agreement, "; ".join(problems))
 
 
-def _allowed(tensor: Tensor, expected: Floats, tolerance: Tolerance) -> float:
+def _labels(outputs: Mapping[str, Array], manifest: Manifest) -> Array:
+    if manifest.logits in outputs:
+        return np.asarray(outputs[manifest.logits].argmax(axis=1))
+    images = (name for name, tensor in manifest.returned.items() if tensor.role == "label")
+    return np.asarray(outputs[next(images)])
+
+
+def _allowed(tensor: Tensor, expected: Arrays, tolerance: Tolerance, manifest: Manifest) -> float:
+    logit = _allowed_logit(expected[manifest.logits], tolerance)
+    if tensor.role == "logits":
+        return logit
     if tensor.role == "share":
         return tolerance.share
-    of_largest = tolerance.logits if tensor.role == "logits" else tolerance.distance
-    return of_largest * max(1.0, float(np.abs(expected).max()))
+    if tensor.role == "distance":
+        return tolerance.distance * max(1.0, float(np.abs(expected[tensor.name]).max()))
+    if tensor.role == "percent":
+        return IMAGE_UNITS["percent"] * tolerance.share + _ROUNDING
+    # Logits that are off by e move a difference of two by 2 e, and a probability by tanh(e / 2).
+    return IMAGE_UNITS[tensor.role] * float(np.tanh(logit / manifest.temperature / 2)) + _ROUNDING
+
+
+def _allowed_logit(expected: Floats, tolerance: Tolerance) -> float:
+    return tolerance.logits * max(1.0, float(np.abs(expected).max()))
 
 
 def _is_per_modality(tensor: Tensor, manifest: Manifest) -> bool:
-    return tensor.role in ("share", "distance") and tensor.row == (len(manifest.modalities),)
+    return tensor.role in ("share", "distance") and tensor.row[:1] == (len(manifest.modalities),)

@@ -29,6 +29,7 @@ from esccs_edge.backends.trt.library import Flavor, FlavorName, load_engine, loa
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.bundle_files import MODEL_FILES, GraphPrecision, require_graph
 from esccs_edge.contracts.manifest import BatchProfile, Manifest
+from esccs_edge.contracts.onnx_file import read_model
 from esccs_edge.cuda.probe import driver_present, probe_driver
 from esccs_edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
 from esccs_edge.system.atomic import write_atomic
@@ -108,10 +109,13 @@ def build_engine(
 
     Raises:
         InputError: Unknown flavor, precision or target, or a target given to ``tensorrt``.
-        ArtifactError: The bundle lacks the file for this precision, or it was altered.
+        ArtifactError: The bundle lacks the file for this precision, or it was altered; or it is
+            the one in the package, and ``out`` is None.
         MissingDependencyError: The TensorRT library, or onnx for fp16, is not installed.
         BackendError: There is no GPU where one is needed, or TensorRT refused the network.
     """
+    if out is None:
+        _require_own(bundle)
     onnx = _model(bundle, precision)
     library = load_flavor(flavor)
     options = BuildOptions(
@@ -149,13 +153,20 @@ def build_engine(
     return report
 
 
+def _require_own(bundle: Bundle) -> None:
+    try:
+        bundle.require_own()
+    except ArtifactError as error:
+        raise ArtifactError(error.message, hint="Name a folder for the engine with --out") from None
+
+
 def _model(bundle: Bundle, precision: GraphPrecision) -> bytes:
     if precision not in get_args(GraphPrecision):
         raise InputError(f"precision is {precision!r}, expected one of {get_args(GraphPrecision)}")
     files = bundle.manifest.files
     if precision == "fp16" and MODEL_FILES["fp16"] not in files:
-        return _float16(bundle.read(require_graph(files, "fp32")), bundle.manifest)
-    return bundle.read(require_graph(files, precision))
+        return _float16(read_model(bundle, require_graph(files, "fp32")), bundle.manifest)
+    return read_model(bundle, require_graph(files, precision))
 
 
 def _float16(student: bytes, manifest: Manifest) -> bytes:
@@ -204,6 +215,7 @@ def _layers(
 def _write(report: EngineReport, plan: bytes) -> None:
     """The record comes last: an engine without one was not finished."""
     try:
+        report.record_path.unlink(missing_ok=True)  # of another plan under this name
         write_atomic(report.path, plan)
         write_atomic(report.record_path, json.dumps(report.to_dict(), indent=2) + "\n")
     except OSError as error:

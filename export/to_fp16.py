@@ -15,6 +15,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.bundle_files import MODEL_FILES
+from esccs_edge.contracts.onnx_file import read_model
 from esccs_edge.errors import ArtifactError
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
@@ -32,7 +33,7 @@ _LARGEST = float(np.finfo(np.float16).max)
 
 def add_float16(bundle: Bundle) -> Bundle:
     """Add ``student.fp16.onnx`` to the bundle; returns the extended bundle."""
-    content = float16_model(bundle.read(MODEL_FILES["fp32"]), bundle.manifest.outputs)
+    content = float16_model(read_model(bundle, MODEL_FILES["fp32"]), bundle.manifest.outputs)
     return bundle.add({MODEL_FILES["fp16"]: content})
 
 

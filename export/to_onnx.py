@@ -1,15 +1,17 @@
 """Student weights -> `student.onnx` and `reference.npz`.
 
 The network is rebuilt from the bundle, written by the torch exporter with a dynamic batch axis,
-simplified, given stable names, and described in its own metadata. Same weights, same bytes.
+simplified, given stable names, and described in its own metadata. Same weights, same bytes. Where
+a task answers per pixel, images of bytes are added behind it (`answer_images`).
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -34,11 +36,15 @@ from esccs_edge.contracts.bundle_files import (
     STUDENT_WEIGHTS,
 )
 from esccs_edge.contracts.manifest import Manifest
+from esccs_edge.contracts.onnx_file import require_plain
 from esccs_edge.contracts.tasks import task_named
 from esccs_edge.contracts.types import Floats
-from esccs_edge.errors import ArtifactError
+from esccs_edge.errors import ArtifactError, InputError
+from esccs_edge.training.learning.factories import named_encoders, trust_encoder
 from esccs_edge.training.learning.tasks import learning_task
 
+from .answer_images import with_answer_images
+from .constant_scales import with_constant_scales
 from .graph_names import with_stable_names
 from .parity import FP32_TOLERANCE, compare_outputs
 from .reference import Arrays, pack_reference, reference_inputs
@@ -52,13 +58,15 @@ OPSET = 18
 IR_VERSION = 8
 
 
-def export_student(bundle: Bundle) -> Bundle:
+def export_student(bundle: Bundle, *, encoders: Sequence[str] = ()) -> Bundle:
     """Add `student.onnx` and `reference.npz` to a trained bundle and make the former its model.
 
     An earlier calibration is dropped with its files, since it measured another graph.
 
     Args:
         bundle: Holds `student.safetensors`; ``architecture`` gives the sizes of the network.
+        encoders: Factories of other packages, ``"package.module:factory"``, that the bundle names
+            and that may be imported; see `factories.trust_encoder`.
 
     Returns:
         The extended bundle. ``provenance["export"]`` says with what it was made.
@@ -66,9 +74,14 @@ def export_student(bundle: Bundle) -> Bundle:
     Raises:
         ArtifactError: The weights are missing, altered, not finite, or do not fit the
             architecture; or the exported graph answers differently. Nothing is written then.
-        ManifestError: The manifest does not state the architecture.
+        ManifestError: The manifest does not state the architecture, or names an encoder of another
+            package that is not among ``encoders``.
+        InputError: One of ``encoders`` is not what the bundle names.
     """
+    bundle.require_own()
     manifest = bundle.manifest
+    for encoder in encoders:
+        _trust(encoder, manifest)
     student = load_student(bundle)
     inputs = reference_inputs(manifest)
     answers = _answers(student, inputs, manifest)
@@ -77,6 +90,7 @@ def export_student(bundle: Bundle) -> Bundle:
     chosen, simplifier = simplified(plain, inputs)
     weights_digest = manifest.files[STUDENT_WEIGHTS].sha256
     content = _finished(chosen, manifest, weights_digest, simplifier)
+    require_plain(content, STUDENT_ONNX)  # else no backend would take it
     _require_agreement(content, inputs, answers, manifest)
     made_with = {
         "opset": OPSET,
@@ -85,15 +99,24 @@ def export_student(bundle: Bundle) -> Bundle:
         "simplifier": simplifier,
         "weights_sha256": weights_digest,
     }
-    exported = _without(bundle, DERIVED_FILES).add(
+    return bundle.add(
         {STUDENT_ONNX: content, REFERENCE: pack_reference(inputs, answers)},
+        without=DERIVED_FILES,
         model=STUDENT_ONNX,
         quantization=None,
         provenance={**manifest.provenance, "export": made_with},
     )
-    for name in DERIVED_FILES:  # last, when the manifest no longer names them
-        (bundle.folder / name).unlink(missing_ok=True)
-    return exported
+
+
+def _trust(encoder: str, manifest: Manifest) -> None:
+    named = sorted(set(named_encoders(manifest.architecture)))
+    if encoder not in named:
+        words = " and ".join(map(repr, named)) or "none"
+        raise InputError(
+            f"encoder is {encoder!r}, and the bundle names {words}",
+            hint="Name the encoder with which the bundle was trained, or leave --encoder out",
+        )
+    trust_encoder(encoder)
 
 
 def _answers(student: nn.Module, inputs: Arrays, manifest: Manifest) -> Arrays:
@@ -102,11 +125,6 @@ def _answers(student: nn.Module, inputs: Arrays, manifest: Manifest) -> Arrays:
         outputs = student(*(torch.from_numpy(inputs[name]) for name in manifest.inputs))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return {name: t.numpy() for name, t in zip(manifest.outputs, outputs, strict=True)}
-
-
-def _without(bundle: Bundle, names: tuple[str, ...]) -> Bundle:
-    files = {name: record for name, record in bundle.manifest.files.items() if name not in names}
-    return Bundle(bundle.folder, bundle.manifest.evolve(files=files))
 
 
 def load_student(bundle: Bundle) -> nn.Module:
@@ -132,22 +150,42 @@ def load_student(bundle: Bundle) -> nn.Module:
 
 
 def _onnx_from_torch(student: nn.Module, inputs: Mapping[str, Floats], manifest: Manifest) -> bytes:
-    """Run the exporter; its batch norms are folded into the convolutions."""
-    batch = torch.export.Dim.DYNAMIC
+    """Run the exporter; its batch norms are folded into the convolutions.
+
+    Raises:
+        ArtifactError: The network cannot be a graph for any number of samples, as one of an
+            encoder of another package whose Python looks at values or fixes the batch.
+    """
+    axes: tuple[Any, ...] = tuple({0: torch.export.Dim.DYNAMIC} for _ in manifest.inputs)
+    if _takes_any_number(student):
+        axes = (axes,)
     with warnings.catch_warnings(), _quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # about names of axes and torch's own deprecations
-        program = torch.onnx.export(
-            student,
-            tuple(torch.from_numpy(inputs[name]) for name in manifest.inputs),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(manifest.inputs),
-            output_names=list(manifest.outputs),
-            dynamic_shapes=tuple({0: batch} for _ in manifest.inputs),
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                student,
+                tuple(torch.from_numpy(inputs[name]) for name in manifest.inputs),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(manifest.inputs),
+                output_names=list(manifest.outputs),
+                dynamic_shapes=axes,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            cause = str(error.__cause__ or error).strip().splitlines()
+            raise ArtifactError(
+                f"the network cannot be written as one graph: {cause[0] if cause else error!r}",
+                hint="Its code may look at no value of a tensor and has to take any batch",
+            ) from error
     assert program is not None  # only the old exporter returns nothing
     return bytes(program.model_proto.SerializeToString())
+
+
+def _takes_any_number(network: nn.Module) -> bool:
+    """Return whether all inputs are one argument, ``*inputs``."""
+    (first, *_) = inspect.signature(network.forward).parameters.values()
+    return first.kind is inspect.Parameter.VAR_POSITIONAL
 
 
 @contextmanager
@@ -164,7 +202,9 @@ def _quiet(name: str) -> Iterator[None]:
 
 def _finished(chosen: bytes, manifest: Manifest, weights_digest: str, simplifier: str) -> bytes:
     """Name, describe and check the graph."""
-    model = with_stable_names(onnx.load_from_string(chosen))
+    model = with_constant_scales(onnx.load_from_string(chosen))
+    model = with_answer_images(model, manifest)
+    model = with_stable_names(model)
     _describe(model, manifest, weights_digest, simplifier)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
@@ -197,7 +237,7 @@ def _describe(
     model.producer_name, model.producer_version = "esccs-edge", __version__
     model.doc_string = (
         f"{task_named(manifest.task).network}: {', '.join(manifest.inputs)} -> "
-        f"{', '.join(manifest.outputs)}"
+        f"{', '.join(manifest.outputs | manifest.returned)}"
     )
     facts: dict[str, Any] = {
         "name": manifest.name,
