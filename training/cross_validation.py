@@ -22,7 +22,7 @@ from .datasets.triplets import Chips
 from .judging.fold_answers import FoldAnswers, fold_answers
 from .judging.fold_report import fold_report
 from .learning.tasks.scene_classification import SceneClassificationLearning
-from .options import TrainOptions
+from .options import TrainOptions, require
 from .run import OPTIONS_NAME, check_folder
 from .samples.samples import patch_size
 
@@ -59,6 +59,7 @@ def cross_validate(
             "data, out and folds.count are not all given, expected two folds or more",
             hint="Pass --data SOURCE, --out DIR and --folds 4",
         )
+    require(not options.init, "init", options.init, "none: it may have learned what a fold judges")
     folder, judged = Path(options.out), _judged(options, judge)
     check_folder(folder, options, resume=True)
     write_atomic(folder / OPTIONS_NAME, json.dumps(options.as_dict(), indent=2) + "\n")
@@ -90,7 +91,7 @@ def _run_fold(options: TrainOptions, fold: int, folder: Path) -> None:
     held = options.evolve(folds=folds, out=str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     task = SceneClassificationLearning()
-    run = task.open(held, folder)
+    run = task.open(held, task.open_data(held), folder)
     networks = task.train(run)
     fold_answers(run, networks).save(folder / ANSWERS_NAME)
     shutil.rmtree(folder / "logs" / "tensorboard", ignore_errors=True)

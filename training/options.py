@@ -14,19 +14,25 @@ from esccs_edge.errors import InputError
 
 AnyOptions = TypeVar("AnyOptions", bound="RunOptions")
 Precision = Literal["32-true", "bf16-mixed"]
+#: Options of every run that mean nothing on another machine.
+PATHS = ("data", "out", "init")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast a stage learns (AdamW, warm-up, then a cosine to zero).
+    """How long and how fast a stage learns (warm-up, then a cosine to zero).
 
     Attributes:
         epochs: Passes over the training split.
         batch_size: Samples per step of the optimizer.
         learning_rate: Highest learning rate.
-        weight_decay: Of AdamW, on weights and not on biases or norms.
+        weight_decay: Of AdamW, on weights and not on biases or norms; SGD has its own.
         warmup_share: Share of all steps in which the rate rises from zero.
         averaging: Decay of the running mean of the weights, which is what a stage returns.
+        optimizer: ``"adamw"``, which cancels a steady factor on a gradient, or ``"sgd"`` (Nesterov
+            momentum; see `stage`), which does not.
+        halved_at: Epochs from which on the rate is half of what it was, in place of warm-up and
+            cosine.
     """
 
     epochs: int = 60
@@ -35,6 +41,8 @@ class Schedule:
     weight_decay: float = 0.05
     warmup_share: float = 0.15
     averaging: float = 0.98
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    halved_at: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
@@ -46,7 +54,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """Size of one encoder.
+    """One encoder; its sizes are for that of this package, another's factory may read them.
 
     Attributes:
         width: Channels at the first resolution; each further one doubles them.
@@ -54,17 +62,14 @@ class EncoderOptions:
         stem_stride: By how much the first convolution lowers the resolution.
         block: ``"residual"`` (two convolutions and a shortcut) or ``"reparameterized"`` (one
             convolution, taught as three); see `networks`.
+        encoder: Factory, ``"package.module:factory"``; see `networks`.
     """
 
     width: int = 24
     blocks: tuple[int, ...] = (1, 1, 1)
     stem_stride: int = 2
     block: Literal["residual", "reparameterized"] = "residual"
-
-    @property
-    def features(self) -> int:
-        """Length of the pooled feature vector."""
-        return self.width * int(2 ** (len(self.blocks) - 1))
+    encoder: str = "esccs_edge.training.learning.networks:convolutional"
 
     def __post_init__(self) -> None:
         require(self.width >= 1, "width", self.width, "1 or more")
@@ -158,6 +163,8 @@ class TeacherOptions:
     """The teacher, taught by labels on cloud-free optical images.
 
     Attributes:
+        factory: Of a teacher of your own, ``"package.module:factory"``, which is asked and not
+            trained; see `learning.own_teacher`. Empty: the run trains one, as said below.
         network: Its encoder.
         dropout: Before the head.
         label_smoothing: Share of each target that is spread over all classes.
@@ -166,6 +173,7 @@ class TeacherOptions:
         schedule: How long and how fast each of them learns.
     """
 
+    factory: str = ""
     network: EncoderOptions = field(default_factory=EncoderOptions)
     dropout: float = 0.2
     label_smoothing: float = 0.1
@@ -183,13 +191,11 @@ class FilterOptions:
     Attributes:
         confidence: Least probability of the answer.
         top_share: Share of the reliable answers of a class to keep, most confident first.
-        class_floor: Answers of a class to keep in any case, if there are so many.
         reliability: Least reliability of the teacher on the sample.
     """
 
     confidence: float = 0.7
     top_share: float = 0.8
-    class_floor: int = 50
     reliability: float = 0.5
 
     def __post_init__(self) -> None:
@@ -198,13 +204,24 @@ class FilterOptions:
 
 @dataclass(frozen=True)
 class AuxiliaryOptions:
-    """Sub-task F1: one auxiliary per modality, taught by the teacher."""
+    """Sub-task F1: one auxiliary per modality, taught by the teacher.
+
+    Attributes:
+        optical: Size of the one for optical images.
+        sar: Size of the one for SAR.
+        dropout: Before the head.
+        schedule: How long and how fast.
+        filter: Which answers of the teacher teach them.
+        blend: The optical one learns from the SAR one where the teacher cannot be believed; false:
+            from the teacher's answers that pass the filter alone, as the paper draws it.
+    """
 
     optical: EncoderOptions = field(default_factory=EncoderOptions)
     sar: EncoderOptions = field(default_factory=lambda: EncoderOptions(width=16))
     dropout: float = 0.2
     schedule: Schedule = field(default_factory=Schedule)
     filter: FilterOptions = field(default_factory=FilterOptions)
+    blend: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,26 +229,17 @@ class IrmOptions:
     """Information regulation mechanism; see `esccs_edge.training.learning.irm`.
 
     Attributes:
-        variant: Form of the weights.
-        beta: Exponent of the power variants; 0 switches the mechanism off.
-        alpha: Slope of the ``"ogm"`` variant.
+        beta: Exponent of the ratio; 0 switches the mechanism off, below 0 it trusts the stronger.
         clip: The ratio is kept within ``1 / clip`` and ``clip``.
-        center_decay: Decay of the running geometric mean that centers the ratio; 0: no centering.
         warmup_epochs: Epochs of the student with all weights 1.
-        apply_to: What the weights multiply: the losses, or the auxiliaries' logits.
     """
 
-    variant: Literal["ogm", "power", "power+floor"] = "power"
     beta: float = 0.5
-    alpha: float = 0.1
     clip: float = 10.0
-    center_decay: float = 0.99
     warmup_epochs: int = 5
-    apply_to: Literal["loss", "logits"] = "loss"
 
     def __post_init__(self) -> None:
         require(self.clip > 1, "clip", self.clip, "above 1")
-        require(0 <= self.center_decay < 1, "center_decay", self.center_decay, "0 or more, below 1")
 
 
 @dataclass(frozen=True)
@@ -311,6 +319,8 @@ class RunOptions:
         threads: Threads of torch; 0 leaves its default.
         precision: Arithmetic of the networks that learn, as Lightning calls it; ``"bf16-mixed"``
             is about twice as fast on CPUs that have it.
+        init: Bundle with ``student.safetensors`` whose weights the run starts at, or empty: its
+            bands and sizes are those of the run then, its classes may be others.
     """
 
     task: str = ""
@@ -321,6 +331,7 @@ class RunOptions:
     pixel_size_m: float = 10.0
     threads: int = 0
     precision: Precision = "32-true"
+    init: str = ""
 
     def evolve(self: AnyOptions, **changes: Any) -> AnyOptions:
         """Return a copy with top-level fields replaced."""
@@ -332,7 +343,7 @@ class RunOptions:
 
     def without_paths(self) -> dict[str, Any]:
         """Return the plain values but for paths, which mean nothing on another machine."""
-        return {key: value for key, value in self.as_dict().items() if key not in ("data", "out")}
+        return {key: value for key, value in self.as_dict().items() if key not in PATHS}
 
 
 @dataclass(frozen=True)
@@ -345,17 +356,20 @@ class TrainOptions(RunOptions):
         folds: Cross-validation, or training on everything.
         target_unlabeled: The training pairs without a label act as the target instead, and those
             with one teach the teacher alone.
+        rehearsal: Share of the samples after the teacher that are the teacher's own clear pairs,
+            without SAR, beside those of the target. 0: the target alone.
         temperature: Of the student, where no validation pairs are left to fit it on.
         cross_validation: ``report.json`` of a cross-validation with these options; its temperature
             is taken then, and its numbers stand in the provenance.
         warm_start: Start optical networks at the teacher's weights, and the student at those of
-            both auxiliaries; their sizes must agree then.
+            both auxiliaries; their sizes must agree then. A teacher of your own gives no start.
     """
 
     task: str = "scene-classification"
     target_share: float = 0.0
     target_unlabeled: bool = False
     warm_start: bool = False
+    rehearsal: float = 0.0
     temperature: float = 1.0
     cross_validation: str = ""
     folds: FoldOptions = field(default_factory=FoldOptions)
@@ -374,6 +388,9 @@ class TrainOptions(RunOptions):
         expected = "0 where target_unlabeled is true: the target is what has no label"
         require(not (self.target_unlabeled and self.target_share), "target_share",
                 self.target_share, expected)  # fmt: skip
+        require(0 <= self.rehearsal < 1, "rehearsal", self.rehearsal, "0 or more, below 1")
+        expected = "0 where there is no target: the teacher's pairs are those of all stages then"
+        require(self.has_target or not self.rehearsal, "rehearsal", self.rehearsal, expected)
         given = not self.cross_validation or self.folds.count == 1
         expected = "none unless folds.count is 1: it speaks for a model that trains on everything"
         require(given, "cross_validation", self.cross_validation, expected)
@@ -382,8 +399,11 @@ class TrainOptions(RunOptions):
             expected = f"warm_start needs {sizes} here as in auxiliary.optical, auxiliary.sar"
             found = self.student.optical, self.student.sar
             require(found == sizes, "student", found, expected)
-            require(self.teacher.network == sizes[0], "teacher.network", self.teacher.network,
+            same = self.teacher.factory or self.teacher.network == sizes[0]
+            require(bool(same), "teacher.network", self.teacher.network,
                      f"warm_start needs {sizes[0]} here as in auxiliary.optical")  # fmt: skip
+            expected = "empty where warm_start is true: that starts at networks of the run itself"
+            require(not self.init, "init", self.init, expected)
         is_there = self.clouds.simulate or seen == "cloudy"
         expected = "'cloudy' where clouds.simulate is false: there is no clear image then"
         require(is_there, "distillation.teacher_input", seen, expected)
@@ -395,6 +415,11 @@ class TrainOptions(RunOptions):
     def has_target(self) -> bool:
         """Whether some training pairs are a target whose labels and clear images are not known."""
         return self.target_share > 0 or self.target_unlabeled
+
+    @property
+    def starts_at_teacher(self) -> bool:
+        """Whether optical networks start at the teacher's weights; one from elsewhere has none."""
+        return self.warm_start and not self.teacher.factory
 
     def without_paths(self) -> dict[str, Any]:
         """Return the plain values; of the folder of textures only its name."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from esccs_edge.contracts.decode import Decoder
 from esccs_edge.errors import InputError
+from esccs_edge.system.regular_file import read_regular
 
 from .learning.tasks import learning_task
 from .options import RunOptions, TrainOptions
@@ -18,6 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+MAX_OPTIONS_BYTES = 1 << 22
 _DECODER = Decoder(InputError, "option")
 
 
@@ -37,7 +39,7 @@ def read_options(path: str | Path, **overrides: Any) -> RunOptions:
     """
     file = Path(path)
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_regular(file, MAX_OPTIONS_BYTES).decode())
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

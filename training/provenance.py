@@ -31,7 +31,7 @@ def provenance(
 
     Returns:
         ``data``, ``simulated``, ``metrics``, ``options``, ``seed``, ``versions``, ``commit``
-        (if known), ``created``.
+        (if known), ``created``, ``init`` (if the run started at a bundle).
     """
     found = {
         "data": {
@@ -46,6 +46,8 @@ def provenance(
         "versions": _versions(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+    if run.initial is not None:
+        found["init"] = run.initial.described()
     if commit := _commit():
         found["commit"] = commit
     return found

@@ -42,7 +42,7 @@ NAMED: Mapping[str, dict[str, Any]] = MappingProxyType(
     }
 )
 #: Colors of the best method of each family, in the order of `FAMILIES`.
-FAMILY_COLORS = ("C0", "C1", "C4", "C9")
+FAMILY_COLORS = ("C0", "C1", "C5", "C4", "C9")
 GRAY: Mapping[str, Any] = MappingProxyType(
     {"color": "0.8", "linewidth": 0.9, "marker": "", "zorder": 1}
 )

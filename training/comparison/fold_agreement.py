@@ -13,7 +13,7 @@ from esccs_edge.system.atomic import write_atomic
 
 from ..judging.agreement import JudgedChips, agreement, agreement_table, difference
 from .recorded_answers import RecordedAnswers
-from .runs import RunFiles
+from .run_files import RunFiles
 from .summary import REFERENCE
 
 AGREEMENT_NAME = "agreement"
@@ -71,5 +71,8 @@ def write_agreement(
     text = agreement_table(report)
     write_atomic(folder / f"{AGREEMENT_NAME}.txt", text + "\n")
     table = folder / "table.md"
-    means = "Below, means over the folds, of which each has other places and classes:"
+    means = (
+        "Below, balanced accuracy and its intervals are of all folds' answers together; the other "
+        "columns are means over the folds, of which each has other places and classes:"
+    )
     write_atomic(table, f"```text\n{text}\n```\n\n{means}\n\n" + table.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import Pipe, connection, get_context, parent_process
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,19 @@ def work_off(
             queue.finish(item)
             last = item.seed
         return
-    with ExitStack() as stack:
+    ended, end = Pipe(duplex=False)
+    with ended, end, ExitStack() as stack:
         processes = [
             stack.enter_context(
-                ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent)
+                ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent, (ended,))
             )
             for _ in range(jobs)
         ]
-        _spread(queue, work, processes)
+        try:
+            _spread(queue, work, processes)
+        except BaseException:
+            end.close()  # else leaving the executors would wait for the work under way, for hours
+            raise
 
 
 def _spread(
@@ -106,13 +111,17 @@ def _spread(
             last[number] = item.seed
 
 
-def _end_with_parent() -> None:
-    """End a process when the comparison was killed, since it would wait for work forever."""
+def _end_with_parent(ended: connection.Connection) -> None:
+    """End a process when the comparison was stopped or killed.
+
+    Args:
+        ended: Its other end is closed when the comparison stops before its work is done.
+    """
     parent = parent_process()
     assert parent is not None
 
     def watch() -> None:
-        connection.wait([parent.sentinel])
+        connection.wait([parent.sentinel, ended])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

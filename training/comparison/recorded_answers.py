@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin
 from esccs_edge.system.atomic import atomic_path
 
 from ..judging.judge import Judged
+
+#: Highest cover of the regime that ESCCS is made for, patches that are partly contaminated.
+PARTLY = 0.6
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,27 @@ class RecordedAnswers:
     judged: Judged
     places: npt.NDArray[np.int64]
     optical_share: npt.NDArray[np.float64] | None
+
+    @classmethod
+    def joined(cls, runs: Sequence[RecordedAnswers]) -> RecordedAnswers:
+        """Join runs that were judged on different places, each pair answered once."""
+        judged = Judged(
+            np.concatenate([run.judged.labels for run in runs]),
+            np.concatenate([run.judged.probabilities for run in runs]),
+            np.concatenate([run.judged.cover for run in runs]),
+        )
+        return cls(judged, np.concatenate([run.places for run in runs]), None)
+
+    def partly_clouded(self) -> RecordedAnswers:
+        """Return the answers on pairs that are at most partly clouded: `PARTLY` and less."""
+        chosen = self.judged.cover <= PARTLY
+        share = self.optical_share
+        judged = Judged(
+            self.judged.labels[chosen], self.judged.probabilities[chosen], self.judged.cover[chosen]
+        )
+        return RecordedAnswers(
+            judged, self.places[chosen], None if share is None else share[chosen]
+        )
 
     def write(self, path: Path) -> None:
         """Write a compressed ``.npz``; probabilities and shares as float32."""

@@ -1,4 +1,4 @@
-"""A comparison in a few numbers: the lead of ESCCS, and where it falls short."""
+"""A comparison in a few numbers: how ESCCS stands among its equals, and where it falls short."""
 
 from __future__ import annotations
 
@@ -9,62 +9,83 @@ import numpy as np
 
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 
-from ..judging.judge import Judged
-from ..methods import FAMILIES
+from ..methods import AS_DRAWN, HEADLINE
+from ..methods.told import Told
+from .choosing import choosing_bound
+from .ranking import Recorded, contest, paired
 
 Row = dict[str, Any]
-#: The method that the others are compared to.
-REFERENCE = "esccs"
-#: The methods that its paper compares it to.
-COMPARED = FAMILIES["compared in the paper"]
+#: The method that the others are compared to, and the one that its paper draws.
+REFERENCE, DRAWN = "esccs", "esccs-paper"
+#: Name of a contest -> its reference and its rows.
+CONTESTS = {"headline": (REFERENCE, HEADLINE), "as_drawn": (DRAWN, AS_DRAWN)}
 
 
 def summarize(
-    rows: Sequence[Row], runs: Mapping[str, Sequence[Row]], judged: Sequence[Judged]
+    rows: Sequence[Row],
+    runs: Mapping[str, Sequence[Row]],
+    recorded: Recorded,
+    told: Mapping[str, Told],
 ) -> dict[str, Any]:
     """Return the numbers a reader wants first; all are shares, and means over seeds.
 
     Args:
         rows: See `table.table_row`.
         runs: Method -> its runs.
-        judged: What ESCCS answered, one for each of its runs.
+        recorded: Method -> its answers.
+        told: Method -> what it is told.
 
     Returns:
-        Those of the following whose rows were run; all but ``lead_oa_mean`` in balanced accuracy.
+        Those of the following whose rows were run, in balanced accuracy.
 
-        - ``lead``: method of the paper -> lead of ESCCS; ``lead_mean``, ``lead_oa_mean``.
+        - ``headline``: ESCCS among the rows that are given the same; ``as_drawn``: the paper's form
+          among the rows of its paper; see `contest.Contest.result`.
+        - ``choosing``: what a perfect choice between the auxiliaries would bring; see `choosing`.
         - ``gap_closed``: of the way from source-only to supervised fusion, the share gone.
         - ``worst_bin``: bin where ESCCS is furthest behind (or least ahead of) the best of the
-          other deployable methods there; ``deficit`` is negative where it leads in every bin.
+          other rows given the same; ``deficit`` is negative where it leads in every bin.
         - ``clear_sky``: ESCCS on clear images minus the clear teacher.
-        - ``calibration``: temperature; expected calibration error, overall and cloudiest bin, and
-          what a perfectly calibrated model would show there; ``together``: the same for the
-          answers of all seeds taken together, since few pairs show an error by chance alone.
-        - ``gate``: weight of optical by bin, and its rank correlation with cover over the bins.
+        - ``calibration``: temperature; expected calibration error of a run, overall and in the
+          cloudiest bin, and what a perfectly calibrated model would show on as many pairs.
+        - ``gate``: weight of optical by bin, its rank correlation with cover over the bins and over
+          pairs, and what the cover is: that of real masks, or what the simulator laid on, which
+          the gate learned to follow.
         - ``sar_absent``, ``optical_absent``: ESCCS with one modality, the auxiliary that only
           knows this one, and the difference.
+
+    Raises:
+        ValueError: Rows of a contest are not told the same.
     """
     row = {found["method"]: found for found in rows}
-    if REFERENCE not in row:
-        return {}
-    own = runs[REFERENCE]
-    parts = [_lead(row), _gap(row), _worst_bin(row), _clear_sky(row), _gate(own)]
-    parts.append(_calibration(own, judged))
-    for what, auxiliary in (("sar_absent", "optical"), ("optical_absent", "sar")):
-        parts.append(_absent(what, own, row.get(f"{auxiliary}-auxiliary")))
+    parts: list[Row] = [{"choosing": bound} if (bound := choosing_bound(recorded)) else {}]
+    for name, (reference, members) in CONTESTS.items():
+        known = [member for member in members if member in row]
+        if reference in row and len(known) > 1:
+            asked = contest(reference, known, told)
+            parts.append({name: asked.result(lambda one, other: paired(recorded, one, other))})
+    if REFERENCE in row:
+        own = runs[REFERENCE]
+        parts += [_gap(row), _worst_bin(row), _clear_sky(row), _gate(own), _calibration(own)]
+        for what, auxiliary in (("sar_absent", "optical"), ("optical_absent", "sar")):
+            parts.append(_absent(what, own, row.get(f"{auxiliary}-auxiliary")))
     return {name: value for part in parts for name, value in part.items()}
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary in sentences, as a Markdown list."""
     lines = []
-    if "lead" in summary:
+    for name, words in (
+        ("headline", "rows that are given the same"),
+        ("as_drawn", "rows of its paper that are told the same"),
+    ):
+        if name in summary:
+            lines.append(_contest_line(summary[name], words))
+    if "choosing" in summary:
+        bound = summary["choosing"]["all"]
         lines.append(
-            f"ESCCS leads the {len(summary['lead'])} compared methods of its paper by "
-            f"{_points(summary['lead_mean'])} points of balanced accuracy on average "
-            f"({_points(summary['lead_oa_mean'])} of OA), the closest, "
-            f"{(closest := min(summary['lead'], key=summary['lead'].__getitem__))}, by "
-            f"{_points(summary['lead'][closest])}."
+            f"Exactly one auxiliary is right on {bound['one_right']:.0%} of the pairs; the better "
+            f"one alone has {bound['best']:.3f}, a perfect choice between them would have "
+            f"{bound['oracle']:.3f}."
         )
     if "gap_closed" in summary:
         lines.append(
@@ -74,7 +95,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         worst = summary["worst_bin"]
         lines.append(
             f"Bin {worst['bin']} % is its weakest: {_points(-worst['deficit'])} points against "
-            f"{worst['method']}, the best other deployable method there."
+            f"{worst['method']}, the best there of the rows that are given the same."
         )
     if "clear_sky" in summary:
         lines.append(
@@ -84,19 +105,34 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     return [f"- {line}" for line in lines]
 
 
+def _contest_line(found: Row, words: str) -> str:
+    best = found["rivals"][found["best"]]
+    interval, p = " (one place, so without an interval)", ""
+    if best["low"] is not None:
+        interval = f" [{_points(best['low'])}, {_points(best['high'])}]"
+        p = f" (p {best['p_holm']:.3f}, Holm over all of them)"
+    return (
+        f"{found['reference']} among {len(found['rivals'])} {words}: {_points(best['value'])}"
+        f"{interval} points of balanced accuracy against the best, {found['best']}{p}, and "
+        f"{_points(found['mean_lead'])} against their mean."
+    )
+
+
 def _network_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     if "calibration" in summary:
         found = summary["calibration"]
         lines.append(
-            f"Expected calibration error of a run {_errors(found)}; of all seeds' answers together "
-            f"{_errors(found['together'])}. In brackets what a perfectly calibrated model would "
-            f"show. The temperature is {found['temperature']:.2f}, from the validation pairs."
+            f"Expected calibration error of a run {_errors(found)}. In brackets what a perfectly "
+            "calibrated model would show on as many pairs. The temperature is "
+            f"{found['temperature']:.2f}, from the validation pairs."
         )
     if "gate" in summary:
+        found = summary["gate"]
         lines.append(
-            "Rank correlation of the gate's weight of optical with cloud cover, over the bins: "
-            f"{_number(summary['gate']['rank_correlation'])}."
+            "Rank correlation of the gate's weight of optical with cloud cover "
+            f"({found['cover']}): {_number(found['rank_correlation'])} over the bins, "
+            f"{_number(found['rank_correlation_over_pairs'])} over pairs."
         )
     for what, words in (("sar_absent", "Without SAR"), ("optical_absent", "Without optical")):
         if what in summary:
@@ -106,22 +142,6 @@ def _network_lines(summary: Mapping[str, Any]) -> list[str]:
                 f"{found['auxiliary']:.3f}."
             )
     return lines
-
-
-def _lead(row: Mapping[str, Row]) -> Row:
-    compared = [name for name in COMPARED if name in row]
-    if not compared:
-        return {}
-
-    def leads(column: str) -> list[float]:
-        return [float(row[REFERENCE][column] - row[name][column]) for name in compared]
-
-    balanced = leads("balanced_accuracy_mean")
-    return {
-        "lead": dict(zip(compared, balanced, strict=True)),
-        "lead_mean": float(np.mean(balanced)),
-        "lead_oa_mean": float(np.mean(leads("oa_mean"))),
-    }
 
 
 def _gap(row: Mapping[str, Row]) -> Row:
@@ -135,7 +155,7 @@ def _gap(row: Mapping[str, Row]) -> Row:
 
 
 def _worst_bin(row: Mapping[str, Row]) -> Row:
-    others = [r for name, r in row.items() if r["deployable"] and name != REFERENCE]
+    others = [row[name] for name in HEADLINE if name in row and name != REFERENCE]
     found = [
         {"bin": cloud_bin, "method": best["method"],
          "deficit": float(best[cloud_bin] - row[REFERENCE][cloud_bin])}
@@ -153,18 +173,10 @@ def _clear_sky(row: Mapping[str, Row]) -> Row:
     return {} if own is None or teacher is None else {"clear_sky": float(own - teacher)}
 
 
-def _calibration(own: Sequence[Row], judged: Sequence[Judged]) -> Row:
-    together = Judged(
-        np.concatenate([part.labels for part in judged]),
-        np.concatenate([part.probabilities for part in judged]),
-        np.concatenate([part.cover for part in judged]),
-    )
-    found = {
-        "temperature": float(np.mean([run["temperature"] for run in own])),
-        **_mean_errors([run["metrics"] for run in own]),
-        "together": _mean_errors([together.report()]),
-    }
-    return {"calibration": found}
+def _calibration(own: Sequence[Row]) -> Row:
+    temperature = float(np.mean([run["temperature"] for run in own]))
+    errors = _mean_errors([run["metrics"] for run in own])
+    return {"calibration": {"temperature": temperature, **errors}}
 
 
 def _mean_errors(reports: Sequence[Row]) -> Row:
@@ -181,9 +193,13 @@ def _gate(own: Sequence[Row]) -> Row:
     for cloud_bin in CLOUD_BINS:
         weights = [run["metrics"]["optical_gate"][cloud_bin] for run in own]
         by_cloud[cloud_bin] = None if None in weights else float(np.mean(weights))
-    known = [run["metrics"]["gate_rank_correlation"] for run in own]
-    mean = None if None in known else float(np.mean(known))
-    return {"gate": {"by_cloud": by_cloud, "rank_correlation": mean}}
+    found: Row = {"by_cloud": by_cloud}
+    for name in ("rank_correlation", "rank_correlation_over_pairs"):
+        known = [run["metrics"][f"gate_{name}"] for run in own]
+        found[name] = None if None in known else float(np.mean(known))
+    is_simulated = "clouds" in own[0]["simulated"]
+    found["cover"] = "as simulated, which it learned" if is_simulated else "of real masks"
+    return {"gate": found}
 
 
 def _absent(what: str, own: Sequence[Row], auxiliary: Row | None) -> Row:

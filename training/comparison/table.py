@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,39 +13,70 @@ import numpy as np
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS
 
 from ..judging.evaluate import simulated_words
+from .significance import Difference
 
 Row = dict[str, Any]
-Interval = tuple[float, float]
 
 
-def table_row(name: str, runs: Sequence[Row], interval: Interval | None) -> Row:
+@dataclass(frozen=True)
+class Measured:
+    """What the answers of a method say, each with its interval over places and seeds.
+
+    Attributes:
+        own: Its balanced accuracy.
+        partly: That on pairs at most partly clouded; None where there are none.
+        behind: ESCCS minus it; None for ESCCS itself, or where ESCCS was not run.
+        behind_partly: The same on pairs at most partly clouded.
+    """
+
+    own: Difference
+    partly: Difference | None = None
+    behind: Difference | None = None
+    behind_partly: Difference | None = None
+
+
+def table_row(name: str, runs: Sequence[Row], measured: Measured) -> Row:
     """Average the runs of one method.
 
     Args:
         name: The method.
         runs: Its runs, one per seed.
-        interval: Of ESCCS minus this method, in balanced accuracy; None where there is none.
+        measured: Its intervals.
     """
     overall = [run["metrics"]["overall"] for run in runs]
     balanced = [part["balanced_accuracy"] for part in overall]
     clear = [run["metrics_clear"]["overall"] for run in runs if run["metrics_clear"]]
     row: Row = {
         "method": name,
-        "balanced_accuracy_mean": _mean(balanced),
+        "seeds": len(runs),
+        "balanced_accuracy_mean": measured.own.value,
+        "balanced_accuracy_low": measured.own.low,
+        "balanced_accuracy_high": measured.own.high,
         "balanced_accuracy_sd": float(np.std(balanced, ddof=1)) if len(balanced) > 1 else None,
         "oa_mean": _mean([part["oa"] for part in overall]),
         "macro_f1_mean": _mean([part["macro_f1"] for part in overall]),
         "ece_mean": _mean([part["ece"] for part in overall]),
         "clear_sky_mean": _mean([part["balanced_accuracy"] for part in clear]),
-        "esccs_gain_low": interval[0] if interval else None,
-        "esccs_gain_high": interval[1] if interval else None,
+        "partly_clouded_mean": measured.partly.value if measured.partly else None,
+        **_gain("esccs_gain", measured.behind),
+        **_gain("esccs_gain_partly_clouded", measured.behind_partly),
+        "core_hours_mean": _mean([run["cpu_s"] / 3600 for run in runs]),
         "wall_s_mean": _mean([run["wall_s"] for run in runs]),
         "deployable": runs[0]["deployable"],
+        "reproduced": runs[0]["reproduced"],
     }
     for cloud_bin in CLOUD_BINS:
         parts = [run["metrics"]["by_cloud"][cloud_bin]["balanced_accuracy"] for run in runs]
         row[cloud_bin] = _mean(parts)
     return row
+
+
+def _gain(name: str, found: Difference | None) -> Row:
+    parts = ("value", "low", "high", "p")
+    return {
+        f"{name}{'' if part == 'value' else f'_{part}'}": getattr(found, part) if found else None
+        for part in parts
+    }
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -61,22 +93,23 @@ def table_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def table_md(
-    rows: Sequence[Row], seeds: int, adds: Mapping[str, str], simulated: Sequence[str] = ()
-) -> str:
+def table_md(rows: Sequence[Row], adds: Mapping[str, str], simulated: Sequence[str] = ()) -> str:
     """Return the table for people, with what each method adds to the teacher.
 
     Args:
         rows: See `table_row`.
-        seeds: Runs per method.
         adds: Method -> what it adds.
         simulated: What of the judged pairs is simulated.
     """
-    names = ["method", "balanced accuracy", "sd", "OA", *(f"{name} %" for name in CLOUD_BINS),
-             "clear sky", "ECE", "ESCCS ahead by (95 %)", "deployable", "adds"]  # fmt: skip
+    names = ["method", "seeds", "balanced accuracy (95 %)", "sd", "OA",
+             *(f"{name} %" for name in CLOUD_BINS), "0-60 %", "clear sky", "ECE of a run",
+             "ESCCS ahead by (95 %)", "at 0-60 % (95 %)", "core-hours", "deployable",
+             "adds"]  # fmt: skip
     lines = [
-        f"Balanced accuracy, overall and by cloud cover; mean of {seeds} seed(s).",
-        "Ahead by: paired bootstrap interval of ESCCS minus the method, in points.",
+        "Balanced accuracy, overall and by cloud cover; means over seeds.",
+        "In brackets 95 % of a crossed bootstrap over judged places and seeds, in points where",
+        "ESCCS is ahead of the method (paired). Core-hours are those of a run's own training and",
+        "judging, without what rows share. Only rows that are told the same, see below, compete.",
         "Not deployable: an upper bound, which sees what the target does not offer.",
         f"Simulated in the judged pairs: {simulated_words(simulated) or 'nothing'}.",
         "",
@@ -88,15 +121,25 @@ def table_md(
 
 
 def _cells(row: Row, adds: str) -> list[str]:
-    shown = ("method", "balanced_accuracy_mean", "balanced_accuracy_sd", "oa_mean", *CLOUD_BINS,
+    low, high = row["balanced_accuracy_low"], row["balanced_accuracy_high"]
+    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+    accuracy = f"{row['balanced_accuracy_mean']:.3f}{interval}"
+    shown = ("balanced_accuracy_sd", "oa_mean", *CLOUD_BINS, "partly_clouded_mean",
              "clear_sky_mean", "ece_mean")  # fmt: skip
-    low, high = row["esccs_gain_low"], row["esccs_gain_high"]
-    interval = "-" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
-    deployable = "yes" if row["deployable"] else "no"
-    return [*(_cell(row[name]) for name in shown), interval, deployable, adds]
+    gains = [_points(row, name) for name in ("esccs_gain", "esccs_gain_partly_clouded")]
+    return [
+        row["method"], str(row["seeds"]), accuracy, *(_cell(row[name]) for name in shown), *gains,
+        _cell(row["core_hours_mean"]), "yes" if row["deployable"] else "no", adds,
+    ]  # fmt: skip
 
 
-def _cell(value: Any) -> str:
-    if value is None:
+def _points(row: Row, name: str) -> str:
+    if row[name] is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    interval = "" if low is None else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return f"{100 * row[name]:+.1f}{interval}"
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -13,21 +13,28 @@ __all__ = ["SPLITS", "MemoryDataset", "PairDataset", "RawPair", "indices_of", "o
 
 _FORMS = (
     "eurosat:FOLDER, eurosat-sar:FOLDER, ombria:FOLDER, sen12ms:FOLDER, sen12ms-cr:PATH, "
-    "bigearthnet:FOLDER or the path of an index.csv"
+    "bigearthnet:FOLDER, so2sat:FOLDER or the path of an index.csv"
 )
 
 
-def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = None) -> PairDataset:
+def open_dataset(
+    where: str | Path,
+    seed: int = 0,
+    manifest: Manifest | None = None,
+    pixel_size_m: float | None = None,
+) -> PairDataset:
     """Open a data set by its kind and place.
 
     Args:
         where: ``"eurosat:FOLDER"``, ``"eurosat-sar:FOLDER"``, ``"ombria:FOLDER"``,
             ``"sen12ms:FOLDER"`` (with ``@purity=0.7`` behind it only patches of which the class
             covers as much), ``"sen12ms-cr:PATH"`` (chips of real triplets),
-            ``"bigearthnet:FOLDER"`` or the path of an ``index.csv``.
+            ``"bigearthnet:FOLDER"``, ``"so2sat:FOLDER"`` or the path of an ``index.csv``.
         seed: Seed of the split by place where the data set brings none.
         manifest: Contract of the model that will read the pairs; files of an index are then in
             its band order unless they describe their bands.
+        pixel_size_m: Ground size of a pixel that files of an index are to have; None takes that of
+            the model, or any.
 
     Raises:
         InputError: Neither a known kind nor an existing CSV file.
@@ -45,6 +52,10 @@ def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = N
         from .bigearthnet import open_bigearthnet
 
         return open_bigearthnet(folder, seed)
+    if folder and kind == "so2sat":
+        from .so2sat import open_so2sat
+
+        return open_so2sat(folder)
     if folder and kind == "ombria":
         from .ombria import open_ombria
 
@@ -62,7 +73,9 @@ def open_dataset(where: str | Path, seed: int = 0, manifest: Manifest | None = N
     if str(where).endswith(".csv") and Path(where).is_file():
         from .index import IndexDataset
 
-        return IndexDataset.open(where, manifest)
+        return IndexDataset.open(where, manifest, pixel_size_m)
+    if str(where).endswith(".csv"):
+        raise InputError(f"there is no file {where}", hint="Look at the path, or make the index")
     raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint="Check the spelling")
 
 

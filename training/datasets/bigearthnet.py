@@ -29,7 +29,7 @@ from esccs_edge.errors import InputError
 
 from .dataset import SPLITS, RawPair
 from .index import reading_spec
-from .splits import split_by_group
+from .splits import split_with_one_test_set
 
 _CORINE_OF_CLASS = {
     "AnnualCrop": (
@@ -151,7 +151,7 @@ def _splits(
     listed = {split: root / f"{split}.csv" for split in SPLITS}
     if not all(path.is_file() for path in listed.values()):
         known = np.where(labels < 0, len(CLASSES), labels)
-        return split_by_group(known, groups, seed, every_class=False)
+        return split_with_one_test_set(known, groups, seed, every_class=False)
     split_of = {
         cell.strip(): split
         for split, path in listed.items()

@@ -43,6 +43,7 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
 
+@runtime_checkable
 class PairDataset(Dataset, Protocol):
     """A data set of optical + SAR pairs, one class each.
 

@@ -26,7 +26,7 @@ from esccs_edge.errors import InputError
 
 from .dataset import RawPair
 from .index import reading_spec
-from .splits import split_by_group
+from .splits import split_with_one_test_set
 
 #: Folders looked for, in this order.
 OPTICAL_FOLDERS = ("EuroSAT_MS", "EuroSAT-MS", "EuroSATallBands")
@@ -102,7 +102,7 @@ def open_eurosat_sar(folder: str | Path, seed: int = 0) -> EurosatSarDataset:
     classes = tuple(sorted(set(names)))
     labels = np.array([classes.index(name) for name in names], np.int64)
     groups = tuple(_place(path) for path, _ in pairs)
-    splits = split_by_group(labels, groups, seed, every_class=False)
+    splits = split_with_one_test_set(labels, groups, seed, every_class=False)
     return EurosatSarDataset("EuroSAT-MS + SAR", classes, labels, groups, splits, pairs)
 
 

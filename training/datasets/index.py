@@ -10,7 +10,9 @@ import numpy as np
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec
 from esccs_edge.contracts.sensors import (
+    POLARIZATIONS,
     SENTINEL1_POLARIZATIONS,
+    SENTINEL2_DN_SCALE,
     SENTINEL2_L1C_BANDS,
     SENTINEL2_L2A_BANDS,
 )
@@ -32,8 +34,16 @@ class IndexDataset:
     L1C and L2A in sensor order and two SAR bands are VV and VH.
     """
 
-    def __init__(self, index: PairIndex, manifest: Manifest | None = None) -> None:
+    def __init__(
+        self,
+        index: PairIndex,
+        manifest: Manifest | None = None,
+        pixel_size_m: float | None = None,
+    ) -> None:
         self._index = index
+        self._pixel_size_m = pixel_size_m
+        if manifest is not None and pixel_size_m is None:
+            self._pixel_size_m = manifest.sample.pixel_size_m
         self.name = index.folder.name or "index"
         self.classes = index.classes
         place = {name: i for i, name in enumerate(index.classes)}
@@ -45,15 +55,15 @@ class IndexDataset:
         self.covers = np.array(covers, np.float64)
         #: What of the pairs is not real, such as ``"sar"``, whatever wrote the index says.
         self.simulated = tuple(sorted({name for row in index.rows for name in row.simulated}))
-        _require_disjoint(self.groups, self.splits)
+        require_disjoint(self.groups, self.splits)
         opticals, sars = (
             [path for row in index.rows if (path := row.paths[name]) is not None]
             for name in ("optical", "sar")
         )
         if manifest is None:
             self._specs = (
-                reading_spec(_channels(opticals, is_sar=False)),
-                reading_spec(_channels(sars, is_sar=True)),
+                reading_spec(file_channels(opticals, is_sar=False)),
+                reading_spec(file_channels(sars, is_sar=True)),
             )
         else:
             self._specs = manifest.modalities["optical"], manifest.modalities["sar"]
@@ -63,14 +73,16 @@ class IndexDataset:
         self._kept_bytes = 0
 
     @classmethod
-    def open(cls, path: str | Path, manifest: Manifest | None = None) -> IndexDataset:
+    def open(
+        cls, path: str | Path, manifest: Manifest | None = None, pixel_size_m: float | None = None
+    ) -> IndexDataset:
         """Read an index file, for a model or for any.
 
         Raises:
             InputError: The index is malformed, or a group stands in two splits.
             RasterError: The first file of a modality cannot be read.
         """
-        return cls(read_index(path), manifest)
+        return cls(read_index(path), manifest, pixel_size_m)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,7 +92,7 @@ class IndexDataset:
         if index in self._kept:
             return self._kept[index]
         specs = dict(zip(("optical", "sar"), self._specs, strict=True))
-        optical, sar = self._index.load(index, specs).values()
+        optical, sar = self._index.load(index, specs, self._pixel_size_m).values()
         pair = optical, sar
         size = sum(pixels.nbytes for pixels in pair if pixels is not None)
         if self._kept_bytes + size <= MAX_CACHED_BYTES:
@@ -88,8 +100,17 @@ class IndexDataset:
             self._kept_bytes += size
         return pair
 
+    def pair_name(self, index: int) -> str:
+        """Return the files of a pair, as messages name it."""
+        return " + ".join(str(path) for path in self._index.rows[index].paths.values() if path)
 
-def _require_disjoint(groups: Iterable[str], splits: Iterable[str]) -> None:
+
+def require_disjoint(groups: Iterable[str], splits: Iterable[str]) -> None:
+    """Refuse a group that stands in two splits.
+
+    Raises:
+        InputError: One does.
+    """
     home: dict[str, str] = {}
     for group, split in zip(groups, splits, strict=True):
         if home.setdefault(group, split) != split:
@@ -99,7 +120,8 @@ def _require_disjoint(groups: Iterable[str], splits: Iterable[str]) -> None:
             )
 
 
-def _channels(paths: Sequence[Path], *, is_sar: bool) -> tuple[str, ...]:
+def file_channels(paths: Sequence[Path], *, is_sar: bool) -> tuple[str, ...]:
+    """Return the channels that the first file of a modality describes, or those of its sensor."""
     if not paths:
         return ("absent",)
     described = described_channels(paths[0])
@@ -115,6 +137,11 @@ def _channels(paths: Sequence[Path], *, is_sar: bool) -> tuple[str, ...]:
 
 
 def reading_spec(channels: tuple[str, ...]) -> ModalitySpec:
-    """A contract that names the channels; its statistics are never used."""
+    """A contract that names channels and the unit of their floats; its statistics are not used."""
+    unit, dn_scale = "dn", 1.0
+    if set(channels) <= set(SENTINEL2_L1C_BANDS):
+        unit, dn_scale = "reflectance", SENTINEL2_DN_SCALE
+    elif set(channels) <= set(POLARIZATIONS):
+        unit = "dB"
     ones = (1.0,) * len(channels)
-    return ModalitySpec(channels, "", "", "dn", 1.0, 0.0, 0.0, (0.0, 1.0), ones, ones)
+    return ModalitySpec(channels, "", "", unit, dn_scale, 0.0, 0.0, (0.0, 1.0), ones, ones)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import tarfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError, MissingDependencyError, RasterError
 
 from .dataset import MemoryDataset
-from .splits import split_by_group
+from .splits import split_with_one_test_set
 
 ARCHIVE = "pairs.tar"
 CLASSES = ("dry", "flooded")
@@ -32,16 +33,42 @@ CHIP_SIZE = 64
 #: Share of flooded pixels from which a chip is flooded, and below which it is dry.
 FLOODED_FROM = 0.6
 DRY_BELOW = 0.02
-#: Pictures are numbered event by event, so a range of numbers is kept on one side of the split.
-IDS_PER_GROUP = 40
-_NAME = re.compile(r"OmbriaS(?P<sensor>[12])/\w+/(?P<kind>AFTER|MASK)/\w+_(?P<id>\d+)\.png$")
+#: First picture of each flood. Pictures are numbered flood by flood, but where one ends is not
+#: stated: these are the numbers at which ground, haze and stretch of all pictures change at once,
+#: found by eye. Neighbors that could be one flood were left together, but for 438 and 600, which
+#: look alike and are apart only because together they would be half of the set.
+FIRST_PICTURES = (1, 33, 75, 133, 259, 314, 342, 400, 438, 600, 721, 737, 753)
+#: Floods that are judged, by first picture: none of them validated an option of a benchmark.
+JUDGED_FLOODS = (75, 400, 721, 737, 753)
+_NUMBERED = re.compile(r"OmbriaS(?P<sensor>[12])/\w+/(?P<kind>AFTER|MASK)/\w+_(?P<id>\d+)\.png$")
+#: Floods of a later year have folders of their own, as in the public repository of OMBRIA.
+_BY_YEAR = re.compile(
+    r"(?P<year>20\d\d)/(?P<flood>\w+)/Sentinel(?P<sensor>[12])/(?P<kind>AFTER|MASK)/"
+    r"\w+_(?P<id>\d+)\.png$"
+)
+
+
+@dataclass(frozen=True, order=True)
+class PictureName:
+    """Which picture of which flood; ``flood`` is a year and a name, or empty where numbered."""
+
+    flood: str
+    number: int
+
+    @property
+    def group(self) -> str:
+        """The flood, for a split by flood."""
+        if self.flood:
+            return self.flood
+        return f"pictures {max(n for n in FIRST_PICTURES if n <= max(self.number, 1)):04d}+"
 
 
 def open_ombria(folder: str | Path, seed: int = 0) -> MemoryDataset:
     """Read all chips that are clearly flooded or clearly dry.
 
-    The set's own train and test folders interleave the picture numbers of the same events, so
-    the split is made anew by ranges of numbers; groups are these ranges.
+    The set's own train and test folders interleave pictures of the same floods, so the split is
+    made anew by flood. Floods of a later year (``YEAR/FLOOD/Sentinel2/AFTER/...``), where the
+    archive holds some, are the test set alone; else it is `JUDGED_FLOODS`.
 
     Args:
         folder: Folder with ``pairs.tar``.
@@ -52,46 +79,58 @@ def open_ombria(folder: str | Path, seed: int = 0) -> MemoryDataset:
         RasterError: A picture is missing or has the wrong shape.
         MissingDependencyError: rasterio is not installed.
     """
-    optical, sar, labels, ids = _chips(Path(folder).resolve())
-    groups = tuple(f"pictures {i // IDS_PER_GROUP * IDS_PER_GROUP:04d}+" for i in ids)
+    optical, sar, labels, pictures = _chips(Path(folder).resolve())
+    groups = tuple(picture.group for picture in pictures)
     return MemoryDataset(
         name="OMBRIA", classes=CLASSES, labels=labels, groups=groups,
-        splits=split_by_group(labels, groups, seed), optical_channels=OPTICAL_CHANNELS,
+        splits=split_with_one_test_set(labels, groups, seed, judged=judged_floods(pictures)),
+        optical_channels=OPTICAL_CHANNELS,
         sar_channels=SAR_CHANNELS, opticals=optical, sars=sar,
     )  # fmt: skip
 
 
+def judged_floods(pictures: Sequence[PictureName]) -> set[str]:
+    """Return the floods of the one test set: those of a later year, else `JUDGED_FLOODS`."""
+    later = {picture.group for picture in pictures if picture.flood}
+    judged = later or {PictureName("", first).group for first in JUDGED_FLOODS}
+    return judged & {picture.group for picture in pictures}
+
+
 @lru_cache(maxsize=1)
-def _chips(folder: Path) -> tuple[Array, Array, npt.NDArray[np.int64], tuple[int, ...]]:
-    """Cut every picture into chips: optical (N, 3, S, S), SAR (N, 1, S, S), labels, picture ids."""
+def _chips(folder: Path) -> tuple[Array, Array, npt.NDArray[np.int64], tuple[PictureName, ...]]:
+    """Cut every picture into chips: optical (N, 3, S, S), SAR (N, 1, S, S), labels, pictures."""
     if not (folder / ARCHIVE).is_file():
         raise InputError(f"no {ARCHIVE} in {folder}", hint="Give the folder of the OMBRIA set")
-    optical, sar, labels, ids = [], [], [], []
-    for number, picture in sorted(_read_pictures(folder / ARCHIVE).items()):
+    optical, sar, labels = [], [], []
+    names: list[PictureName] = []
+    for name, picture in sorted(read_pictures(folder / ARCHIVE).items()):
         if missing := {"optical", "sar", "mask"} - picture.keys():
-            raise RasterError(f"{folder / ARCHIVE} lacks {sorted(missing)} of picture {number}")
+            raise RasterError(f"{folder / ARCHIVE} lacks {sorted(missing)} of picture {name}")
         flooded = _cut(picture["mask"] > 0).mean(axis=(1, 2, 3))
         kept = (flooded > FLOODED_FROM) | (flooded < DRY_BELOW)
         optical.append(_cut(picture["optical"])[kept])
         sar.append(_cut(picture["sar"])[kept])
         labels.append((flooded[kept] > FLOODED_FROM).astype(np.int64))
-        ids.extend([number] * int(kept.sum()))
+        names.extend([name] * int(kept.sum()))
     stacks = np.concatenate(optical), np.concatenate(sar)
     for stack in stacks:
         stack.setflags(write=False)
-    return *stacks, np.concatenate(labels), tuple(ids)
+    return *stacks, np.concatenate(labels), tuple(names)
 
 
-def _read_pictures(archive: Path) -> Mapping[int, dict[str, Array]]:
-    pictures: dict[int, dict[str, Array]] = {}
+def read_pictures(archive: Path) -> Mapping[PictureName, dict[str, Array]]:
+    """Return the name of each picture -> ``optical (3, H, W)``, ``sar``, ``mask (1, H, W)``."""
+    pictures: dict[PictureName, dict[str, Array]] = {}
     with tarfile.open(archive) as members:
         for member in members:
-            match = _NAME.search(member.name)
+            match = _NUMBERED.search(member.name) or _BY_YEAR.search(member.name)
             if match and (stream := members.extractfile(member)) is not None:
                 is_optical = match["sensor"] == "2"
                 kind = "mask" if match["kind"] == "MASK" else "optical" if is_optical else "sar"
                 pixels = _decode(member.name, stream.read(), 3 if kind == "optical" else 1)
-                pictures.setdefault(int(match["id"]), {})[kind] = pixels
+                parts = match.groupdict()
+                flood = f"{parts['year']} {parts['flood']}" if parts.get("year") else ""
+                pictures.setdefault(PictureName(flood, int(match["id"])), {})[kind] = pixels
     return pictures
 
 

@@ -24,7 +24,7 @@ from esccs_edge.errors import InputError
 from .dataset import RawPair
 from .index import reading_spec
 from .sen12ms_labels import IGBP_SIMPLE, read_labels
-from .splits import split_by_group
+from .splits import split_by_group, split_with_one_test_set
 
 #: Its Sentinel-1 patch holds NaN.
 BROKEN = re.compile(r"ROIs1868_summer_s[12]_146_p202")
@@ -126,7 +126,7 @@ def _splits(
 ) -> tuple[str, ...]:
     held_out = _listed_scenes(root, ("SEN12MS_holdOutScenes.txt", "test_list.txt"))
     if not held_out:
-        return split_by_group(labels, groups, seed, every_class=False)
+        return split_with_one_test_set(labels, groups, seed, every_class=False)
     validation = _listed_scenes(root, ("ValidationScenes.txt",)) - held_out
     if not validation:
         rest = np.array([group not in held_out for group in groups])

@@ -1,22 +1,19 @@
-"""Scene labels of SEN12MS: public text or probability files -> the ten simplified IGBP classes.
+"""Scene labels of SEN12MS: public text files -> the ten simplified IGBP classes.
 
-A public ``.pkl`` file could run any code when unpickled. The one that is needed here holds a
-dictionary of number lists, so everything beyond plain containers and NumPy numbers is refused.
+The toolbox publishes the same numbers as ``.pkl`` too. Nothing is unpickled here: even a reader
+that admits number types only can be made to write where the file wants.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from esccs_edge.errors import InputError
+from esccs_edge.system.regular_file import read_regular
 
 IGBP_SIMPLE = (
     "Forest", "Shrubland", "Savanna", "Grassland", "Wetlands", "Croplands", "Urban", "Snow/Ice",
@@ -27,11 +24,11 @@ SIMPLE_OF_IGBP = (0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 5, 7, 8, 9)
 #: Looked for in this order; fractions decide ties that single labels hide.
 LABEL_FILES = (
     "IGBP_probability_labels.txt",
-    "IGBP_probability_labels.pkl",
     "single_label_IGBPsimple_ClsNum.txt",
     "single-label_IGBPsimple_ClsNum.txt",
 )
 MAX_LABEL_BYTES = 256 << 20
+_FOLDERS = (".", "labels")
 _LINE = re.compile(r"(ROIs\d+_[a-z]+)_s[12]_(\d+)_p(\d+)(?:\.tif)?['\"]?[\s:,;]+(.*)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
@@ -49,18 +46,18 @@ def read_labels(root: Path, purity: float = 0.0) -> dict[str, int]:
         InputError: No label file, an unsafe or malformed one, a label out of range, or a purity
             asked of single labels.
     """
-    for name in LABEL_FILES:
-        for path in (root / name, root / "labels" / name):
-            if path.is_file():
-                numbers = _unpickled(path) if path.suffix == ".pkl" else _parsed(path)
-                return {
-                    key: simple_class(values, key)
-                    for key, values in numbers.items()
-                    if not purity or purity_of(values, key) >= purity
-                }
+    for path in (root / folder / name for name in LABEL_FILES for folder in _FOLDERS):
+        if path.is_file():
+            return {
+                key: simple_class(values, key)
+                for key, values in _parsed(path).items()
+                if not purity or purity_of(values, key) >= purity
+            }
+    pickles = [path for folder in _FOLDERS for path in (root / folder).glob("*.pkl")]
     raise InputError(
         f"{root} has no label file, expected one of {', '.join(LABEL_FILES)}",
-        hint="Copy it from the labels folder of the SEN12MS toolbox",
+        hint="Copy it from the labels folder of the SEN12MS toolbox"
+        + (f"; {pickles[0].name} is not read, since a pickle can run code" if pickles else ""),
     )
 
 
@@ -102,64 +99,17 @@ def purity_of(numbers: Sequence[float], where: str) -> float:
 
 
 def _parsed(path: Path) -> dict[str, list[float]]:
+    try:
+        text = read_regular(path, MAX_LABEL_BYTES).decode()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}") from None
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         if match := _LINE.search(line):
             season, scene, patch, rest = match.groups()
             found[f"{season}/{scene}/{patch}"] = [float(text) for text in _NUMBER.findall(rest)]
     if not found:
         raise InputError(f"{path} names no patch, expected lines like 'ROIs..._p30.tif: 10'")
     return found
-
-
-def _unpickled(path: Path) -> dict[str, list[float]]:
-    content = path.read_bytes()
-    if len(content) > MAX_LABEL_BYTES:
-        raise InputError(f"{path} is {len(content)} bytes, expected at most {MAX_LABEL_BYTES}")
-    try:
-        table = _NumbersOnly(io.BytesIO(content)).load()
-    except InputError:
-        raise
-    except Exception as error:  # unpickling damaged bytes raises almost anything
-        raise InputError(f"{path} is not a readable pickle: {error}") from error
-    if not isinstance(table, Mapping):
-        raise InputError(f"{path} holds a {type(table).__name__}, expected a dictionary")
-    found = {}
-    for name, values in table.items():
-        if match := _LINE.match(f"{name} 0"):
-            found[f"{match[1]}/{match[2]}/{match[3]}"] = list(np.asarray(values, float).ravel())
-    return found
-
-
-class _NumbersOnly(pickle.Unpickler):
-    """Loads containers, numbers and plain NumPy arrays; refuses every other name."""
-
-    _ALLOWED = {
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "scalar"),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return an allowed NumPy name."""
-        if (module, name) == ("_codecs", "encode"):  # how protocol 2 spells bytes
-            return _latin1_bytes
-        if (module, name) not in self._ALLOWED:
-            raise InputError(
-                f"label file asks for {module}.{name}, expected numbers only",
-                hint="Do not trust this file; use the .txt form of the labels",
-            )
-        if name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        is_first = np.lib.NumpyVersion(np.__version__) < "2.0.0"
-        home = import_module("numpy.core.multiarray" if is_first else "numpy._core.multiarray")
-        return getattr(home, name)
-
-
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise InputError(f"label file asks for the codec {encoding!r}, expected latin1")
-    return text.encode("latin-1")

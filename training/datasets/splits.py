@@ -3,11 +3,15 @@
 Neighboring patches look alike, so a random split flatters a model (EuroSAT: a random forest has
 0.817 on random folds and 0.764 by place). Many seeded greedy assignments are tried and the one
 with the most even class shares is kept.
+
+A data set without splits of its own has one test set, whatever the seed of a run: a seed changes
+which of the other places train and which validate. So places that chose an option on one seed are
+not judged on another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +22,50 @@ from .dataset import SPLITS
 
 SHARES = (0.60, 0.15, 0.25)
 ATTEMPTS = 40
+#: Seed of the one test set.
+JUDGED_SEED = 0
+
+
+def split_with_one_test_set(
+    labels: npt.NDArray[np.int64],
+    groups: Sequence[str],
+    seed: int = 0,
+    *,
+    judged: Collection[str] = (),
+    spared: Collection[str] = (),
+    every_class: bool = True,
+) -> tuple[str, ...]:
+    """Return the split of each sample: test is always the same, the rest is divided by seed.
+
+    Args:
+        labels: ``(N,)`` class of each sample.
+        groups: Group of each sample.
+        seed: Of the division into training and validation.
+        judged: Groups that are the test set; empty: a quarter of the groups that are not spared.
+        spared: Groups that may not be judged, such as those on which options were chosen.
+        every_class: Refuse a split that lacks a class.
+
+    Raises:
+        InputError: Some class has too few groups to stand in every split.
+    """
+    names = np.asarray(groups)
+    is_judged = np.isin(names, list(judged))
+    train, val, test = SHARES
+    if not judged:
+        free = np.flatnonzero(~np.isin(names, list(spared)))
+        share = min(test * len(names) / max(len(free), 1), 0.5)
+        parts = split_by_group(
+            labels[free], names[free].tolist(), JUDGED_SEED, (1 - share, 0.0, share),
+            every_class=every_class,
+        )  # fmt: skip
+        is_judged[free[np.asarray(parts) == "test"]] = True
+    rest = np.flatnonzero(~is_judged)
+    shares = (train / (train + val), val / (train + val), 0.0)
+    found = np.full(len(names), "test", dtype="<U5")
+    found[rest] = split_by_group(
+        labels[rest], names[rest].tolist(), seed, shares, every_class=every_class
+    )
+    return tuple(found.tolist())
 
 
 def split_by_group(
@@ -51,7 +99,8 @@ def split_by_group(
     rng = np.random.default_rng(seed)
     best = min((_assign(counts, wanted, rng) for _ in range(ATTEMPTS)), key=lambda found: found[0])
     totals = np.stack([counts[best[1] == part].sum(axis=0) for part in range(3)])
-    lacking = np.flatnonzero((totals == 0).any(axis=0) & (wanted.sum(axis=0) > 0)).tolist()
+    asked = np.asarray(shares) > 0
+    lacking = np.flatnonzero((totals[asked] == 0).any(axis=0) & (wanted.sum(axis=0) > 0)).tolist()
     if lacking and every_class:
         raise InputError(
             f"classes {lacking} stand in too few groups to be in every split",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.types import Array
 from esccs_edge.contracts.values import Prediction
-from esccs_edge.errors import InputError
+from esccs_edge.errors import EsccsError, InputError
 
 from ..datasets import PairDataset
 from ..samples.degraded import Degradation, DegradedPair, DegradedPairs, SarSource
+from ..samples.usable import require_judgeable
 from .metrics import FAILED, confusion_matrix, scores_by_cloud
 from .risk_coverage import risk_coverage
 
@@ -58,20 +59,76 @@ def evaluate(
         them, the third as `risk_coverage`. ``confusion`` counts
         pairs by true class (rows) and answer (columns; the last: none); ``simulated`` names
         ``"sar"`` and ``"clouds"`` where they were, here or by whoever wrote the data set. A pair
-        without an answer (an error, or no usable pixel) is wrong and counted in ``failed``.
+        without an answer (no usable pixel, or a failure) is wrong and counted in ``failed``.
 
     Raises:
         InputError: No labeled pair in the split, classes or channels that the model lacks, SAR to
-            simulate where there is SAR, or SAR alone to judge where there is none.
+            simulate where there is SAR, SAR alone to judge where there is none, or a pair that the
+            model refuses.
     """
+    classes = len(classifier.manifest.classes)
+    asked = list(
+        answered_pairs(
+            classifier, dataset, clouds_seeds=clouds_seeds, split=split, only=only,
+            simulate_sar=simulate_sar,
+        )
+    )  # fmt: skip
+    truth = np.array([pair.label for pair in asked], np.int64)
+    answered = np.array([pair.found for pair in asked], np.int64)
+    confidence = np.array([pair.confidence for pair in asked])
+    covers = np.array([pair.cover for pair in asked], np.float64)
+    scores = scores_by_cloud(truth, answered, confidence, covers, classes)
+    confusion = confusion_matrix(truth, answered, classes).tolist()
+    simulated = simulated_parts(dataset, clouds_seeds, only, simulate_sar)
+    kept = risk_coverage(confidence, truth == answered)
+    return {**scores, "risk_coverage": kept, "confusion": confusion, "simulated": simulated}
+
+
+class AnsweredPair(NamedTuple):
+    """One pair that was judged.
+
+    Attributes:
+        pair: What the model was shown, its group and its position in the data set.
+        cover: Share of it under cloud; NaN where it is not known.
+        label: Position of its class among those of the model.
+        found: Position of the answered class; `FAILED` without an answer.
+        confidence: Of the answer; 0 without one.
+        answer: The answer, or why there is none.
+    """
+
+    pair: DegradedPair
+    cover: float
+    label: int
+    found: int
+    confidence: float
+    answer: Prediction | EsccsError
+
+
+def answered_pairs(
+    classifier: Classifier,
+    dataset: PairDataset,
+    *,
+    clouds_seeds: Sequence[int] = (),
+    split: str = "test",
+    only: Modality | None = None,
+    simulate_sar: bool = False,
+) -> Iterator[AnsweredPair]:
+    """Show the labeled pairs of a split to a classifier; arguments and errors as `evaluate`."""
     manifest = classifier.manifest
     place = _class_places(dataset, manifest)
-    channels = _channel_order(
+    channels = channel_order(
         dataset.optical_channels, manifest.modalities["optical"].channels, "optical"
     )
-    polarizations = _channel_order(dataset.sar_channels, manifest.modalities["sar"].channels, "SAR")
+    polarizations = channel_order(dataset.sar_channels, manifest.modalities["sar"].channels, "SAR")
     _check_sar(dataset, only, simulate_sar)
-    labels, predicted, confidence, covers = [], [], [], []
+    shown = np.flatnonzero(
+        (np.asarray(dataset.splits) == split) & (np.asarray(dataset.labels) >= 0)
+    )
+    if not len(shown):
+        raise InputError(
+            f"{dataset.name} has no labeled pair in split {split!r}", hint="Choose another --split"
+        )
+    require_judgeable(dataset, shown.tolist(), manifest.modalities, manifest.sample, only)
     pairs = _pairs(dataset, split, clouds_seeds, "from pixels" if simulate_sar else "absent")
     while chunk := list(islice(pairs, CHUNK)):
         answers = classifier.classify_batch(
@@ -83,23 +140,7 @@ def evaluate(
         )
         for (pair, cover), answer in zip(chunk, answers, strict=True):
             found, sure = _answer_of(answer, manifest.classes)
-            labels.append(place[pair.label])
-            predicted.append(found)
-            confidence.append(sure)
-            covers.append(cover)
-    if not labels:
-        raise InputError(
-            f"{dataset.name} has no labeled pair in split {split!r}", hint="Choose another --split"
-        )
-    truth, answered = np.array(labels, np.int64), np.array(predicted, np.int64)
-    classes = len(manifest.classes)
-    scores = scores_by_cloud(
-        truth, answered, np.array(confidence), np.array(covers, np.float64), classes
-    )
-    confusion = confusion_matrix(truth, answered, classes).tolist()
-    simulated = _simulated(dataset, clouds_seeds, only, simulate_sar)
-    kept = risk_coverage(np.array(confidence), truth == answered)
-    return {**scores, "risk_coverage": kept, "confusion": confusion, "simulated": simulated}
+            yield AnsweredPair(pair, cover, place[pair.label], found, sure, answer)
 
 
 def simulated_words(simulated: Sequence[str]) -> str:
@@ -120,7 +161,7 @@ def _check_sar(dataset: PairDataset, only: Modality | None, simulate_sar: bool) 
         )
 
 
-def _simulated(
+def simulated_parts(
     dataset: PairDataset, clouds_seeds: Sequence[int], only: Modality | None, simulate_sar: bool
 ) -> list[str]:
     """What of the pairs that were shown is simulated."""
@@ -160,8 +201,12 @@ def _class_places(dataset: PairDataset, manifest: Manifest) -> list[int]:
     return [manifest.classes.index(name) for name in dataset.classes]
 
 
-def _channel_order(found: Sequence[str], wanted: Sequence[str], what: str) -> list[int] | None:
-    """Positions of the wanted channels, or None where nothing has to be picked."""
+def channel_order(found: Sequence[str], wanted: Sequence[str], what: str) -> list[int] | None:
+    """Return the positions of the wanted channels, or None where nothing has to be picked.
+
+    Raises:
+        InputError: A wanted channel is not there.
+    """
     if not found or tuple(found) == tuple(wanted):
         return None
     if missing := [name for name in wanted if name not in found]:

@@ -15,13 +15,13 @@ import numpy as np
 
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS, bin_range
 
+from ..datasets.stored_samples import StoredSample
 from ..samples.degraded import Degradation, DegradedPairs
 from ..simulate.textures import CloudTextures
 from ..stages.scene_classification.run import SceneRun
-from .heldout import HeldOutSample
 
 
-def held_out_pairs(run: SceneRun) -> Iterator[HeldOutSample]:
+def held_out_pairs(run: SceneRun) -> Iterator[StoredSample]:
     """Yield the labeled pairs that calibration may read, under clouds if these are simulated."""
     dataset = run.dataset
     held_out = [split for split in ("val", "test") if split in dataset.splits]
@@ -35,7 +35,7 @@ def held_out_pairs(run: SceneRun) -> Iterator[HeldOutSample]:
                     "sar": not dataset.sar_channels and pair.sar is not None,
                     "clouds": pair.cover > 0,
                 }
-                yield HeldOutSample(
+                yield StoredSample(
                     name=f"{prefix}-{pair.index}",
                     pixels={"optical": pair.optical, "sar": pair.sar},
                     target=dataset.classes[pair.label],

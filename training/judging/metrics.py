@@ -65,6 +65,28 @@ def expected_calibration_error(
     return float(np.abs(gap).sum() / len(confidence))
 
 
+def reliability(
+    confidence: npt.NDArray[np.float64], right: Mask, bins: int = 10
+) -> list[dict[str, float | int | None]]:
+    """Return the bars of a reliability diagram: ``{low, high, n, confidence, accuracy}`` per bin.
+
+    Bins are those of `expected_calibration_error`; the means of an empty one are None.
+    """
+    place = _confidence_bin(confidence, bins)
+    found: list[dict[str, float | int | None]] = []
+    for k in range(bins):
+        inside = place == k
+        is_there = bool(inside.any())
+        found.append({
+            "low": k / bins,
+            "high": (k + 1) / bins,
+            "n": int(inside.sum()),
+            "confidence": float(confidence[inside].mean()) if is_there else None,
+            "accuracy": float(right[inside].mean()) if is_there else None,
+        })  # fmt: skip
+    return found
+
+
 def calibration_error_by_chance(confidence: npt.NDArray[np.float64], bins: int = ECE_BINS) -> float:
     """Expected calibration error that a perfectly calibrated model shows on so few pairs.
 

@@ -16,9 +16,10 @@ def score_networks(run: SceneRun, networks: Networks) -> tuple[dict[str, Any], f
 
     Returns:
         ``{split: {network: {overall, by_cloud}}, "pseudo_labels": {...}, "simulated": [...]}``,
-        the last as `evaluate` gives it, and the temperature: where there is no labeled validation
-        pair, that of the cross-validation, whose report then stands in the metrics, or of the
-        options.
+        the last as `evaluate` gives it, and the temperature; the student has no calibration error
+        on the validation split, which fitted that. Where there is no labeled validation
+        pair the temperature is that of the cross-validation, whose report then stands in the
+        metrics, or of the options.
     """
     temperature = run.options.temperature
     metrics: dict[str, Any] = {
@@ -61,4 +62,14 @@ def _scores(run: SceneRun, networks: Networks, split: str, temperature: float) -
         if name.startswith("student"):
             judged = judged.tempered(temperature)
         reports[name] = judged.report()
+        if name.startswith("student") and split == "val":
+            reports[name] = _without_calibration(reports[name])
     return reports
+
+
+def _without_calibration(report: dict[str, Any]) -> dict[str, Any]:
+    def kept(scores: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in scores.items() if not name.startswith("ece")}
+
+    by_cloud = {name: kept(scores) for name, scores in report["by_cloud"].items()}
+    return {"overall": kept(report["overall"]), "by_cloud": by_cloud}

@@ -13,7 +13,7 @@ from ..options import AugmentOptions
 
 
 def augmented(images: dict[str, Tensor], options: AugmentOptions) -> dict[str, Tensor]:
-    """Shift all images of a batch alike and change the optical gain.
+    """Shift every pair of a batch on its own and change the optical gain.
 
     Args:
         images: Images of the same places, ``(N, C, H, W)`` each; ``"clear"`` and ``"optical"``
@@ -31,18 +31,24 @@ def augmented(images: dict[str, Tensor], options: AugmentOptions) -> dict[str, T
 
 
 def shifted(images: dict[str, Tensor], shift_px: int) -> dict[str, Tensor]:
-    """Shift every image by the same random rows and columns, mirroring the border."""
+    """Shift each place by rows and columns of its own, its images alike, mirroring the border."""
     if shift_px == 0:
         return dict(images)
-    height, width = next(iter(images.values())).shape[2:]
+    first = next(iter(images.values()))
+    count, _, height, width = first.shape
     shift_px = min(shift_px, height - 1, width - 1)
-    row, column = torch.randint(0, 2 * shift_px + 1, (2,)).tolist()
-    return {
-        name: functional.pad(image, (shift_px,) * 4, mode="reflect")[
-            :, :, row : row + height, column : column + width
-        ]
-        for name, image in images.items()
-    }
+    offsets = torch.randint(0, 2 * shift_px + 1, (2, count, 1))[:, :, 0].T.tolist()
+
+    def shift(image: Tensor) -> Tensor:
+        padded = functional.pad(image, (shift_px,) * 4, mode="reflect")
+        return torch.stack(
+            [
+                one[:, row : row + height, column : column + width]
+                for one, (row, column) in zip(padded, offsets, strict=True)
+            ]
+        )
+
+    return {name: shift(image) for name, image in images.items()}
 
 
 def mixed(images: Tensor, targets: Tensor, alpha: float = 0.4) -> tuple[Tensor, Tensor]:

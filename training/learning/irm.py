@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..options import IrmOptions
 
@@ -49,64 +49,19 @@ def log_ratio(contribution: Tensor) -> Tensor:
     return logs[:, 0] - logs[:, 1]
 
 
-class RatioCenter(nn.Module):
-    """Divides rho by its running geometric mean, so that its typical value is 1.
-
-    On cloudy images teacher and optical auxiliary share their input and hence their errors,
-    which tilts rho toward optical; centering takes that bias out. The mean moves in training
-    only and is corrected for its start at zero, as Adam's moments are.
-    """
-
-    mean: Tensor
-    weight: Tensor
-
-    def __init__(self, decay: float) -> None:
-        super().__init__()
-        self.decay = decay
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("weight", torch.zeros(()))
-
-    @torch.no_grad()
-    def update(self, log_rho: Tensor) -> None:
-        """Move the mean toward that of ``(N,)`` log rho; nothing happens outside training."""
-        if self.training and len(log_rho):
-            self.mean.lerp_(log_rho.mean(), 1 - self.decay)
-            self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
-
-    def forward(self, log_rho: Tensor) -> Tensor:
-        """``(N,)`` log rho -> ``(N,)`` centered log rho."""
-        return log_rho - self.mean / self.weight.clamp_min(1e-12)
-
-
-def modality_weights(
-    log_rho: Tensor, optical_logits: Tensor, sar_logits: Tensor, options: IrmOptions
-) -> Tensor:
+def modality_weights(log_rho: Tensor, options: IrmOptions) -> Tensor:
     """Loss weights of the two auxiliaries, ``(N, 2)``, optical first, detached.
 
-    Variants (``options.variant``):
-        ``"ogm"``: the stronger modality gets ``1 - tanh(alpha * ratio)``, the weaker 1.
-        ``"power"``: ``2 / (1 + rho^beta)`` and ``2 rho^beta / (1 + rho^beta)``; they sum to 2,
-        beta 0 switches the mechanism off, a negative beta trusts the stronger modality.
-        ``"power+floor"``: the same, times each auxiliary's certainty ``1 - H(p) / log K``,
-        rescaled to sum to 2, so that an auxiliary that knows nothing is not boosted.
+    ``2 / (1 + rho^beta)`` and ``2 rho^beta / (1 + rho^beta)``: they sum to 2, beta 0 switches the
+    mechanism off, a positive beta boosts the weaker modality and a negative one the stronger.
 
     Args:
-        log_rho: ``(N,)``, centered or not; clipped to ``+-log(options.clip)``.
-        optical_logits: ``(N, K)`` of the optical auxiliary.
-        sar_logits: ``(N, K)`` of the SAR auxiliary.
-        options: Variant and its constants.
+        log_rho: ``(N,)``; clipped to ``+-log(options.clip)``.
+        options: Its constants.
     """
     limit = math.log(options.clip)
     log_rho = log_rho.detach().clamp(-limit, limit)
-    if options.variant == "ogm":
-        return _ogm(torch.exp(log_rho), options.alpha)
-    balance = 2 * torch.sigmoid(options.beta * torch.stack((-log_rho, log_rho), dim=1))
-    if options.variant == "power":
-        return balance
-    certainty = torch.stack((_certainty(optical_logits), _certainty(sar_logits)), dim=1)
-    floored = balance * certainty
-    total = floored.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, 2 * floored / total.clamp_min(1e-12), floored)
+    return 2 * torch.sigmoid(options.beta * torch.stack((-log_rho, log_rho), dim=1))
 
 
 def present_weights(weights: Tensor, availability: Tensor) -> Tensor:
@@ -151,16 +106,3 @@ def clear_share_target(usable: Tensor) -> Tensor:
     sar = (1 - optical) * usable[:, 1]
     trust = torch.stack((optical, sar), dim=1)
     return trust / trust.sum(dim=1, keepdim=True).clamp_min(1e-12)
-
-
-def _ogm(rho: Tensor, alpha: float) -> Tensor:
-    optical = torch.where(rho > 1, 1 - torch.tanh(alpha * rho), torch.ones_like(rho))
-    sar = torch.where(rho < 1, 1 - torch.tanh(alpha / rho), torch.ones_like(rho))
-    return torch.stack((optical, sar), dim=1)
-
-
-def _certainty(logits: Tensor) -> Tensor:
-    """1 for a one-hot answer, 0 for a uniform one."""
-    probabilities = torch.softmax(logits.detach(), dim=1)
-    entropy = -torch.xlogy(probabilities, probabilities).sum(dim=1)
-    return (1 - entropy / math.log(logits.shape[1])).clamp(0, 1)

@@ -1,18 +1,25 @@
-"""Teacher, auxiliary and student networks: plain conv-BN-ReLU encoders.
+"""Teacher, auxiliary and student networks: one or two encoders and a linear head.
 
-No squeeze-excite, swish or depthwise convolution, since those lose accuracy or speed in INT8.
-Every operation exports to ONNX and to TensorRT.
+An encoder is what a factory ``(channels, options) -> nn.Module`` makes: ``(N, channels, H, W)`` ->
+``(N, features)``, with the attribute ``features``. It is named ``"package.module:factory"``, so
+another package can bring its own without a change here. That of this package is plain conv-BN-ReLU:
+no squeeze-excite, swish or depthwise convolution, since those lose accuracy or speed in INT8, and
+every operation exports to ONNX and to TensorRT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from esccs_edge.errors import InputError
+
 from ..options import EncoderOptions
+from .factories import imported
 from .pixel_distance import PixelDistance
 
 
@@ -93,11 +100,21 @@ BLOCKS: dict[str, type[ResidualBlock | ReparameterizedBlock]] = {
 
 
 class Encoder(nn.Module):
-    """``(N, channels, H, W)`` -> pooled features ``(N, features)``."""
+    """``(N, channels, H, W)`` -> ``(N, features)``; those of other packages only look like it.
+
+    Attributes:
+        features: Length of a feature vector.
+    """
+
+    features: int
+
+
+class ConvolutionalEncoder(Encoder):
+    """Residual or reparameterized blocks, then the mean over all pixels."""
 
     def __init__(self, channels: int, options: EncoderOptions) -> None:
         super().__init__()
-        self.channels, self.features = channels, options.features
+        self.features = options.width * 2 ** (len(options.blocks) - 1)
         stride = options.stem_stride
         self.stem = nn.Sequential(
             nn.Conv2d(channels, options.width, stride + 1, stride, stride // 2, bias=False),
@@ -120,6 +137,57 @@ class Encoder(nn.Module):
         return pooled
 
 
+def convolutional(channels: int, options: EncoderOptions) -> nn.Module:
+    """Return the default encoder."""
+    return ConvolutionalEncoder(channels, options)
+
+
+def encoder(channels: int, options: EncoderOptions) -> Encoder:
+    """Make an encoder by the name of its factory.
+
+    Raises:
+        InputError: There is no such factory, or what it makes is no encoder.
+    """
+    made = imported(options.encoder, "encoder")(channels, options)
+    features = getattr(made, "features", None)
+    if not isinstance(made, nn.Module) or not isinstance(features, int) or features < 1:
+        raise InputError(
+            f"{options.encoder} makes {type(made).__name__} with features {features!r}, expected "
+            "a torch module whose attribute 'features' is the length of its feature vectors"
+        )
+    return cast(Encoder, made)
+
+
+def check_encoder(channels: int, options: EncoderOptions, size: tuple[int, int]) -> None:
+    """Let a new encoder encode two patches.
+
+    Args:
+        channels: Of the patches.
+        options: Name the factory.
+        size: Height and width of a patch.
+
+    Raises:
+        InputError: It cannot, or its features have another shape than it says.
+    """
+    made = encoder(channels, options).eval()
+    try:
+        with torch.no_grad():
+            found = made(torch.zeros(2, channels, *size))
+    except Exception as error:  # of code that is not ours
+        raise InputError(
+            f"{options.encoder} cannot encode patches of {(channels, *size)}: "
+            f"{type(error).__name__}: {error}",
+            hint="Let its factory resize them, or fit the encoder to their channels and size",
+        ) from error
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if shape != (2, made.features):
+        raise InputError(
+            f"{options.encoder} makes features {shape} of two patches, expected "
+            f"{(2, made.features)}",
+            hint="Pool tokens or maps to one vector a patch, and state its length as 'features'",
+        )
+
+
 class UnimodalNet(nn.Module):
     """One encoder and a linear head: the teacher and both auxiliaries."""
 
@@ -127,9 +195,9 @@ class UnimodalNet(nn.Module):
         self, channels: int, classes: int, options: EncoderOptions, dropout: float = 0.2
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(channels, options)
+        self.encoder = encoder(channels, options)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(options.features, classes)
+        self.head = nn.Linear(self.encoder.features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, channels, H, W)`` -> logits ``(N, classes)``."""
@@ -189,17 +257,18 @@ class StudentNet(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        self.optical = Encoder(optical_channels, optical)
-        self.sar = Encoder(sar_channels, sar)
-        self.gate = ModalityGate(optical.features + sar.features)
+        self.channels = optical_channels, sar_channels
+        self.optical = encoder(optical_channels, optical)
+        self.sar = encoder(sar_channels, sar)
+        features = self.optical.features + self.sar.features
+        self.gate = ModalityGate(features)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(optical.features + sar.features, classes)
+        self.head = nn.Linear(features, classes)
         self.distances: nn.ModuleList | None = None
 
     def add_distances(self) -> nn.ModuleList:
         """Let the network answer distances from the training data too; they are to be fitted."""
-        branches = (self.optical, self.sar)
-        self.distances = nn.ModuleList([PixelDistance(branch.channels) for branch in branches])
+        self.distances = nn.ModuleList([PixelDistance(count) for count in self.channels])
         return self.distances
 
     @torch.no_grad()
@@ -210,16 +279,28 @@ class StudentNet(nn.Module):
         self.head.weight.copy_(torch.cat((optical.head.weight, sar.head.weight), dim=1))
         self.head.bias.copy_((optical.head.bias + sar.head.bias) / 2)
 
+    def features(self, optical: Tensor, sar: Tensor, availability: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode both images: ``(N, F_o)`` and ``(N, F_s)``."""
+        return (
+            encoded(self.optical, optical, availability[:, 0] > 0),
+            encoded(self.sar, sar, availability[:, 1] > 0),
+        )
+
+    def answer(
+        self, features: tuple[Tensor, Tensor], availability: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Features of both branches -> logits ``(N, K)`` and gate ``(N, 2)``."""
+        optical, sar = features
+        gate = self.gate(optical, sar, availability)
+        gated = torch.cat((gate[:, :1] * optical, gate[:, 1:] * sar), dim=1)
+        return self.head(self.dropout(gated)).float(), gate
+
     def forward(self, optical: Tensor, sar: Tensor, availability: Tensor) -> tuple[Tensor, ...]:
         """``(N, C, H, W), (N, P, H, W), (N, 2)`` -> logits ``(N, K)`` and gate ``(N, 2)``.
 
         After `add_distances`, distances ``(N, 2)`` too.
         """
-        optical_features = _encoded(self.optical, optical, availability[:, 0] > 0)
-        sar_features = _encoded(self.sar, sar, availability[:, 1] > 0)
-        gate = self.gate(optical_features, sar_features, availability)
-        gated = torch.cat((gate[:, :1] * optical_features, gate[:, 1:] * sar_features), dim=1)
-        logits = self.head(self.dropout(gated)).float()
+        logits, gate = self.answer(self.features(optical, sar, availability), availability)
         if self.distances is None:
             return logits, gate
         of_optical, of_sar = self.distances
@@ -227,7 +308,7 @@ class StudentNet(nn.Module):
         return logits, gate, torch.cat(distances, dim=1)
 
 
-def _encoded(encoder: Encoder, images: Tensor, present: Tensor) -> Tensor:
+def encoded(encoder: Encoder, images: Tensor, present: Tensor) -> Tensor:
     """Features ``(N, F)``; in training, absent images must not reach the batch statistics."""
     features: Tensor
     if not encoder.training or bool(present.all()):

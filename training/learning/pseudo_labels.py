@@ -1,8 +1,8 @@
 """Which answers of the teacher become pseudo-labels for the auxiliaries.
 
 The filter follows the idea of KDHN (logits decide): an answer must be confident, and among the
-most confident of its class, with a floor so that rare classes survive. Confidence alone is not
-enough under clouds, so the sample must also be nearly clear. Thresholds are fixed over the whole
+most confident of its class. Confidence alone is not enough under clouds, so the sample must also
+be nearly clear. Thresholds are fixed over the whole
 training set before an auxiliary learns. The numbers are ours; the paper gives none.
 """
 
@@ -35,8 +35,7 @@ class PseudoLabelFilter:
         """Choose thresholds from the teacher's answers on the training set.
 
         Of the reliable answers of each class those are kept that are among its ``top_share``
-        most confident and have a confidence of at least ``confidence``; in any case its
-        ``class_floor`` most confident ones.
+        most confident and have a confidence of at least ``confidence``.
 
         Args:
             probabilities: ``(N, K)`` of the teacher.
@@ -83,7 +82,4 @@ def _threshold(confidences: Tensor, options: FilterOptions) -> float:
         return options.confidence
     ranked = confidences.sort(descending=True).values
     top = max(1, round(options.top_share * count))
-    threshold = max(float(ranked[top - 1]), options.confidence)
-    if floor := min(count, options.class_floor):
-        threshold = min(threshold, float(ranked[floor - 1]))
-    return threshold
+    return max(float(ranked[top - 1]), options.confidence)

@@ -20,7 +20,8 @@ from ..options import RunOptions
 if TYPE_CHECKING:  # torch takes seconds to load, and options are checked before that
     from torch import nn
 
-    from ..judging.heldout import HeldOutSample
+    from ..datasets.dataset import Dataset
+    from ..datasets.stored_samples import StoredSample
     from ..stages.training_run import TrainingRun
 
 
@@ -42,13 +43,24 @@ class LearningTask(Protocol[R, N]):
     Attributes:
         name: As `Task.name`.
         options_class: Options of its runs; its defaults and tables.
+        data_class: What it asks of data.
     """
 
     name: str
     options_class: type[RunOptions]
+    data_class: type[Any]
 
-    def open(self, options: Any, folder: Path) -> R:
-        """Open the data and measure the contracts of its modalities; writes nothing.
+    def open_data(self, options: Any) -> Dataset:
+        """Open what ``options.data`` names.
+
+        Raises:
+            InputError: There is no such data, or it is not of this task.
+        """
+
+    def open(self, options: Any, dataset: Any, folder: Path) -> R:
+        """Measure the contracts of the modalities of open data; writes nothing.
+
+        A task whose options say that a ``teacher`` was brought takes it by this name.
 
         Raises:
             InputError: The data cannot be trained on.
@@ -67,7 +79,7 @@ class LearningTask(Protocol[R, N]):
             Modality name -> `Manifest.familiarity`; empty where the task answers no distances.
         """
 
-    def held_out(self, run: R) -> Iterator[HeldOutSample]:
+    def held_out(self, run: R) -> Iterator[StoredSample]:
         """Yield the samples that calibration and evaluation of the bundle read."""
 
     def simulated(self, run: R) -> Mapping[str, str]:

@@ -1,9 +1,9 @@
-"""Compared methods with the cloud estimate of ESCCS; not from any paper, all our choice.
+"""Compared methods with all that ESCCS is given; not from any paper, all our choice.
 
-They show how much of a lead of ESCCS comes from what it knows and how much from its two sub-tasks.
-The teacher is asked as ESCCS asks it (one view or all views of a place, as the run states), and
-only answers that pass the filter of ESCCS, confident and nearly clear, may teach. Network, loss
-and schedule stay those of the method.
+They are what ESCCS has to beat: the difference is what its two sub-tasks are worth and not what it
+is told. The teacher is asked as ESCCS asks it, only answers that pass the filter of ESCCS,
+confident and nearly clear, may teach, optical networks start at the source model where the run
+does, and joint networks learn to do without a modality. Network and loss stay those of the method.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from ..judging.judge import Predictor
 from .method import Method
 from .shared import Shared
+from .told import EQUIPPED
 
 
 def cloud_aware(method: Method) -> Method:
@@ -21,8 +22,22 @@ def cloud_aware(method: Method) -> Method:
     def predictor(shared: Shared) -> Predictor:
         return method.predictor(with_cloud_estimate(shared))
 
-    adds = f"{method.adds}; the cloud estimate and teacher answers of ESCCS"
-    return replace(method, predictor=predictor, adds=adds)
+    adds = f"{method.adds}; all that ESCCS is given"
+    needs = tuple("auxiliaries" if need == "paper auxiliaries" else need for need in method.needs)
+    return replace(method, predictor=predictor, adds=adds, needs=needs, gifts=EQUIPPED)
+
+
+def on_sgd(method: Method) -> Method:
+    """Return the method on SGD, for methods that act on gradients, which AdamW rescales."""
+
+    def predictor(shared: Shared) -> Predictor:
+        options = shared.run.options
+        part = options.student
+        student = replace(part, schedule=replace(part.schedule, optimizer="sgd"))
+        run = shared.run.with_options(options.evolve(student=student), shared.run.folder / "sgd")
+        return method.predictor(replace(shared, run=run))
+
+    return replace(method, predictor=predictor, adds=f"{method.adds}; on SGD")
 
 
 def with_cloud_estimate(shared: Shared) -> Shared:

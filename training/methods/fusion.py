@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..judging.judge import Predictor
-from ..learning.networks import Encoder
+from ..learning.networks import encoded, encoder
+from ..options import Schedule
 from ..stages.stage import Batch
 from .method import MethodStage, trained
 from .shared import Shared
@@ -32,22 +33,22 @@ class FusionNet(nn.Module):
         run = shared.run
         part, classes = run.options.student, len(run.dataset.classes)
         optical_channels, sar_channels = run.channels
-        self.optical = Encoder(optical_channels, part.optical)
-        self.sar = Encoder(sar_channels, part.sar)
-        sizes = part.optical.features, part.sar.features
+        self.optical = encoder(optical_channels, part.optical)
+        self.sar = encoder(sar_channels, part.sar)
+        sizes = self.optical.features, self.sar.features
         self.dropout = nn.Dropout(part.dropout)
         self.head = nn.Linear(sum(sizes), classes)
         self.optical_head, self.sar_head = (nn.Linear(size, classes) for size in sizes)
-        if run.options.warm_start:
+        if shared.warm_start:
             self.optical.load_state_dict(shared.supervision.first_teacher.encoder.state_dict())
             self.optical_head.load_state_dict(shared.supervision.first_teacher.head.state_dict())
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Encode both modalities."""
-        present = (batch["availability"] > 0).float()
+        optical, sar = (batch["availability"] > 0).unbind(dim=1)
         return (
-            self.optical(batch["optical"]) * present[:, :1],
-            self.sar(batch["sar"]) * present[:, 1:],
+            encoded(self.optical, batch["optical"], optical) * optical[:, None],
+            encoded(self.sar, batch["sar"], sar) * sar[:, None],
         )
 
     def heads(self, optical: Tensor, sar: Tensor) -> Fused:
@@ -75,8 +76,13 @@ F = TypeVar("F", bound=FusionNet)
 class FusionStage(MethodStage[F]):
     """A fusion network taught by the teacher's confident answers on cloudy images."""
 
-    def __init__(self, name: str, net: F, shared: Shared, **frozen: nn.Module) -> None:
-        super().__init__(name, net, shared, schedule=None, filtered=shared.filter, **frozen)
+    sees_both = True
+
+    def __init__(
+        self, name: str, net: F, shared: Shared, *, schedule: Schedule | None = None,
+        **frozen: nn.Module,
+    ) -> None:  # fmt: skip
+        super().__init__(name, net, shared, schedule=schedule, filtered=shared.filter, **frozen)
 
 
 def fusion_net(shared: Shared, name: str) -> FusionNet:

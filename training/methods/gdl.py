@@ -1,7 +1,10 @@
 """GDL: probabilistic features and uni-modal regularization (GDNet, TGRS 2024, doi 3478393).
 
-``L = CE(z) + beta U + 1e-4 (R_o + R_s)``. Our choice: mean and variance come from linear maps of
-the pooled features, beta is 1, and labels are the teacher's confident answers.
+``L = CE(z) + beta U + 1e-4 (R_o + R_s)``. As in the public code, mean and log variance are
+normalized over the batch and the logits of one modality come from the shared head with the other
+one's features at zero. Our choice: both come from linear maps of the pooled features and not from
+an early block, the log variance starts at -5, so that features are not drowned in noise, beta is
+1, and labels are the teacher's confident answers.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from .shared import Shared
 
 BETA = 1.0
 NORMAL_WEIGHT = 1e-4
+FIRST_LOG_VARIANCE = -5.0
 
 
 class GdlNet(FusionNet):
@@ -26,25 +30,33 @@ class GdlNet(FusionNet):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         sizes = self.optical_head.in_features, self.sar_head.in_features
-        self.means = nn.ModuleList(nn.Linear(size, size) for size in sizes)
-        self.log_variances = nn.ModuleList(nn.Linear(size, size) for size in sizes)
+        self.means = nn.ModuleList(_normalized_map(size) for size in sizes)
+        self.log_variances = nn.ModuleList(
+            _normalized_map(size, FIRST_LOG_VARIANCE) for size in sizes
+        )
 
     def distributions(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """Mean and log variance of each modality's features."""
         maps = zip(self.features(batch), self.means, self.log_variances, strict=True)
         return [(mean(h), log_variance(h)) for h, mean, log_variance in maps]
 
-    def answer(self, parts: list[tuple[Tensor, Tensor]]) -> Fused:
-        """Answer from drawn features, or from their means in eval mode."""
-        optical, sar = (
+    def answer(self, parts: list[tuple[Tensor, Tensor]], present: Tensor) -> Fused:
+        """Answer from drawn features, or from their means in eval mode; all by the shared head."""
+        drawn = [
             mean + torch.randn_like(mean) * torch.exp(0.5 * log) if self.training else mean
             for mean, log in parts
+        ]
+        there = present.to(drawn[0].dtype)
+        optical, sar = (
+            self.dropout(h) * is_there[:, None]
+            for h, is_there in zip(drawn, there.unbind(dim=1), strict=True)
         )
-        return self.heads(optical, sar)
+        pairs = (optical, sar), (optical, torch.zeros_like(sar)), (torch.zeros_like(optical), sar)
+        return Fused(*(self.head(torch.cat(pair, dim=1)) for pair in pairs))
 
     def forward(self, batch: Batch) -> Fused:
         """Encode and answer."""
-        return self.answer(self.distributions(batch))
+        return self.answer(self.distributions(batch), batch["availability"] > 0)
 
 
 class GdlStage(FusionStage[GdlNet]):
@@ -53,7 +65,7 @@ class GdlStage(FusionStage[GdlNet]):
     def method_loss(self, batch: Batch) -> Tensor:
         """See the module docstring."""
         parts = self.net.distributions(batch)
-        fused = self.net.answer(parts)
+        fused = self.net.answer(parts, batch["availability"] > 0)
         normality = torch.stack([normal_divergence(*part) for part in parts]).sum()
         return self._label_terms(fused, self.taught(batch)) + NORMAL_WEIGHT * normality
 
@@ -63,6 +75,12 @@ class GdlStage(FusionStage[GdlNet]):
             tied = self.hard_loss(own, taught) + functional.mse_loss(own, fused.logits)
             total = total + BETA * tied
         return total
+
+
+def _normalized_map(size: int, start: float = 0.0) -> nn.Module:
+    norm = nn.BatchNorm1d(size)
+    nn.init.constant_(norm.bias, start)
+    return nn.Sequential(nn.Linear(size, size), norm)
 
 
 def normal_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -76,4 +94,4 @@ def _predictor(shared: Shared) -> Predictor:
     return fusion_predictor(GdlStage("gdl", GdlNet(shared), shared), shared)
 
 
-METHOD = Method(_predictor, "a SAR branch, probabilistic features, two uni-modal heads")
+METHOD = Method(_predictor, "a SAR branch, probabilistic features, uni-modal regularization")

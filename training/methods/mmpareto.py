@@ -28,7 +28,11 @@ class MmParetoStage(FusionStage[FusionNet]):
         own = [h.detach().requires_grad_() for h in features]
         fused = self.net.heads(*own)
         joint = self.imitation(fused.logits, taught)
-        alone = [self.imitation(z, taught) for z in (fused.optical, fused.sar)]
+        present = (batch["availability"] > 0).unbind(dim=1)
+        alone = [
+            self.imitation(z, taught.where(there))
+            for z, there in zip((fused.optical, fused.sar), present, strict=True)
+        ]
         total = joint + alone[0] + alone[1]
         for h, leaf, loss in zip(features, own, alone, strict=True):
             (from_joint,) = torch.autograd.grad(joint, leaf, retain_graph=True)

@@ -1,7 +1,8 @@
 """OGM-GE: slow down the encoder of the leading modality (Peng et al., CVPR 2022).
 
-Our choice: alpha 0.3, all epochs, labels are the teacher's confident answers. Scaling the
-gradient at the features scales that of the whole encoder behind them.
+As in the public code, the gradients of the convolutions are scaled after the backward pass and get
+noise with the spread that they had before. Our choice: alpha 0.3, all epochs, labels are the
+teacher's confident answers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..judging.judge import Predictor
 from ..stages.stage import Batch
-from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor, scaled_gradient
+from .fusion import FusionNet, FusionStage, fusion_net, fusion_predictor
 from .method import Method, Taught
 from .shared import Shared
 
@@ -21,23 +22,30 @@ ALPHA = 0.3
 class OgmGeStage(FusionStage[FusionNet]):
     """Gradient scale from the batch's discrepancy ratio, plus noise of the gradient's spread."""
 
+    #: Factors of the last batch, optical first.
+    slow: tuple[Tensor, Tensor]
+
     def method_loss(self, batch: Batch) -> Tensor:
         """Imitation with the encoders' gradients scaled."""
         taught = self.taught(batch)
         optical, sar = self.net.features(batch)
         with torch.no_grad():
             first, second = self.net.halves(optical, sar)
-        slow = coefficients(kept_score(first, taught), kept_score(second, taught), ALPHA)
-        fused = self.net.heads(scaled_gradient(optical, slow[0]), scaled_gradient(sar, slow[1]))
-        return self.imitation(fused.logits, taught)
+        self.slow = coefficients(kept_score(first, taught), kept_score(second, taught), ALPHA)
+        return self.imitation(self.net.heads(optical, sar).logits, taught)
 
     def on_after_backward(self) -> None:
-        """GE: add noise to the convolutions' gradients of both encoders."""
-        for encoder in (self.net.optical, self.net.sar):
+        """Scale the convolutions' gradients of both encoders and add noise (GE)."""
+        for encoder, factor in zip((self.net.optical, self.net.sar), self.slow, strict=True):
             for parameter in encoder.parameters():
-                gradient = parameter.grad
-                if gradient is not None and gradient.ndim == 4:
-                    gradient += torch.randn_like(gradient) * gradient.std()
+                if parameter.grad is not None and parameter.grad.ndim == 4:
+                    modulate(parameter.grad, factor)
+
+
+def modulate(gradient: Tensor, factor: Tensor) -> None:
+    """``g <- factor g + N(0, std(g))`` in place, the spread that of the gradient as it came."""
+    noise = torch.randn_like(gradient) * gradient.std()
+    gradient.mul_(factor).add_(noise)
 
 
 def kept_score(logits: Tensor, taught: Taught) -> Tensor:

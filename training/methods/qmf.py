@@ -1,8 +1,8 @@
 """QMF: fusion weighted by the energy of each modality's answer (Zhang et al., ICML 2023).
 
-``w_m = 0.1 logsumexp(z_m)``, ``z = sum_m w_m z_m``, kept at inference. Our choice: the order of
-weights is asked for by the losses of this batch and not by those summed over past epochs; labels
-are the teacher's confident answers.
+``w_m = 0.1 logsumexp(z_m)``, ``z = sum_m w_m z_m``, kept at inference. The order of the weights is
+asked for by the losses that each sample has had so far, brought to [0, 1], with weight 1, as in the
+public code. Our choice: labels are the teacher's confident answers.
 """
 
 from __future__ import annotations
@@ -18,22 +18,44 @@ from .fusion import Fused, FusionNet, FusionStage, fusion_net
 from .method import Method, trained
 from .shared import Shared
 
-RANKING_WEIGHT = 0.1
 ENERGY_SCALE = 0.1
 
 
 class QmfStage(FusionStage[FusionNet]):
-    """Fused and uni-modal losses, and a ranking of the weights by the losses."""
+    """Fused and uni-modal losses, and a ranking of the weights by past losses.
+
+    Args:
+        name: Of the stage.
+        net: The network.
+        shared: What the methods share.
+    """
+
+    history: Tensor
+
+    def __init__(self, name: str, net: FusionNet, shared: Shared) -> None:
+        super().__init__(name, net, shared)
+        #: Sum of past losses per place and modality; in the checkpoint, as a restart needs it.
+        self.register_buffer("history", torch.zeros(len(shared.run.dataset), 2))
 
     def method_loss(self, batch: Batch) -> Tensor:
         """Imitation by all three answers plus the ranking."""
         fused, taught = self.net(batch), self.taught(batch)
         total = self.imitation(weighted(fused), taught)
-        for logits in (fused.optical, fused.sar):
-            losses = label_loss(logits, taught.answer).detach()
-            ranking = ranking_loss(energy_weight(logits)[taught.kept], losses[taught.kept])
-            total = total + self.imitation(logits, taught) + RANKING_WEIGHT * ranking
+        places = batch["index"]
+        for modality, logits in enumerate((fused.optical, fused.sar)):
+            own = taught.where(batch["availability"][:, modality] > 0)
+            past = in_unit_range(self.history[:, modality])[places]
+            ranking = ranking_loss(energy_weight(logits)[own.kept], past[own.kept])
+            total = total + self.imitation(logits, own) + ranking
+            losses = label_loss(logits, own.answer).detach() * own.kept
+            self.history[:, modality].index_add_(0, places, losses.to(self.history.dtype))
         return total
+
+
+def in_unit_range(values: Tensor) -> Tensor:
+    """Bring ``(N,)`` values to [0, 1]; all 0 while they are equal."""
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low).clamp_min(1e-12)
 
 
 def energy_weight(logits: Tensor) -> Tensor:

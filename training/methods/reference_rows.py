@@ -9,31 +9,45 @@ of IRM follow the paper; formulas, reliability and gate are ours (see `training.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from ..judging.judge import Predictor
 from ..judging.predictors import unimodal
 from .method import Method, gated
-from .shared import Shared
+from .shared import Auxiliaries, Shared
+from .told import EQUIPPED, Gifts
 
 
 def _source_only(shared: Shared) -> Predictor:
     return unimodal(shared.teacher, "optical")
 
 
+def _auxiliaries(shared: Shared) -> Auxiliaries:
+    assert shared.auxiliaries is not None
+    return shared.auxiliaries
+
+
 def _optical_auxiliary(shared: Shared) -> Predictor:
-    return unimodal(shared.trained_auxiliaries.optical, "optical")
+    return unimodal(_auxiliaries(shared).optical, "optical")
 
 
 def _sar_auxiliary(shared: Shared) -> Predictor:
-    return unimodal(shared.trained_auxiliaries.sar, "sar")
+    return unimodal(_auxiliaries(shared).sar, "sar")
 
 
 def _esccs(shared: Shared) -> nn.Module:
     return shared.train_student()
 
 
-SOURCE_ONLY = Method(_source_only, "nothing")
-OPTICAL_AUXILIARY = Method(_optical_auxiliary, "the optical half of ESCCS", auxiliaries=True)
-SAR_AUXILIARY = Method(_sar_auxiliary, "the SAR half of ESCCS", auxiliaries=True)
-ESCCS = gated(_esccs, "two auxiliaries, IRM, supervised gate")
+SOURCE_ONLY = Method(_source_only, "nothing", gifts=Gifts(stages=0))
+OPTICAL_AUXILIARY = Method(
+    _optical_auxiliary, "the optical half of ESCCS", needs=("auxiliaries",),
+    gifts=replace(EQUIPPED, stages=2),
+)  # fmt: skip
+SAR_AUXILIARY = Method(
+    _sar_auxiliary, "the SAR half of ESCCS", needs=("auxiliaries",),
+    gifts=replace(EQUIPPED, stages=1),
+)  # fmt: skip
+ESCCS = gated(_esccs, "two auxiliaries, IRM, supervised gate", "auxiliaries")

@@ -15,6 +15,7 @@ from ..judging.judge import Predictor
 from ..stages.stage import Batch
 from .method import Method, MethodStage, trained
 from .shared import Shared
+from .told import Gifts
 
 SSIM_WEIGHT = 0.2
 FIRST_SHARE = 0.4
@@ -99,4 +100,8 @@ def _predictor(shared: Shared) -> Predictor:
     return lambda batch: torch.softmax(teacher(restorer(batch["optical"])), dim=1)
 
 
-METHOD = Method(_predictor, "a cloud remover taught on clouded labeled images, before the teacher")
+METHOD = Method(
+    _predictor,
+    "a cloud remover taught on clouded labeled images, before the teacher",
+    gifts=Gifts(clouds="simulator", rehearses=False),
+)

@@ -21,6 +21,8 @@ from .shared import Shared
 class EarlyStage(MethodStage[UnimodalNet]):
     """One network over all channels."""
 
+    sees_both = True
+
     def method_loss(self, batch: Batch) -> Tensor:
         """Imitation of the confident answers."""
         return self.imitation(self.net(stacked(batch)), self.taught(batch))
@@ -38,9 +40,12 @@ class LateStage(FusionStage[FusionNet]):
     """Two networks, each with its own head and loss."""
 
     def method_loss(self, batch: Batch) -> Tensor:
-        """Imitation of the confident answers, by each modality alone."""
+        """Imitation of the confident answers, by each modality alone that is there."""
         fused, taught = self.net(batch), self.taught(batch)
-        return self.imitation(fused.optical, taught) + self.imitation(fused.sar, taught)
+        optical, sar = (batch["availability"] > 0).unbind(dim=1)
+        return self.imitation(fused.optical, taught.where(optical)) + self.imitation(
+            fused.sar, taught.where(sar)
+        )
 
 
 def stacked(batch: Batch) -> Tensor:

@@ -15,6 +15,7 @@ from ..stages.stage import Batch, masked_mean
 from .fusion import FusionNet, FusionStage, fusion_net
 from .method import Method, trained
 from .shared import Shared
+from .told import Gifts
 
 
 class SupervisedStage(FusionStage[FusionNet]):
@@ -34,8 +35,10 @@ def _supervised(shared: Shared) -> Predictor:
 
 
 SUPERVISED_FUSION = Method(
-    _supervised, "upper bound: labels of the target", deployable=False, target_labels=True
-)
+    _supervised, "upper bound: labels of the target",
+    gifts=Gifts(target_labels=True, rehearses=False), deployable=False,
+)  # fmt: skip
 CLEAR_TEACHER = Method(
-    lambda shared: unimodal(shared.teacher, "clear"), "upper bound: no clouds", deployable=False
-)
+    lambda shared: unimodal(shared.teacher, "clear"), "upper bound: no clouds",
+    gifts=Gifts(target_clear=True, stages=0), deployable=False,
+)  # fmt: skip

@@ -110,17 +110,29 @@ def _measured(
     nodata: float | None,
     clip: tuple[float, float],
 ) -> ModalitySpec:
-    """Return a contract with mean and standard deviation over valid pixels, in double precision."""
     zeros, ones = (0.0,) * len(channels), (1.0,) * len(channels)
     spec = ModalitySpec(channels, sensor, level, unit, dn_scale, 0.0, nodata, clip, zeros, ones)
+    return measured(spec, patches)
+
+
+def measured(spec: ModalitySpec, patches: Sequence[Array]) -> ModalitySpec:
+    """Return a contract with mean and standard deviation over valid pixels, in double precision.
+
+    Args:
+        spec: What the numbers are; its own statistics are not used.
+        patches: Raw patches ``(C, H, W)``.
+
+    Raises:
+        InputError: No pixel is valid.
+    """
     total: Any = 0.0
     squares: Any = 0.0
     count = 0
     for patch in patches:
         valid = spec.valid_mask(patch)
         is_dn = np.issubdtype(patch.dtype, np.integer)
-        scale = dn_scale if is_dn and dn_scale is not None else 1.0
-        values = np.clip(patch[:, valid].astype(np.float64) * scale, *clip)
+        scale = spec.dn_scale if is_dn and spec.dn_scale is not None else 1.0
+        values = np.clip(patch[:, valid].astype(np.float64) * scale, *spec.clip)
         total, squares = total + values.sum(axis=1), squares + (values**2).sum(axis=1)
         count += int(valid.sum())
     if not count:

@@ -21,6 +21,8 @@ class WithSplits:
         self.optical_channels, self.sar_channels = dataset.optical_channels, dataset.sar_channels
         if isinstance(dataset, HasClearImages):
             self.clear = dataset.clear
+        if hasattr(dataset, "pair_name"):
+            self.pair_name = dataset.pair_name
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -7,7 +7,9 @@ run again; until then `<name>.ckpt` holds the state after the last finished epoc
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +17,14 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from esccs_edge.errors import ArtifactError
 from esccs_edge.system.atomic import atomic_path, write_atomic
 
 from ..options import Precision
@@ -94,19 +98,26 @@ def fit(stage: Stage[N], samples: EpochSamples, folder: Path, precision: Precisi
 
     Returns:
         The stage's averaged network in eval mode, on the CPU.
+
+    Raises:
+        ArtifactError: A file that an earlier run left is damaged, or of another network.
     """
     finished = folder / "checkpoints" / f"{stage.name}.safetensors"
     checkpoint = finished.with_suffix(".ckpt")
     if finished.is_file():
-        stage.average.load_state_dict(load_file(finished))
+        with _told_if_damaged(finished):
+            stage.average.load_state_dict(load_file(finished))
         return stage.average.eval()
     data = EpochData(samples, stage.schedule.batch_size, stage.seed, stage.name)
-    with _quiet():
+    going_on = checkpoint.is_file()
+    if going_on:
+        with _told_if_damaged(checkpoint):
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            stage.load_state_dict(state["state_dict"])
+    with _quiet(), _interruptible():
         trainer = _trainer(stage, folder, EpochCheckpoint(checkpoint), precision)
-        trainer.fit(stage, data, ckpt_path=str(checkpoint) if checkpoint.is_file() else None,
+        trainer.fit(stage, data, ckpt_path=str(checkpoint) if going_on else None,
                     weights_only=True)  # fmt: skip
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     state = {name: value.cpu().contiguous() for name, value in stage.average.state_dict().items()}
     write_atomic(finished, save(state))
     checkpoint.unlink(missing_ok=True)
@@ -124,6 +135,8 @@ def _trainer(
         max_epochs=stage.schedule.epochs,
         accelerator="auto",
         devices=1,
+        # One process, whatever a batch system started: else Lightning takes its tasks for ranks.
+        plugins=[LightningEnvironment()],
         precision=precision,
         logger=TensorBoardLogger(logs, name="tensorboard", version=stage.name),
         callbacks=[*bars, log, checkpoint],
@@ -134,6 +147,34 @@ def _trainer(
         default_root_dir=folder,
         log_every_n_steps=1,
     )
+
+
+@contextmanager
+def _told_if_damaged(path: Path) -> Iterator[None]:
+    """Turn what is raised on reading a file of the run into words."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # torch and its unpickler have dozens for bytes that are not theirs
+        raise ArtifactError(
+            f"{path} is damaged, or of another network: {type(error).__name__}: {error}",
+            hint=f"Remove it and run again with --resume: the stage {path.stem} is trained anew",
+        ) from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C be a `KeyboardInterrupt`; Lightning exits, and ignores it from then on."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as exit:
+        raise KeyboardInterrupt from exit
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

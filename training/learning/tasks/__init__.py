@@ -9,6 +9,9 @@ from esccs_edge.errors import InputError
 
 from ..task import LearningTask
 from .scene_classification import SceneClassificationLearning
+from .semantic_segmentation import SemanticSegmentationLearning
+from .series_classification import SeriesClassificationLearning
+from .series_segmentation import SeriesSegmentationLearning
 
 _TASKS: Registry[LearningTask[Any, Any]] = Registry(
     "esccs_edge.learning_tasks", "option 'task'", InputError
@@ -34,3 +37,6 @@ def learning_task(name: str) -> LearningTask[Any, Any]:
 
 
 register(SceneClassificationLearning())
+register(SemanticSegmentationLearning())
+register(SeriesClassificationLearning())
+register(SeriesSegmentationLearning())

@@ -16,12 +16,15 @@ from esccs_edge.contracts.familiarity import Familiarity
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError, ManifestError
 
+from ...datasets.dataset import PairDataset
 from ...options import EncoderOptions, RunOptions, TrainOptions
 
 if TYPE_CHECKING:
-    from ...judging.heldout import HeldOutSample
+    from ...datasets import PairDataset
+    from ...datasets.stored_samples import StoredSample
     from ...stages.scene_classification.run import Networks, SceneRun
     from ..networks import StudentNet
+    from ..own_teacher import Teacher
 
 
 class SceneClassificationLearning:
@@ -29,16 +32,25 @@ class SceneClassificationLearning:
 
     name = "scene-classification"
     options_class: type[RunOptions] = TrainOptions
+    data_class: type[Any] = PairDataset
 
-    def open(self, options: TrainOptions, folder: Path) -> SceneRun:
-        """Open the pairs and measure both modalities."""
+    def open_data(self, options: TrainOptions) -> PairDataset:
+        """Open labeled pairs."""
         from ...datasets import open_dataset
+
+        return open_dataset(options.data, options.seed, pixel_size_m=options.pixel_size_m)
+
+    def open(
+        self, options: TrainOptions, dataset: PairDataset, folder: Path,
+        teacher: Teacher | None = None,
+    ) -> SceneRun:  # fmt: skip
+        """Measure both modalities."""
         from ...judging.fold_report import read_report
         from ...stages.scene_classification.run import SceneRun
 
         if options.cross_validation:
             read_report(options.cross_validation)  # refused here rather than after the training
-        return SceneRun.open(options, open_dataset(options.data, options.seed), folder)
+        return SceneRun.open(options, dataset, folder, teacher)
 
     def train(self, run: SceneRun) -> Networks:
         """Train the four stages of ESCCS."""
@@ -63,7 +75,7 @@ class SceneClassificationLearning:
 
         return fit_distances(run, networks.student)
 
-    def held_out(self, run: SceneRun) -> Iterator[HeldOutSample]:
+    def held_out(self, run: SceneRun) -> Iterator[StoredSample]:
         """Yield the labeled validation and test pairs under clouds."""
         from ...judging.held_out_pairs import held_out_pairs
 
@@ -97,10 +109,17 @@ class SceneClassificationLearning:
         }
 
     def network(self, manifest: Manifest) -> StudentNet:
-        """Return the student with the branches that the manifest states."""
+        """Return the student with the branches that the manifest states.
+
+        Raises:
+            ManifestError: The architecture is not one of this task, or names an encoder of another
+                package that nobody trusts; see `factories.trust_encoder`.
+        """
+        from ..factories import require_trusted
         from ..networks import StudentNet
 
         encoders = _encoders(manifest.architecture)
+        require_trusted(part.encoder for part in encoders.values())
         optical, sar = (len(spec.channels) for spec in manifest.modalities.values())
         student = StudentNet(
             optical, sar, len(manifest.classes), encoders["optical"], encoders["sar"]
@@ -120,6 +139,6 @@ def _encoders(architecture: Mapping[str, Any]) -> dict[str, EncoderOptions]:
     except (KeyError, TypeError, InputError) as error:
         raise ManifestError(
             f"manifest architecture is {dict(architecture)!r}, expected "
-            "{'optical': {'width', 'blocks', 'stem_stride', 'block'}, 'sar': {...}}",
+            "{'optical': {'width', 'blocks', 'stem_stride', 'block', 'encoder'}, 'sar': {...}}",
             hint="Export a bundle that `esccs-edge train` wrote",
         ) from error

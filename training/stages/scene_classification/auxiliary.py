@@ -1,9 +1,10 @@
 """Sub-task F1: the auxiliaries f'_SAR and f'_Opt, taught by the frozen teacher.
 
 The SAR auxiliary learns only where the teacher can be believed: SAR does not see clouds, so what
-it learns on clear samples holds on clouded ones. It then answers for the teacher where clouds
-hide the ground, and the optical auxiliary learns from both, blended by reliability. (Under opaque
-clouds the plain recipe, the teacher to both, fails.)
+it learns on clear samples holds on clouded ones. The optical auxiliary learns either as the paper
+draws it, from the teacher alone, or from both (``auxiliary.blend``): the SAR auxiliary then answers
+for the teacher where clouds hide the ground, which helps where SAR alone tells the classes apart
+and harms where it does not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ...learning.losses import distillation_loss, label_loss, soften
 from ...learning.networks import UnimodalNet
 from ...learning.reliability import trusted_decision
 from ...options import TrainOptions
-from ..stage import Batch, Stage, masked_mean
+from ..stage import Batch, Stage, kept_mean, masked_mean
 from .teacher_answers import Supervision, TeacherAnswer
 
 Modality = Literal["optical", "sar"]
@@ -75,10 +76,8 @@ class AuxiliaryStage(Stage[UnimodalNet]):
         raise NotImplementedError
 
 
-class SarAuxiliaryStage(AuxiliaryStage):
+class FilteredAuxiliaryStage(AuxiliaryStage):
     """Learns from answers that pass the filter: confident and nearly clear."""
-
-    modality: Modality = "sar"
 
     def __init__(
         self, channels: int, class_weights: Tensor, options: TrainOptions, supervision: Supervision
@@ -97,6 +96,18 @@ class SarAuxiliaryStage(AuxiliaryStage):
             soften(answer.logits, temperature), logits, temperature
         )
         return masked_mean(losses, kept), {"kept_share": kept.float().mean()}
+
+
+class SarAuxiliaryStage(FilteredAuxiliaryStage):
+    """The SAR auxiliary."""
+
+    modality: Modality = "sar"
+
+
+class ApartOpticalStage(FilteredAuxiliaryStage):
+    """The optical auxiliary that learns from the teacher alone, as the SAR auxiliary does."""
+
+    modality: Modality = "optical"
 
 
 class OpticalAuxiliaryStage(AuxiliaryStage):
@@ -129,5 +140,5 @@ class OpticalAuxiliaryStage(AuxiliaryStage):
         confidence, label = blend.max(dim=1)
         kept = present & (confidence >= self.options.auxiliary.filter.confidence)
         loss = masked_mean(distillation_loss(softened, logits, temperature), present)
-        loss = loss + masked_mean(label_loss(logits, label), kept)
+        loss = loss + kept_mean(label_loss(logits, label), kept, present)
         return loss, {"kept_share": kept.float().mean()}

@@ -6,7 +6,7 @@ network; what a stage needs of earlier ones is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,26 +14,35 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from esccs_edge.contracts.modality import SampleSpec
+from esccs_edge.contracts.modality import ModalitySpec, SampleSpec
 from esccs_edge.errors import InputError
 
 from ...datasets import PairDataset, open_dataset
 from ...datasets.splits import folds_by_group
 from ...datasets.triplets import Chips
+from ...learning.factories import ENCODERS
 from ...learning.losses import class_weights
-from ...learning.networks import Ensemble, StudentNet, UnimodalNet
+from ...learning.networks import Ensemble, StudentNet, UnimodalNet, check_encoder
+from ...learning.own_teacher import AnyTeacher, AskedTeacher, Teacher, teacher_named
 from ...learning.pseudo_labels import PseudoLabelFilter, filter_report
 from ...options import TrainOptions
 from ...samples.degraded import Degradation, SarSource
 from ...samples.epoch_samples import EpochSamples, JoinedSamples
 from ...samples.fold import FoldDataset
+from ...samples.rehearsed import RehearsedSamples
 from ...samples.samples import CloudySamples, patch_size
 from ...samples.specs import modality_specs
 from ...samples.transfer_parts import labeled_and_target, labeled_and_unlabeled
+from ...samples.usable import require_trainable
 from ...simulate.textures import CloudTextures
 from ..stage import Batch
 from ..training_run import TrainingRun
-from .auxiliary import OpticalAuxiliaryStage, SarAuxiliaryStage
+from .auxiliary import (
+    ApartOpticalStage,
+    AuxiliaryStage,
+    OpticalAuxiliaryStage,
+    SarAuxiliaryStage,
+)
 from .student import StudentStage
 from .teacher import TeacherStage
 from .teacher_answers import AllViews, EachView, KnownAnswers, Supervision
@@ -59,6 +68,7 @@ class SceneRun(TrainingRun):
             ones or, with ``options.has_target``, those of other places, labels hidden.
         textures: Real cloud shapes and spectra, or None.
         real: Truly cloudy pairs of further places, without labels, or None.
+        own_teacher: What teaches in place of a network that the run trains, or None.
     """
 
     options: TrainOptions
@@ -67,15 +77,26 @@ class SceneRun(TrainingRun):
     target: PairDataset
     textures: CloudTextures | None
     real: Chips | None = None
+    own_teacher: AskedTeacher | None = None
     _kept: dict[tuple[int, str, Degradation], CloudySamples] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, options: TrainOptions, dataset: PairDataset, folder: Path) -> SceneRun:
+    def open(
+        cls, options: TrainOptions, dataset: PairDataset, folder: Path,
+        teacher: Teacher | None = None,
+    ) -> SceneRun:  # fmt: skip
         """Divide the data and measure the contracts; nothing is written yet.
+
+        Args:
+            options: The run.
+            dataset: All splits.
+            folder: Run folder.
+            teacher: Teaches in place of one that the run trains, or that the options name.
 
         Raises:
             InputError: The training split has labels of fewer than two classes, lacks a modality,
-                the patches are not square, or the cloud textures cannot be read.
+                the patches are not square, the cloud textures cannot be read, a factory of the
+                user does not make what it should, or `require_trainable` refuses the data.
         """
         if options.folds.count:
             dataset = FoldDataset(dataset, options.folds, options.seed)
@@ -84,14 +105,20 @@ class SceneRun(TrainingRun):
             parts = labeled_and_unlabeled(dataset)
         elif options.target_share:
             parts = labeled_and_target(dataset, options.target_share, options.seed)
-        _check_labels(parts[0])
+        if teacher is None and options.teacher.factory:
+            teacher = teacher_named(options.teacher.factory, dataset.classes)
+        if teacher is None:
+            _check_labels(parts[0])
         sample = _square_sample(dataset, options.pixel_size_m)
         clouds = options.clouds
         textures = CloudTextures.read(clouds.textures) if clouds.textures else None
         real = _real_pairs(options, dataset, sample.height)
         optical, sar = modality_specs(dataset, options.seed, textures, real, taught_sar(options))
         specs = {"optical": optical, "sar": sar}
-        return cls(options, dataset, folder, specs, sample, *parts, textures, real)
+        require_trainable(dataset, specs, sample)
+        _check_encoders(options, specs, sample)
+        asked = None if teacher is None else AskedTeacher(teacher, optical, len(dataset.classes))
+        return cls(options, dataset, folder, specs, sample, *parts, textures, real, asked)
 
     def with_options(self, options: TrainOptions, folder: Path | None = None) -> SceneRun:
         """Return the run with other options for the stages after the teacher.
@@ -106,9 +133,14 @@ class SceneRun(TrainingRun):
 
     # ---- stages ---------------------------------------------------------------------------------
 
-    def train_teacher(self) -> UnimodalNet | Ensemble:
-        """Train the network, or the networks, that see clear optical images and their labels."""
-        samples = self.labeled_samples(Degradation(cover=0.0, augment=True, sar="absent"))
+    def train_teacher(self) -> AnyTeacher:
+        """Train the network, or the networks, that see clear optical images and their labels.
+
+        A teacher that the user brought is returned as it is.
+        """
+        if self.own_teacher is not None:
+            return self.own_teacher
+        samples = self.clear_labeled_samples()
         members = []
         for number in range(1, self.options.teacher.members + 1):
             name = "teacher" if number == 1 else f"teacher-{number}"
@@ -117,14 +149,14 @@ class SceneRun(TrainingRun):
             members.append(self.fit(stage, samples))
         return members[0] if len(members) == 1 else Ensemble(members).eval()
 
-    def supervise(self, teacher: UnimodalNet | Ensemble) -> Supervision:
+    def supervise(self, teacher: AnyTeacher) -> Supervision:
         """Ask the teacher about all cloudy training pairs and choose the answers that may teach."""
         answers: EachView | AllViews
         answers = each_view = EachView(teacher, self.options.distillation)
         if self.options.distillation.teacher_views == "all":
             count = len(self.dataset) + (0 if self.real is None else len(self.real))
-            answers = AllViews(each_view, self._every_view(), count)
-        known = KnownAnswers.of(answers, self._every_view())
+            answers = AllViews(each_view, self.every_view(), count)
+        known = KnownAnswers.of(answers, self.every_view())
         chosen = PseudoLabelFilter.fit(
             known.probabilities, known.reliability, self.options.auxiliary.filter
         )
@@ -136,19 +168,22 @@ class SceneRun(TrainingRun):
         """Train the auxiliary that sees SAR only."""
         self.seed_weights("sar-auxiliary")
         stage = SarAuxiliaryStage(self.channels[1], self.label_weights(), self.options, supervision)
-        return self.fit(stage, self.cloudy_samples())
+        return self.fit(stage, self.taught_samples())
 
     def train_optical_auxiliary(
         self, supervision: Supervision, sar_auxiliary: UnimodalNet
     ) -> UnimodalNet:
         """Train the auxiliary that sees cloudy optical images only."""
         self.seed_weights("optical-auxiliary")
-        stage = OpticalAuxiliaryStage(
-            self.channels[0], self.label_weights(), self.options, supervision, sar_auxiliary
+        own = self.channels[0], self.label_weights(), self.options, supervision
+        stage: AuxiliaryStage = (
+            OpticalAuxiliaryStage(*own, sar_auxiliary)
+            if self.options.auxiliary.blend
+            else ApartOpticalStage(*own)
         )
-        if self.options.warm_start:
+        if self.options.starts_at_teacher:
             stage.start_at(supervision.first_teacher)
-        return self.fit(stage, self.cloudy_samples())
+        return self.fit(stage, self.taught_samples())
 
     def train_student(
         self,
@@ -156,6 +191,8 @@ class SceneRun(TrainingRun):
         sar_auxiliary: UnimodalNet,
         optical_auxiliary: UnimodalNet,
         name: str = "student",
+        form: type[StudentStage] = StudentStage,
+        **frozen: torch.nn.Module,
     ) -> StudentNet:
         """Train the deliverable.
 
@@ -164,13 +201,22 @@ class SceneRun(TrainingRun):
             sar_auxiliary: One of its teachers.
             optical_auxiliary: The other.
             name: Names its files and draws; all students of a seed begin at the same weights.
+            form: Stage with other losses, for comparisons.
+            frozen: Further trained networks that the stage asks.
         """
         self.seed_weights("student")
-        stage = StudentStage(
+        stage = form(
             self.channels, self.label_weights(), self.options, supervision, optical_auxiliary,
             sar_auxiliary, name,
         )  # fmt: skip
-        return self.fit(stage, self.cloudy_samples(self.options.student.drop_share))
+        stage.keep_frozen(**frozen)
+        return self.fit(stage, self.taught_samples(self.options.student.drop_share))
+
+    def initial_parts(self, stage: str) -> Mapping[str, str] | None:
+        """Let teacher and auxiliaries start at the student's branch of their modality."""
+        branch = "sar." if stage == "sar-auxiliary" else "optical."
+        is_known = stage.startswith("teacher") or stage.endswith("-auxiliary")
+        return {"encoder.": branch} if is_known else super().initial_parts(stage)
 
     # ---- data -----------------------------------------------------------------------------------
 
@@ -187,7 +233,7 @@ class SceneRun(TrainingRun):
         return self._tensors(self.target, split, degradation)
 
     def cloudy_samples(self, drop_share: float = 0.0) -> EpochSamples:
-        """Return the target's training pairs as the auxiliaries and the student see them."""
+        """Return the target's training pairs under clouds."""
         target = self.samples(self._cloudy(drop_share))
         if self.real is None:
             return target
@@ -195,6 +241,13 @@ class SceneRun(TrainingRun):
         as_they_are = Degradation(cover=0.0, clear_share=share, augment=True, drop_share=drop_share)
         real = self.real_samples(as_they_are)
         return JoinedSamples([(target, len(self.target)), (real, len(self.real))])
+
+    def taught_samples(self, drop_share: float = 0.0) -> EpochSamples:
+        """Return what all stages after the teacher learn on: the target, and rehearsal with it."""
+        target, share = self.cloudy_samples(drop_share), self.options.rehearsal
+        if not share:
+            return target
+        return RehearsedSamples(target, self.clear_labeled_samples(), share, self.options.seed)
 
     def real_samples(self, degradation: Degradation) -> CloudySamples:
         """Return the truly cloudy training pairs alone.
@@ -220,13 +273,17 @@ class SceneRun(TrainingRun):
         """Return the labeled pairs that the teacher learns on."""
         return self._tensors(self.labeled, "train", degradation)
 
+    def clear_labeled_samples(self) -> CloudySamples:
+        """Return the teacher's labeled pairs as it sees them: clear, turned, without SAR."""
+        return self.labeled_samples(Degradation(cover=0.0, augment=True, sar="absent"))
+
     def cloudy_labeled_samples(self) -> CloudySamples:
         """Return the teacher's labeled pairs under the clouds that the target has."""
         return self.labeled_samples(self._cloudy())
 
-    def every_answer(self, teacher: UnimodalNet | Ensemble) -> KnownAnswers:
+    def every_answer(self, teacher: AnyTeacher) -> KnownAnswers:
         """Return the teacher's answers on every cloudy view of the target on its own."""
-        return KnownAnswers.of(EachView(teacher, self.options.distillation), self._every_view())
+        return KnownAnswers.of(EachView(teacher, self.options.distillation), self.every_view())
 
     def label_weights(self) -> torch.Tensor:
         """Factor per class, ``(K,)``, from the labels that may be known."""
@@ -255,7 +312,7 @@ class SceneRun(TrainingRun):
             self._kept[key] = samples
         return samples
 
-    def _every_view(self) -> Iterator[Batch]:
+    def every_view(self) -> Iterator[Batch]:
         """Yield the cloudy training pairs in batches, once per draw."""
         samples = self.cloudy_samples()
         batch_size = self.options.auxiliary.schedule.batch_size
@@ -292,6 +349,20 @@ def _real_pairs(options: TrainOptions, dataset: PairDataset, size: int) -> Chips
 def taught_sar(options: TrainOptions) -> SarSource:
     """Return what stands in for missing SAR while learning: the class may, where it is known."""
     return "from pixels" if options.has_target else "from class"
+
+
+def _check_encoders(
+    options: TrainOptions, specs: Mapping[str, ModalitySpec], sample: SampleSpec
+) -> None:
+    """Let each encoder of another package encode two patches, before any time is spent."""
+    parts = {
+        ("optical", options.teacher.network), ("optical", options.auxiliary.optical),
+        ("sar", options.auxiliary.sar), ("optical", options.student.optical),
+        ("sar", options.student.sar),
+    }  # fmt: skip
+    for modality, part in parts:
+        if part.encoder not in ENCODERS:
+            check_encoder(len(specs[modality].channels), part, (sample.height, sample.width))
 
 
 def _square_sample(dataset: PairDataset, pixel_size_m: float) -> SampleSpec:

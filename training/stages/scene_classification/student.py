@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ...learning.augment import augmented
 from ...learning.irm import (
-    RatioCenter,
     clear_share_target,
     contributions,
     gate_target,
@@ -25,7 +24,7 @@ from ...learning.losses import distillation_loss, gate_loss, label_loss, soften
 from ...learning.networks import StudentNet, UnimodalNet
 from ...learning.reliability import known_or, trusted_decision
 from ...options import TrainOptions
-from ..stage import Batch, Stage, masked_mean
+from ..stage import Batch, Stage, kept_mean, masked_mean
 from .teacher_answers import Supervision, TeacherAnswer
 
 
@@ -61,7 +60,6 @@ class StudentStage(Stage[StudentNet]):
         self.pseudo_labels = supervision.pseudo_labels
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.class_weights: Tensor
-        self.center = RatioCenter(part.irm.center_decay) if part.irm.center_decay else None
         self.keep_frozen(teacher=supervision.answers, optical=optical_auxiliary, sar=sar_auxiliary)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -69,13 +67,16 @@ class StudentStage(Stage[StudentNet]):
         images = {name: batch[name] for name in ("clear", "optical", "sar")}
         batch = {**batch, **augmented(images, self.options.augment)}
         answer = self.frozen("teacher")(batch)
-        optical, sar = self._ask_auxiliaries(batch)
-        logits, gate = self.net(batch["optical"], batch["sar"], batch["availability"])
-        share = contributions(self._decision(batch, answer, optical, sar), optical, sar)
-        weights = self._weights(share, optical, sar, batch["availability"])
+        optical, sar = self.asked(batch)
+        features = self.net.features(batch["optical"], batch["sar"], batch["availability"])
+        logits, gate = self.net.answer(features, batch["availability"])
+        decision = self._decision(batch, answer, optical, sar)
+        share = contributions(decision, *self.measured(batch, optical, sar))
+        weights = self._weights(share, batch["availability"])
         losses = {
             "teacher_loss": self._teacher_loss(answer, logits),
-            "auxiliary_loss": self._auxiliary_loss(weights, optical, sar, logits),
+            "auxiliary_loss": self.options.student.auxiliary_weight
+            * self.auxiliary_loss(batch, weights, (optical, sar), features, logits),
             "gate_loss": self._gate_loss(gate, share, batch),
             "label_loss": self._label_loss(logits, batch["label"]),
         }
@@ -89,8 +90,13 @@ class StudentStage(Stage[StudentNet]):
         return torch.stack(list(losses.values())).sum(), logged
 
     @torch.no_grad()
-    def _ask_auxiliaries(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return what the auxiliaries answer, which teaches and by default is measured too."""
         return self.frozen("optical")(batch["optical"]), self.frozen("sar")(batch["sar"])
+
+    def measured(self, batch: Batch, optical: Tensor, sar: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits that the contributions are measured on: those of the auxiliaries."""
+        return optical, sar
 
     def _decision(
         self, batch: Batch, answer: TeacherAnswer, optical: Tensor, sar: Tensor
@@ -103,13 +109,9 @@ class StudentStage(Stage[StudentNet]):
             decision = known_or(decision, batch["label"])
         return decision
 
-    def _weights(self, share: Tensor, optical: Tensor, sar: Tensor, availability: Tensor) -> Tensor:
+    def _weights(self, share: Tensor, availability: Tensor) -> Tensor:
         irm = self.options.student.irm
-        log_rho = log_ratio(share)
-        if self.center is not None:
-            self.center.update(log_rho[(availability > 0).all(dim=1)])
-            log_rho = self.center(log_rho)
-        weights = modality_weights(log_rho, optical, sar, irm)
+        weights = modality_weights(log_ratio(share), irm)
         if self.current_epoch < irm.warmup_epochs:
             weights = torch.ones_like(weights)
         return present_weights(weights, availability)
@@ -117,26 +119,39 @@ class StudentStage(Stage[StudentNet]):
     def _teacher_loss(self, answer: TeacherAnswer, logits: Tensor) -> Tensor:
         temperature = self.options.distillation.temperature
         losses = distillation_loss(soften(answer.logits, temperature), logits, temperature)
+        soft = (answer.reliability * losses).mean()
+        return self.options.student.teacher_weight * (soft + self.answer_loss(answer, logits))
+
+    def answer_loss(self, answer: TeacherAnswer, logits: Tensor) -> Tensor:
+        """Cross-entropy on the teacher's answers that pass the filter, as if they were labels."""
         probabilities = soften(answer.logits)
         kept = self.pseudo_labels.keep(probabilities, answer.reliability)
-        by_answer = masked_mean(label_loss(logits, probabilities.argmax(dim=1)), kept)
-        soft = (answer.reliability * losses).mean()
-        return self.options.student.teacher_weight * (soft + by_answer)
+        losses = label_loss(logits, probabilities.argmax(dim=1))
+        return kept_mean(losses, kept, torch.ones_like(kept))
 
-    def _auxiliary_loss(
-        self, weights: Tensor, optical: Tensor, sar: Tensor, logits: Tensor
+    def auxiliary_loss(
+        self,
+        batch: Batch,
+        weights: Tensor,
+        taught: tuple[Tensor, Tensor],
+        features: tuple[Tensor, Tensor],
+        logits: Tensor,
     ) -> Tensor:
+        """Sum of both auxiliaries' weighted distillation losses.
+
+        Args:
+            batch: What the student sees.
+            weights: ``(N, 2)`` of information regulation; 0 where the modality is absent.
+            taught: Logits of the auxiliaries, optical first.
+            features: Features of the student's branches.
+            logits: Of the student.
+        """
         temperature = self.options.distillation.temperature
-        total = logits.new_zeros(())
-        for weight, taught in zip(weights.unbind(dim=1), (optical, sar), strict=True):
-            if self.options.student.irm.apply_to == "logits":
-                present = (weight > 0).to(weight.dtype)
-                target = soften(weight[:, None] * taught, temperature)
-                total = total + (present * distillation_loss(target, logits, temperature)).mean()
-            else:
-                target = soften(taught, temperature)
-                total = total + (weight * distillation_loss(target, logits, temperature)).mean()
-        return self.options.student.auxiliary_weight * total
+        losses = [
+            weight * distillation_loss(soften(own, temperature), logits, temperature)
+            for weight, own in zip(weights.unbind(dim=1), taught, strict=True)
+        ]
+        return torch.stack(losses).sum(dim=0).mean()
 
     def _gate_loss(self, gate: Tensor, share: Tensor, batch: Batch) -> Tensor:
         part = self.options.student

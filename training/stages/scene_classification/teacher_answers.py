@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...learning.losses import soften
 from ...learning.networks import Ensemble, UnimodalNet
+from ...learning.own_teacher import AnyTeacher, AskedTeacher
 from ...learning.pseudo_labels import PseudoLabelFilter
 from ...learning.reliability import teacher_reliability
 from ...options import DistillationOptions
@@ -110,14 +111,20 @@ class Supervision:
         report: How many are, and how many of these are right; see `filter_report`.
     """
 
-    teacher: UnimodalNet | Ensemble
+    teacher: AnyTeacher
     answers: EachView | AllViews
     pseudo_labels: PseudoLabelFilter
     report: dict[str, float]
 
     @property
     def first_teacher(self) -> UnimodalNet:
-        """The network whose weights others may start at."""
+        """The network whose weights others may start at.
+
+        Raises:
+            ValueError: The teacher was not trained here; see `TrainOptions.starts_at_teacher`.
+        """
+        if isinstance(self.teacher, AskedTeacher):
+            raise ValueError("nothing can start at the weights of a teacher from elsewhere")
         if isinstance(self.teacher, Ensemble):
             return cast(UnimodalNet, self.teacher.members[0])
         return self.teacher

@@ -1,4 +1,4 @@
-"""Held-out samples as files: what calibration and evaluation of the finished bundle read."""
+"""Samples as files with an index: what calibration, evaluation and training read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ INDEX_NAME = "index.csv"
 
 
 @dataclass(frozen=True)
-class HeldOutSample:
-    """One sample that no stage learned on.
+class StoredSample:
+    """One sample that is to be written.
 
     Attributes:
         name: Its files begin with it.
         pixels: Modality -> stored pixels, or None where the modality is absent.
         target: Class name, or a map of classes.
         group: Place, scene or event.
-        split: ``"val"`` or ``"test"``.
+        split: ``"train"``, ``"val"`` or ``"test"``.
         cover: Share of the sample under cloud, in [0, 1]; None where not known.
         simulated: What of the sample was simulated, such as ``"sar"`` and ``"clouds"``.
     """
@@ -40,9 +40,7 @@ class HeldOutSample:
     simulated: tuple[str, ...] = ()
 
 
-def write_heldout(
-    folder: Path, modalities: Sequence[str], samples: Iterable[HeldOutSample]
-) -> Path:
+def write_samples(folder: Path, modalities: Sequence[str], samples: Iterable[StoredSample]) -> Path:
     """Write samples as ``.npy`` files and an index; replaces an earlier folder.
 
     The index has a column per modality, then ``label``, ``group``, ``split`` and ``cover``, then

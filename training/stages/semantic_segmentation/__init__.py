@@ -1,0 +1,1 @@
+"""Stages of semantic segmentation: the teacher under a clear sky, the student under clouds."""
