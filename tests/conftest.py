@@ -29,6 +29,20 @@ LEFT_OUT = {
 collect_ignore = list(LEFT_OUT)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--whole-loops",
+        action="store_true",
+        help="run loops over every call and moment, which are sampled without it",
+    )
+
+
+@pytest.fixture
+def whole(request: pytest.FixtureRequest) -> bool:
+    """Whether loops over every call and moment run as a whole."""
+    return bool(request.config.getoption("--whole-loops"))
+
+
 def pytest_report_header() -> list[str]:
     return [
         f"tests/{folder} is left out: {', '.join(missing)} not installed"

@@ -21,11 +21,14 @@ GRAPH = ImportGraph()
 #: From the top down. A file may import files of lower layers and of its own folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("esccs_edge/__main__.py",),
-    ("esccs_edge/cli/*",),
-    ("esccs_edge/bench/*", "export/*"),
+    ("esccs_edge/cli/*", "esccs_edge/pytest_plugin.py", "esccs_edge/frozen/*"),
+    ("esccs_edge/bench/*", "esccs_edge/serve/*", "export/*"),
     ("esccs_edge/archive/*", "training/*"),
     ("esccs_edge/__init__.py",),
-    ("esccs_edge/classifier.py",),
+    ("esccs_edge/classifier.py", "esccs_edge/segmenter.py", "esccs_edge/series_classifier.py",
+     "esccs_edge/series_segmenter.py"),
+    ("esccs_edge/series_model.py",),
+    ("esccs_edge/pair_model.py",),
     ("esccs_edge/any_task.py",),
     ("esccs_edge/doctor.py", "esccs_edge/view/*", "esccs_edge/backends/choice.py"),
     ("esccs_edge/runtime/*", "esccs_edge/scenes/*", "esccs_edge/backends/cpu/*",
@@ -48,18 +51,28 @@ LIBRARIES: tuple[tuple[str, set[str]], ...] = (
     ("esccs_edge/cuda/*", {"numpy"} | GPU),
     ("esccs_edge/rasters/gdal.py", {"rasterio"}),
     ("esccs_edge/view/*", {"numpy", "cv2", "matplotlib"}),
+    ("esccs_edge/pytest_plugin.py", {"pytest"}),
+    ("esccs_edge/frozen/*", {"PyInstaller"}),
     ("esccs_edge/cli/demo_rasters.py", {"numpy", "click", "rasterio", "affine"}),
     ("esccs_edge/cli/inspect.py", {"numpy", "click", "onnx"}),
     ("esccs_edge/cli/*", {"numpy", "click"}),
+    ("esccs_edge/serve/app.py", {"fastapi", "starlette"}),
+    ("esccs_edge/serve/server.py", {"uvicorn"}),
     ("esccs_edge/archive/footprint.py", {"rasterio"}),
     ("esccs_edge/archive/path_table.py", {"pyarrow"}),
     ("esccs_edge/archive/statistics.py", {"pyarrow", "rasterio"}),
     ("esccs_edge/archive/ray_engine.py", {"ray"}),
+    ("esccs_edge/archive/search.py", {"pystac_client"}),
     ("esccs_edge/*", {"numpy"}),
     ("training/samples/cloud_cover.py", {"numpy"}),
+    ("training/datasets/so2sat.py", {"numpy", "h5py"}),
     ("training/simulate/textures.py", {"numpy", "rasterio"}),
     ("training/simulate/*", {"numpy"}),
     ("training/comparison/figures.py", {"numpy", "matplotlib"}),
+    ("training/datasets/worldcereal.py", {"numpy", "pyarrow"}),
+    ("training/datasets/fcn3d.py", {"numpy", "h5py"}),
+    ("training/learning/series/forest.py", {"numpy", "torch", "sklearn"}),
+    ("training/datasets/sen4agrinet.py", {"numpy", "h5py"}),
     ("training/*", {"numpy", "rasterio"} | LEARN),
     ("export/to_onnx.py", {"numpy", "torch", "safetensors"} | ONNX),
     ("export/to_engine.py", {"numpy", "onnx"} | GPU),
@@ -170,13 +183,40 @@ def test_backends_are_loaded_late():
     assert violations(forbidden, [f for f in GRAPH.files if f.startswith("esccs_edge/")]) == {}
 
 
+UNPICKLING = {"pickle", "cPickle", "_pickle", "shelve", "marshal", "joblib", "dill", "cloudpickle"}
+
+
+def unpickling_in(tree: ast.AST) -> set[str]:
+    """What in a file could unpickle: its modules, and calls that do so unless told not to."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & UNPICKLING
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or ""} & UNPICKLING
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            call = ast.unparse(node.func)
+            safe = {"np.load": ("allow_pickle", False), "torch.load": ("weights_only", True)}
+            given = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+            if call in safe and given.get(safe[call][0]) is not safe[call][1]:
+                found.add(call)
+    return found
+
+
+@pytest.mark.fault(56, 57)
+def test_nothing_is_ever_unpickled():
+    assert violations(lambda file: unpickling_in(GRAPH.tree(file))) == {}
+    unsafe = "import pickle\nfrom joblib import load\nnp.load(a)\ntorch.load(b, weights_only=False)"
+    assert len(unpickling_in(ast.parse(unsafe))) == 4
+
+
 def test_the_rules_can_fail():
     """The walker sees imports at any depth, relative ones, and those under TYPE_CHECKING."""
     assert "openvino" in GRAPH.third_party("esccs_edge/backends/cpu/openvino.py")
     seen = GRAPH.imported_files
     assert "esccs_edge/backends/cpu/backend.py" in seen("esccs_edge/backends/choice.py")
     assert "esccs_edge/_preprocess_cpu.pyi" in seen("esccs_edge/pixels/preprocess.py")
-    assert "esccs_edge/scenes/mapping.py" in seen("esccs_edge/classifier.py")
+    assert "esccs_edge/scenes/mapping.py" in seen("esccs_edge/pair_model.py")
     assert "esccs_edge/classifier.py" in seen("esccs_edge/__init__.py")
     assert circle({"a": ["b"], "b": ["c"], "c": ["a"]})
     assert pattern_of("esccs_edge/backends/cpu/lane.py") < pattern_of("esccs_edge/backends/base.py")
@@ -193,6 +233,7 @@ def loaded_after(statement: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
+@pytest.mark.fault(83)
 def test_import_loads_numpy_and_the_standard_library_only():
     # What NumPy loads, and an empty interpreter (site hooks of editable installs), is not ours.
     new = loaded_after("import esccs_edge") - loaded_after("import numpy")
@@ -204,17 +245,17 @@ def test_the_classifier_class_loads_no_backend():
     assert new - set(sys.stdlib_module_names) <= {"esccs_edge"}
 
 
-def test_import_costs_little_more_than_numpy():
+def test_import_costs_less_than_numpy():
     """As a ratio, so that a slow or busy machine does not decide; the fastest of a few counts."""
     program = (
-        "import time; a = time.perf_counter(); import numpy; b = time.perf_counter();"
-        "import esccs_edge; c = time.perf_counter(); print((c - b) / (b - a))"
+        "import time; a = time.process_time(); import numpy; b = time.process_time();"
+        "import esccs_edge; c = time.process_time(); print((c - b) / (b - a))"
     )
     ratios = [
         float(subprocess.run([sys.executable, "-c", program], capture_output=True).stdout)
         for _ in range(3)
     ]
-    assert min(ratios) < 1.0
+    assert min(ratios) < 0.7
 
 
 def test_all_names_are_sorted_and_exist():

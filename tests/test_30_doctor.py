@@ -10,6 +10,7 @@ from support.power_meters import lay_out
 
 from esccs_edge import doctor
 from esccs_edge.backends.trt.library import Flavor
+from esccs_edge.backends.trt.pixel_kernels import fatbin_path
 from esccs_edge.cuda.probe import DriverInfo, GpuInfo
 from esccs_edge.doctor import diagnose
 from esccs_edge.errors import BackendError, MissingDependencyError
@@ -131,6 +132,21 @@ def test_jetson_without_access_to_its_gpu(jetson):
     assert "groups video" in named(diagnose(jetson, NO_DRIVER), "NVIDIA GPU").advice
 
 
+@pytest.mark.parametrize(
+    "gpu, ok",
+    [((8, 7), True), ((8, 9), True), ((9, 0), True), ((11, 0), True), ((12, 1), True),
+     ((7, 5), True), ((7, 2), False)],
+)  # fmt: skip
+def test_kernels_are_held_against_the_gpu(tmp_path, monkeypatch, gpu, ok):
+    install(monkeypatch)
+    if not fatbin_path().is_file():
+        pytest.skip("built without nvcc")
+    driver = DriverInfo("13.0", (GpuInfo("Some GPU", gpu, False, 1),), "")
+    found = named(diagnose(tmp_path, driver), "CUDA kernels")
+    assert found.ok is ok and "PTX" in found.detail
+    assert ok or "ESCCS_CUDA_ARCHITECTURES=72" in found.advice
+
+
 def test_rtx_on_a_gpu_it_was_not_made_for(tmp_path, monkeypatch):
     install(monkeypatch, "rtx")
     assert named(diagnose(tmp_path, ADA), "TensorRT for RTX").ok
@@ -144,6 +160,10 @@ def test_rtx_on_a_gpu_it_was_not_made_for(tmp_path, monkeypatch):
         ({"cuda-bindings": "13.5.0"}, ADA, True, ""),
         ({"cuda-bindings": "13.5.0"}, ORIN, False, "cuda-python==12.*"),
         ({"cuda-bindings": "12.9.1"}, ADA, True, ""),
+        ({"cuda-bindings": "12.9.0"}, ORIN, False, "cuda-bindings>=12.9.1"),
+        ({"cuda-bindings": "12.8.0.post1"}, ADA, False, "cuda-bindings>=12.9.1"),
+        ({"cuda-bindings": "12.10.0"}, ORIN, True, ""),
+        ({"cuda-bindings": "13.0.0"}, ADA, True, ""),
         ({"pycuda": "2026.1"}, ORIN, True, ""),
         ({}, ORIN, False, "cuda-python==12.*"),
         ({}, NO_DRIVER, False, "pip install cuda-python"),

@@ -11,7 +11,7 @@ from support.power_meters import Steady, lay_out
 from esccs_edge import power as energy
 from esccs_edge.cuda import probe
 from esccs_edge.errors import BackendError
-from esccs_edge.power import EnergyLog, NvmlMeter, RailMeter, RaplMeter, find_meter
+from esccs_edge.power import EnergyLog, RailMeter, RaplMeter, find_meter, nvml_meter
 
 
 def test_rail_that_holds_the_board_counts_alone(tmp_path):
@@ -42,15 +42,15 @@ def test_machine_without_a_sensor_has_no_meter(tmp_path, monkeypatch):
     assert find_meter(tmp_path) is None
     assert find_meter(tmp_path, gpu=None) is None
     monkeypatch.setattr(energy, "pci_bus_id", lambda ordinal: "0000:01:00.0")
-    monkeypatch.setattr(energy, "_NVML", "libno-such-library.so")
+    monkeypatch.setattr(energy, "NVML", "libno-such-library.so")
     assert find_meter(tmp_path) is None
 
 
 class Nvml:
-    """The three calls of NVML, with their statuses."""
+    """The calls of NVML, with their statuses; the counter moves whenever it is read."""
 
     def __init__(self, **statuses):
-        self.statuses, self.asked = statuses, None
+        self.statuses, self.asked, self.drawn = statuses, None, 10**6
 
     def nvmlInit_v2(self):
         return self.statuses.get("init", 0)
@@ -63,11 +63,27 @@ class Nvml:
         milliwatts._obj.value = 123_456
         return self.statuses.get("power", 0)
 
+    def nvmlDeviceGetTotalEnergyConsumption(self, device, millijoules):
+        self.drawn += 2500
+        millijoules._obj.value = self.drawn
+        return self.statuses.get("energy", 0)
 
-def test_nvml_reads_the_gpu_at_its_pci_address():
+
+def test_nvml_counts_the_energy_of_the_gpu_at_its_pci_address():
     library = Nvml()
-    meter = NvmlMeter.of(library, "0000:0A:00.0")
-    assert library.asked == b"0000:0A:00.0"
+    meter = nvml_meter(library, "0000:0A:00.0")
+    assert library.asked == b"0000:0A:00.0" and "energy counter" in meter.name
+    with EnergyLog(meter, every_s=60) as log:
+        pass
+    assert log.joules == pytest.approx(2.5)
+    library.statuses["energy"] = 15
+    with pytest.raises(BackendError, match="error 15"):
+        meter.read()
+
+
+def test_nvml_without_a_counter_reads_the_power():
+    library = Nvml(energy=3)
+    meter = nvml_meter(library, "0000:0A:00.0")
     assert meter.watts() == {"GPU": pytest.approx(123.456)}
     library.statuses["power"] = 15
     with pytest.raises(BackendError, match="error 15"):
@@ -76,7 +92,7 @@ def test_nvml_reads_the_gpu_at_its_pci_address():
 
 @pytest.mark.parametrize("call", ["init", "handle", "power"])
 def test_nvml_that_does_not_answer_is_no_meter(call):
-    assert NvmlMeter.of(Nvml(**{call: 3}), "0000:0A:00.0") is None
+    assert nvml_meter(Nvml(**{call: 3, "energy": 3}), "0000:0A:00.0") is None
 
 
 @pytest.fixture
@@ -165,5 +181,5 @@ def test_pci_address_comes_from_the_driver(monkeypatch):
             return 0
 
     monkeypatch.setattr(probe, "probe_driver", lambda: probe.DriverInfo("13.0", (gpu, gpu), ""))
-    monkeypatch.setattr(probe.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr(probe, "driver_library", Library)
     assert probe.pci_bus_id(1) == "0000:41:00.0"

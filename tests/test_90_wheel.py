@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import distribution
 from pathlib import Path, PurePosixPath
 
@@ -54,3 +55,27 @@ def test_kernel_and_type_marker_are_shipped(installed_files):
 
 def test_no_tests_and_no_data_are_shipped(installed_files):
     assert not [f for f in installed_files if "tests" in f.parts or f.suffix in (".tif", ".npy")]
+
+
+def test_the_page_of_the_service_is_shipped(installed_files):
+    assert any(f.parts[-2:] == ("serve", "page.html") for f in installed_files)
+
+
+def test_container_recipes_name_extras_files_and_commands_that_exist():
+    root = REPOSITORY
+    project = (root / "pyproject.toml").read_text(encoding="utf-8")
+    _, _, table = project.partition("[project.optional-dependencies]")
+    extras = set(re.findall(r"^(\w+) = \[", table.partition("\n[")[0], re.MULTILINE))
+    recipes = sorted((root / "docs" / "docker").glob("Dockerfile*"))
+    assert len(recipes) == 4
+    for recipe in recipes:
+        text = recipe.read_text()
+        if recipe.suffix == ".dockerignore":
+            kept = {line[1:] for line in text.splitlines() if line.startswith("!")}
+            assert all((root / name).exists() for name in kept)
+            packages = {path.parent.name for path in root.glob("*/__init__.py")} - {"tests"}
+            assert packages | {"pyproject.toml", "CMakeLists.txt"} <= kept
+            continue
+        named = set(",".join(re.findall(r"\[([a-z,]+)\]", text)).split(","))
+        assert named and named <= extras
+        assert 'ENTRYPOINT ["esccs-edge"]' in text and '"serve"' in text and "USER esccs" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,39 @@ def test_every_id_gets_a_folder_of_its_own_inside_the_archive(tmp_path):
         folder.mkdir(parents=True)
         assert folder.resolve().parent == (tmp_path / "scenes").resolve()
     assert folders[0].name == ids[0]
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize("href", ["http://[", "file://[", "https://[::1", "s3://\u2100/o.tif"])
+def test_an_address_that_is_none_costs_its_own_scene_only(tmp_path, href):
+    bad, good = read_scene_list(
+        write_items(
+            tmp_path / "items.json", [item("bad", optical=href), item("b", optical="o.tif")]
+        )
+    )
+    assert bad.problem and href in bad.problem and not good.problem
+
+
+@pytest.mark.fault(31)
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices are POSIX here")
+@pytest.mark.parametrize("name", ["items.json", "table.parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_list_that_is_no_plain_file_is_refused_at_once(tmp_path, name, kind):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(InputError, match="cannot read"):
+        read_scene_list(path)
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf{}", b'{"type": 1, "type": 2}', b"[" * 10**5])
+def test_a_list_that_could_be_read_in_two_ways_is_refused(tmp_path, content):
+    (tmp_path / "items.json").write_bytes(content)
+    with pytest.raises(InputError, match="not valid JSON"):
+        read_scene_list(tmp_path / "items.json")

@@ -125,7 +125,7 @@ def test_a_resized_student_answers_larger_patches_with_the_same_weights(student,
     resized = resized_bundle(student, 48, tmp_path / "resized")
     assert resized.manifest.sample.height == 48 and resized.manifest.model == student.manifest.model
     assert student.manifest.sample.height == 32
-    assert resized.verify() == ["student.int8.onnx", "student.onnx"]
+    assert resized.verify() == ["mlm.json", "student.int8.onnx", "student.onnx"]
     with Classifier(resized, backend="cpu", max_batch=2) as classifier:
         answer = classifier.classify(np.full((13, 48, 48), 900, np.uint16), None)
         assert answer.label in student.manifest.classes

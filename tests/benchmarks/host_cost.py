@@ -1,6 +1,7 @@
 """What the CPU does for a batch on the GPU; `test_host_cost.py` runs it over an idle libcuda.
 
-Prints one JSON line per way of enqueueing and batch size: microseconds of `start` and `finish`.
+Prints one JSON line per way of enqueueing and batch size: microseconds of `start` and `finish`, and
+of ``copy``, which is a plain copy of the pixels and part of `start` in any case.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from support import fake_trt
 
 from esccs_edge.backends.trt import backend as trt_backend
@@ -54,10 +56,11 @@ def main(folder: Path) -> None:
         for _ in range(ROUNDS):  # in turns, since the speed of a shared machine drifts
             for graphs, lane in lanes.items():
                 times[graphs].append(one_round(lane, pairs))
+        copy = median_us(copies(pairs))
         for graphs, found in times.items():
-            medians = map(statistics.median, zip(*found[ROUNDS // 10 :], strict=True))
-            start, finish = (round(1e6 * seconds, 1) for seconds in medians)
-            print(json.dumps({"graph": graphs, "batch": batch, "start": start, "finish": finish}))
+            start, finish = map(median_us, zip(*found, strict=True))
+            steps = {"start": start, "finish": finish, "copy": copy}
+            print(json.dumps({"graph": graphs, "batch": batch, **steps}))
     for backend in backends.values():
         backend.close()
 
@@ -68,6 +71,21 @@ def one_round(lane, pairs) -> tuple[float, float]:
     started = time.perf_counter()
     lane.finish()
     return started - begin, time.perf_counter() - started
+
+
+def copies(pairs) -> list[float]:
+    images = [image for pair in pairs for image in pair.pixels.values()]
+    pixels = np.concatenate([image.reshape(-1).view(np.uint8) for image in images])
+    room, times = np.empty_like(pixels), []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        np.copyto(room, pixels)
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def median_us(times) -> float:
+    return round(1e6 * statistics.median(times[ROUNDS // 10 :]), 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The whole page: peers by patch size, batch and threads, then the load measurements.
+"""The whole page: peers by patch size, batch and threads, the load measurements, whole maps.
 
 ``make bench`` runs it. Tables are printed; JSON, Markdown and pictures are written to ``--out``.
 Nothing else should run meanwhile. From the folder ``tests``: ``python -m benchmarks.page --help``.
@@ -26,8 +26,10 @@ from .peers.figure import draw_figure
 from .peers.report import markdown as peers_page
 from .peers.rows import peers_host
 
-PARTS = ("peers", "load")
+PARTS = ("peers", "load", "maps")
 PATCHES, BATCHES = (64, 256), (1, 8, 32, 128)
+#: Height and width of the scene that is mapped.
+MAP_SIZE = 1024
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -37,8 +39,10 @@ def main(words: Sequence[str] | None = None) -> None:
     for part in options.part or PARTS:
         if part == "peers":
             print(_peers(bundle, options, out))
-        else:
+        elif part == "load":
             print(_load(bundle, options, out))
+        else:
+            print(_maps(options, out))
 
 
 def _peers(bundle: Bundle, options: argparse.Namespace, out: Path) -> str:
@@ -68,12 +72,25 @@ def _load(bundle: Bundle, options: argparse.Namespace, out: Path) -> str:
     return load_page(found, host)
 
 
+def _maps(options: argparse.Namespace, out: Path) -> str:
+    from .maps import measure_maps, table  # needs torch and ONNX Runtime, as no other part does
+
+    bundle = Bundle.open(options.map_bundle)
+    rows = measure_maps(bundle, size=options.map_size)
+    document = {"host": peers_host(), "size": options.map_size, "rows": [asdict(r) for r in rows]}
+    write_atomic(out / "maps.json", json.dumps(document, indent=2) + "\n")
+    write_atomic(out / "maps.md", table(rows))
+    return table(rows)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("benchmarks.page", description=__doc__)
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder for tables, JSON and pictures")
-    add("--part", choices=PARTS, action="append", help="may be repeated [both]")
+    add("--part", choices=PARTS, action="append", help="may be repeated [all]")
     add("--bundle", default="default", help="folder of the model")
+    add("--map-bundle", default="land-cover", help="model of the maps [land-cover]")
+    add("--map-size", type=int, default=MAP_SIZE, help=f"pixels a side [{MAP_SIZE}]")
     add("--backend", default="cpu", help="backend of our own row [cpu]")
     add("--peer", choices=PEERS, action="append", help="may be repeated [all]")
     add("--patch", type=int, action="append", help=f"pixels, may be repeated {list(PATCHES)}")

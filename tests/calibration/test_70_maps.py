@@ -327,3 +327,32 @@ def test_fine_tuning_comes_closer_to_the_logits_of_maps(skipping, int8, tmp_path
         )
     )
     assert np.mean((after - exact) ** 2) < np.mean((before - exact) ** 2) / 2
+
+
+def test_miou_is_that_of_the_confusion_matrix_and_its_error_that_of_places():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 3, (40, 6, 6))
+    right = np.where(rng.random(labels.shape) < 0.8, labels, rng.integers(0, 3, labels.shape))
+    before = np.maximum(right, 0).astype(np.uint16)
+    after = before.copy()
+    after[::8] = (after[::8] + 1) % 3
+    known = labels >= 0
+    ious = [
+        ((before == k) & (labels == k) & known).sum()
+        / (((before == k) | (labels == k)) & known).sum()
+        for k in range(3)
+    ]
+    assert accuracy(before, labels).miou == pytest.approx(np.mean(ious))
+    loss, error = loss_in_points(before, after, labels, "miou")
+    assert loss == pytest.approx(100 * (np.mean(ious) - accuracy(after, labels).miou))
+    draws = rng.integers(0, 40, (400, 40))
+    resampled = [loss_in_points(before[d], after[d], labels[d], "miou")[0] for d in draws]
+    assert error == pytest.approx(np.std(resampled), rel=0.2)
+    assert loss_in_points(before, before, labels, "miou") == (0, 0)
+
+
+def test_a_class_that_no_label_holds_does_not_count_in_miou():
+    labels = np.zeros((4, 2, 2), np.int64)
+    answers = labels.astype(np.uint16)
+    answers[0, 0, 0] = 5
+    assert accuracy(answers, labels).miou == pytest.approx(15 / 16)

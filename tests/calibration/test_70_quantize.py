@@ -338,6 +338,22 @@ def test_random_pixels_are_refused_and_nothing_written(index, tmp_path):
     assert listing(bundle.folder) == before
 
 
+@pytest.mark.parametrize("name", ["optical", "sar"])
+def test_values_that_the_model_refuses_are_refused_and_nothing_written(index, tmp_path, name):
+    for row in read_index(index).rows:
+        for modality, path in row.paths.items():
+            pixels = np.load(path)
+            if modality == name:  # digital numbers as floats, or linear backscatter
+                pixels = pixels.astype(np.float32) if name == "optical" else 10 ** (pixels / 10)
+            np.save(tmp_path / path.name, pixels)
+    (tmp_path / "index.csv").write_text(index.read_text())
+    bundle = exported_bundle(tmp_path / "b")
+    before = listing(bundle.folder)
+    with pytest.raises(InputError, match="npy: .* values are about") as caught:
+        quantize_student(bundle, tmp_path / "index.csv")
+    assert caught.value.hint and listing(bundle.folder) == before
+
+
 def test_an_unknown_method_and_unknown_labels_are_refused(index, tmp_path):
     bundle = exported_bundle(tmp_path / "b")
     with pytest.raises(InputError, match="methods"):

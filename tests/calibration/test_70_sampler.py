@@ -18,7 +18,11 @@ from support.tiny import CLASSES, tiny_manifest
 
 from esccs_edge.calibration.batches import BATCH_SIZE, load_batches
 from esccs_edge.calibration.sampler import MIN_PAIRS, draw_pairs, list_as_csv
-from esccs_edge.calibration.sanity import DataCheck
+from esccs_edge.calibration.sanity import (
+    MAX_AGREEMENT_P_VALUE,
+    DataCheck,
+    agreement_p_value,
+)
 from esccs_edge.contracts.cloud_bins import cloud_bin_name
 from esccs_edge.errors import InputError
 from esccs_edge.rasters.pair_index import PairIndex, SampleRow, read_index
@@ -155,13 +159,25 @@ def test_the_saved_list_names_every_file_by_its_digest(real_looking):
                 assert row[f"{name}_sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def judged(index: PairIndex, count: int = 64) -> dict[str, float]:
+def judged(index: PairIndex, count: int = 64, agreement=None) -> dict[str, float]:
     check = DataCheck()
     pairs = draw_pairs(index, MANIFEST, calibration_pairs=count, held_out_pairs=8).calibration
     for batch in load_batches(index, MANIFEST, pairs):
         assert len(batch.labels) <= BATCH_SIZE
         check.add(batch)
-    return check.require_real(seed=0)
+    return check.require_real(seed=0, agreement=agreement)
+
+
+def test_labels_that_the_model_answers_count_where_patches_are_few():
+    labels = np.array([0, 1, 2, 3, 0, 1, 2, 3])
+    near = np.array([0, 1, 2, 3, 0, 1, 2, 0])
+    assert agreement_p_value(near, labels, seed=0) <= MAX_AGREEMENT_P_VALUE
+    assert agreement_p_value(np.roll(labels, 1), labels, seed=0) > 0.5
+    assert agreement_p_value(np.zeros(8, int), labels, seed=0) > 0.5  # always the same answer
+    maps = np.arange(8)[:, None, None] % 4 * np.ones((1, 4, 4), int)
+    assert agreement_p_value(maps, maps, seed=0) <= MAX_AGREEMENT_P_VALUE
+    unknown = np.full(8, -1)
+    assert agreement_p_value(labels, unknown, seed=0) == 1.0
 
 
 def with_pixels(folder: Path, make_optical, make_sar, labels=CLASSES) -> PairIndex:
@@ -230,11 +246,23 @@ def test_random_and_constant_pixels_are_refused(tmp_path, optical, sar, message)
         judged(with_pixels(tmp_path, optical, sar))
 
 
-def test_labels_that_say_nothing_about_the_pixels_are_refused(real_looking):
-    labels = np.random.default_rng(2).permutation([row.label for row in real_looking.rows])
+def mixed_labels(index: PairIndex) -> PairIndex:
+    labels = np.random.default_rng(2).permutation([row.label for row in index.rows])
     rows = [
         SampleRow(r.paths, str(label), r.group, "train", r.cover)
-        for r, label in zip(real_looking.rows, labels, strict=True)
+        for r, label in zip(index.rows, labels, strict=True)
     ]
+    return PairIndex(index.folder, index.classes, tuple(rows))
+
+
+def test_labels_that_say_nothing_about_the_pixels_are_refused(real_looking):
     with pytest.raises(InputError, match="no better than chance"):
-        judged(PairIndex(real_looking.folder, real_looking.classes, tuple(rows)))
+        judged(mixed_labels(real_looking))
+
+
+def test_pairs_are_taken_whose_labels_the_model_answers(real_looking):
+    mixed = mixed_labels(real_looking)
+    with pytest.raises(InputError, match="float model") as caught:
+        judged(mixed, agreement=0.4)
+    assert "pairs are too few" in caught.value.hint
+    assert judged(mixed, agreement=0.005)["agreement_p_value"] == 0.005

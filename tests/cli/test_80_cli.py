@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.cli_parts import refused, run, run_json
+from support.rasters import write_raster
 from support.tiny import CLASSES, raw_pair
 
 from esccs_edge.cli import _COMMANDS
@@ -142,7 +144,7 @@ def test_baseline_shifts_the_digital_numbers(bundle, tmp_path, at):
 
 
 def test_a_missing_file_is_refused(pair, at, tmp_path):
-    assert "absent.tif" in refused(run("classify", tmp_path / "absent.tif", pair[1], *at, "--json"))
+    assert "absent.tif" in refused(run("classify", tmp_path / "absent.tif", pair[1], *at))
 
 
 def test_a_corrupted_tif_is_refused(pair, at, tmp_path):
@@ -204,7 +206,8 @@ def test_a_missing_package_is_named_with_its_extra(pair, at, monkeypatch):
 def test_inspect_shows_the_contract(bundle):
     document = run_json("inspect", bundle.folder)
     assert document["manifest"]["classes"] == list(CLASSES)
-    assert document["bytes"] == sum(path.stat().st_size for path in bundle.folder.glob("*.onnx"))
+    names = set(os.listdir(bundle.folder)) - {"manifest.json"}
+    assert document["bytes"] == sum((bundle.folder / name).stat().st_size for name in names)
     assert document["layers"]["Gemm"] == 1
     text = run("inspect", bundle.folder).stdout
     assert "B8A" in text and "VV VH" in text and "student.onnx" in text
@@ -214,7 +217,7 @@ def test_inspect_shows_the_contract(bundle):
 
 def test_verify_accepts_a_whole_bundle(bundle):
     document = run_json("verify", bundle.folder)
-    assert document["ok"] is True and document["files"] == ["student.onnx"]
+    assert document["ok"] is True and document["files"] == ["mlm.json", "student.onnx"]
 
 
 def test_verify_refuses_one_changed_byte(bundle):
@@ -222,7 +225,7 @@ def test_verify_refuses_one_changed_byte(bundle):
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    assert "sha256" in refused(run("verify", bundle.folder, "--json"))
+    assert "sha256" in refused(run("verify", bundle.folder))
 
 
 def test_bench_reports_rows_and_host(at):
@@ -248,7 +251,7 @@ def test_doctor_exits_with_1_only_if_something_required_fails():
 
 
 def test_doctor_tells_what_failed_and_goes_on(monkeypatch, tmp_path):
-    monkeypatch.setattr("esccs_edge.contracts.bundle.DEFAULT_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setattr("esccs_edge.contracts.bundle.MODELS", tmp_path / "nowhere")
     result = run("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
     assert result.exit_code == 1
@@ -256,8 +259,9 @@ def test_doctor_tells_what_failed_and_goes_on(monkeypatch, tmp_path):
     assert checks["native kernels"]["ok"]
 
 
-def test_doctor_is_content_with_a_working_bundle(monkeypatch, bundle):
-    monkeypatch.setattr("esccs_edge.contracts.bundle.DEFAULT_FOLDER", bundle.folder)
+def test_doctor_is_content_with_a_working_bundle(monkeypatch, bundle, tmp_path):
+    bundle.copy(tmp_path / "default")
+    monkeypatch.setattr("esccs_edge.contracts.bundle.MODELS", tmp_path)
     result = run("doctor")
     assert result.exit_code == 0, result.output
     assert "FAIL" not in result.stdout
@@ -393,3 +397,44 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
         shown[name] = stream.getvalue()
     assert "\rmap [" in shown["terminal"] and " 75%" in shown["terminal"]
     assert shown["file"] == "map ...\n"
+
+
+# ---- options that would do nothing, and pipes that cannot take every letter ----------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("classify", "OPTICAL", "-", "--sar-unit", "linear"),
+     ("classify", "-", "SAR", "--baseline", "05.10"),
+     ("map", "-", "SAR", "map.tif", "--baseline", "05.10"),
+     ("map", "--input", "optical=OPTICAL", "--input", "sar=-", "map.tif", "--sar-unit", "dB")],
+)  # fmt: skip
+def test_an_option_about_an_absent_modality_is_refused(pair, at, words):
+    paths = {"OPTICAL": pair[0], "SAR": pair[1], "optical=OPTICAL": f"optical={pair[0]}"}
+    result = run(*(paths.get(word, word) for word in words), *at)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert "--sar-unit" in result.stderr or "--baseline" in result.stderr
+
+
+def test_a_baseline_means_nothing_to_reflectance_and_is_refused(pair, at):
+    np.save(pair[0], (np.load(pair[0]) * 1e-4).astype(np.float32))
+    message = refused(run("classify", pair[0], "-", "--baseline", "05.10", *at))
+    assert "--baseline is -1000" in message and "Leave it out" in message
+
+
+@pytest.mark.parametrize("json_wanted", [True, False])
+def test_a_narrow_pipe_gets_escapes_and_no_crash(bundle, tmp_path, json_wanted):
+    folder = tmp_path / "\u65e5\u672c"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    write_raster(folder / "o.tif", random.integers(200, 6000, (13, 16, 16), np.uint16))
+    words = ["map", str(folder / "o.tif"), "-", str(folder / "map.tif"), "--bundle",
+             str(bundle.folder), "--backend", "cpu", *["--json"] * json_wanted]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "esccs_edge", *words],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"\\u65e5" in done.stdout
+    if json_wanted:
+        assert str(folder) in str(json.loads(done.stdout))

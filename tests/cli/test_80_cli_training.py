@@ -197,7 +197,7 @@ def test_train_ends_with_a_bundle_and_resumes_to_the_same(index, tmp_path):
     assert Path(trained["bundle"], "manifest.json").is_file()
     assert "already holds a run" in refused(run(*words))
     assert run_json(*words, "--resume") == trained
-    assert run_json("verify", trained["bundle"])["files"] == ["student.safetensors"]
+    assert run_json("verify", trained["bundle"])["files"] == ["mlm.json", "student.safetensors"]
 
 
 @needs_torch

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
+from support.small_segmenter import exported_segmenter
 from support.tiny import tiny_bundle
 
 from esccs_edge import example_pair
 from esccs_edge.cli import main
+from esccs_edge.cli.shell import CommandResult
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
 from esccs_edge.example import CORNER_M, example_scene
 from esccs_edge.training.simulate.scene import simulate_scene
@@ -154,6 +156,27 @@ def test_the_real_answer_is_compared_with_that_under_a_clear_sky(real):
     with rasterio.open(out / "map.tif") as cloudy, rasterio.open(out / "clear-map.tif") as clear:
         same = np.mean(cloudy.read(1) == clear.read(1))
     assert printed["agreement_with_clear_sky"] == pytest.approx(same)
+
+
+def test_a_bundle_that_labels_pixels_maps_the_scene_too(tmp_path):
+    pytest.importorskip("torch", reason="making a student needs torch")
+    result = invoked(tmp_path / "out", exported_segmenter(tmp_path / "bundle").folder, "--json")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == REAL_FILES
+    assert 0 <= json.loads(result.stdout)["agreement_with_clear_sky"] <= 1
+
+
+def test_a_task_is_done_by_the_bundle_in_the_package(monkeypatch, tmp_path, small):
+    asked = []
+    monkeypatch.setattr(
+        "esccs_edge.cli.demo_real.real_demo",
+        lambda *found: asked.append(found) or CommandResult({}, ""),
+    )
+    words = ["demo", "--out", str(tmp_path), "--backend", "cpu", "--task", "semantic-segmentation"]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert asked == [(tmp_path, "land-cover", "cpu")]
+    both = CliRunner().invoke(main, [*words, "--bundle", str(small)])
+    assert both.exit_code == 2 and "leave one out" in both.stderr
 
 
 def test_options_of_the_simulated_scene_are_refused_for_the_real_one(small, tmp_path):

@@ -59,6 +59,7 @@ def test_a_manifest_is_read_back_equal():
     assert Manifest.from_json(RICH.to_json().encode()).to_json() == RICH.to_json()
 
 
+@pytest.mark.fault(50)
 @given(st.sampled_from(PLACES), JSON_VALUES, st.sampled_from(["replace", "delete", "insert"]))
 def test_any_change_is_read_or_refused(place, value, how):
     document = copy.deepcopy(DOCUMENT)
@@ -80,6 +81,7 @@ def test_any_change_is_read_or_refused(place, value, how):
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
+@pytest.mark.fault(50)
 @given(st.binary(max_size=64) | st.text(max_size=64))
 def test_noise_is_refused(noise):
     with pytest.raises(ManifestError):
@@ -92,6 +94,7 @@ def test_a_truncated_manifest_is_refused(length):
         Manifest.from_json(RICH.to_json()[:length])
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize(
     "text",
     [
@@ -244,3 +247,10 @@ def test_a_distance_above_its_threshold_raises_the_flag(distances, flags):
     outputs["distance"][:] = np.nan
     (row,) = task.rows(outputs, FAMILIAR)
     assert isinstance(task.answer(row, set(), FAMILIAR), BackendError)
+
+
+@pytest.mark.parametrize("name", ["NODATA", "nodata", "NoData", "", " ", " Forest", "a\nb", "a\0b",
+                                  "\x1b[31mForest", "\x9b2J", "\u202eforest"])  # fmt: skip
+def test_a_class_name_that_misleads_is_refused(name):
+    with pytest.raises(ManifestError, match="expected (no class called NODATA|printable text)"):
+        tiny.tiny_manifest(classes=(name, "River", "Residential", "SeaLake"))

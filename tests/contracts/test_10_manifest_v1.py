@@ -91,7 +91,7 @@ def test_a_bundle_of_version_1_runs_and_is_extended_in_version_2(tmp_path):
         ("outputs", [tensor("logits", "N", 5), tensor("gate", "N", 2)], "outputs"),
         ("optical", None, "optical"),
         ("sar", {}, "sar"),
-        ("task", "semantic-segmentation", "task"),
+        ("task", "no-such-task", "task"),
     ],
 )
 def test_a_wrong_field_of_version_1_is_named(field, value, named):

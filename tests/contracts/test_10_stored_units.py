@@ -20,7 +20,7 @@ def test_nothing_said_leaves_the_manifest_as_it_is():
 def test_each_argument_changes_the_modalities_of_its_unit_only():
     found = as_stored(MANIFEST, dn_offset=-1000, sar_unit="linear")
     optical, sar = found.modalities["optical"], found.modalities["sar"]
-    assert (optical.dn_offset, optical.stored_unit) == (-1000.0, None)
+    assert (optical.dn_offset, optical.stored_unit) == (-1000.0, "dn")
     assert (sar.dn_offset, sar.stored_unit) == (0.0, "linear")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import fake_libcuda
+from support.cuda_errors import ACTIONS
 from support.fake_gpu import FakeDriver
 from support.host_compiler import ROOT
 
@@ -167,12 +168,40 @@ def test_pycuda_takes_its_own_streams_only():
         driver.adopt_stream(types.SimpleNamespace(cuda_stream=5))
 
 
-def test_pycudas_errors_become_ours():
+@pytest.mark.parametrize("number, action", ACTIONS.items())
+@pytest.mark.parametrize("remark", ["", " - are the drivers installed?"])
+def test_pycudas_errors_become_ours_by_the_words_of_the_driver(monkeypatch, number, action, remark):
+    """Its exceptions say no number, and their kinds hold lost and unharmed GPUs alike."""
+    module, _ = bare_pycuda()
+    words = {f"words of {known}": known for known in ACTIONS}
+    monkeypatch.setattr(module, "number_of_words", words.get)
+    with pytest.raises(CudaError, match="cuX failed") as caught, module.checked("cuX"):
+        raise module.pycuda.LaunchError(f"cuX failed: words of {number}{remark}")
+    assert caught.value.action == action and f"({number})" in str(caught.value)
+
+
+def test_words_of_pycuda_that_no_driver_knows_are_judged_by_their_kind():
     module, _ = bare_pycuda()
     for kind, action in (("MemoryError", "smaller-batch"), ("LaunchError", "restart")):
         with pytest.raises(CudaError, match="cuX failed") as caught, module.checked("cuX"):
             raise getattr(module.pycuda, kind)("driver words")
         assert caught.value.action == action and "driver words" in str(caught.value)
+
+
+@pytest.mark.parametrize("number, action", ACTIONS.items())
+def test_cuda_pythons_errors_become_ours_by_number(number, action):
+    cu = pytest.importorskip("cuda.bindings.driver", reason="pip install cuda-python")
+    from esccs_edge.cuda import cuda_python_driver
+
+    words = types.SimpleNamespace(
+        cuGetErrorName=lambda status: (cu.CUresult.CUDA_SUCCESS, status.name.encode()),
+        cuGetErrorString=lambda status: (cu.CUresult.CUDA_SUCCESS, b"words"),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda_python_driver, "cu", words)
+        with pytest.raises(CudaError, match=rf"\({number}\), words") as caught:
+            cuda_python_driver.check("cuX", (cu.CUresult(number),))
+    assert caught.value.action == action
 
 
 def test_pycuda_passes_a_struct_as_its_bytes():
@@ -187,10 +216,10 @@ def test_pycuda_passes_a_struct_as_its_bytes():
             seen.update(grid=grid, block=block, content=content, shared=shared_size)
 
     values = np.zeros((), gpu.PARAMS)
-    values["channels"] = 13
+    values["modalities"] = 2
     driver.launch(Function(), LaunchShape((8, 64), 128, 1024), None, Arguments(values))
     assert seen == {
-        "types": ["80s"],
+        "types": ["3368s"],
         "grid": (8, 64),
         "block": (128, 1, 1),
         "content": values.tobytes(),
@@ -209,7 +238,7 @@ from support import fake_trt
 from support.tiny import tiny_bundle
 from support.trt_machine import assert_same, awkward_batch, cpu_answer
 from esccs_edge.backends.trt import backend as trt_backend
-from esccs_edge.cuda.owners import Device
+from esccs_edge.cuda.device import Device
 from esccs_edge.system.sealed_cache import SealedCache
 from esccs_edge.errors import CudaError
 from esccs_edge.backends.trt.library import LoadedEngine, error_log
@@ -218,7 +247,7 @@ device = Device.open()
 assert device.driver.name == os.environ["ESCCS_CUDA"]
 with device.active():
     assert (device.name, device.compute_capability, device.integrated) == ("Fake GPU", "8.9", False)
-    assert device.free_bytes() == 123
+    assert device.free_bytes() == 1 << 33
     start, end, stream = device.event(timing=True), device.event(timing=True), device.stream()
     start.record(stream), end.record(stream), end.synchronize()
     assert end.milliseconds_since(start) == 1.5

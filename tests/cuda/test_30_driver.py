@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.cuda_errors import ACTIONS
 
 from esccs_edge.cuda import driver as driver_module
+from esccs_edge.cuda import probe
 from esccs_edge.cuda.driver import cuda_error, grid_of, open_driver, stream_number_of
+from esccs_edge.cuda.error_words import query_words
 from esccs_edge.cuda.probe import DriverInfo, GpuInfo, probe_driver, query_driver
 from esccs_edge.errors import BackendError, InputError, MissingDependencyError
 
@@ -47,11 +53,63 @@ def test_launch_grid_is_checked():
             grid_of(bad)
 
 
-@pytest.mark.parametrize("number, action", [(700, "restart"), (2, "smaller-batch"), (1, "")])
+@pytest.mark.parametrize("number, action", ACTIONS.items())
 def test_cuda_error_carries_nvidias_words_and_what_may_help(number, action):
     error = cuda_error("cuMemAlloc", number, "CUDA_ERROR_X", "said NVIDIA")
     assert error.action == action
     assert "cuMemAlloc failed: CUDA_ERROR_X" in str(error) and "said NVIDIA" in str(error)
+
+
+def test_a_gpu_that_another_process_holds_is_no_reason_to_restart():
+    assert "nvidia-smi -c DEFAULT" in cuda_error("cuX", 46, "DEVICE_UNAVAILABLE", "busy").hint
+
+
+def test_errors_that_cuda_h_calls_inconsistent_are_sticky():
+    """Where a toolkit is installed: what its header says of each number."""
+    header = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include" / "cuda.h"
+    if not header.is_file():
+        pytest.skip("no cuda.h here")
+    said, checked = "", 0
+    for line in header.read_text(errors="replace").split("CUDA_SUCCESS ", 1)[1].splitlines():
+        if found := re.match(r"\s*CUDA_ERROR_\w+\s*=\s*(\d+)", line):
+            if "inconsistent state" in said:
+                assert cuda_error("x", int(found[1]), "", "").action == "restart", line
+                checked += 1
+            said = ""
+        said += line
+        if line.startswith("} CUresult"):
+            break
+    assert checked > 8
+
+
+def test_words_of_an_error_become_its_number():
+    words = {2: b"out of memory", 700: b"an illegal memory access was encountered", 999: b"unknown"}
+
+    class Library:
+        def cuGetErrorString(self, number, out):
+            out._obj.value = words.get(number)
+            return 0 if number in words else 1
+
+    found = query_words(Library())
+    assert found == {text.decode(): number for number, text in words.items()}
+
+
+def test_child_of_a_process_that_probed_is_told_to_spawn(monkeypatch, one_gpu):
+    monkeypatch.setattr(probe, "_probed_in", [os.getpid()])
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            open_driver()
+            said = "no error"
+        except BaseException as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(writer, said.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    said = os.read(reader, 1000).decode()
+    os.close(reader), os.close(writer)
+    assert said.startswith("ForkedProcessError") and "Start workers with spawn" in said
 
 
 def test_unknown_provider_is_refused(monkeypatch):
@@ -139,3 +197,16 @@ def test_probe_reads_devices_without_a_binding():
 def test_probe_reports_why_there_is_no_gpu():
     assert "error 999" in query_driver(Library(init=999)).problem
     assert "shows no GPU" in query_driver(Library(gpus=0)).problem
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("no such file"), UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "bad byte")]
+)
+def test_a_library_that_does_not_load_is_no_driver_whatever_the_locale(monkeypatch, error):
+    """A program that set a locale of its own gets the reason in bytes that are no UTF-8."""
+
+    def refuse(name):
+        raise error
+
+    monkeypatch.setattr(probe.ctypes, "CDLL", refuse)
+    assert probe.driver_library.__wrapped__() is None

@@ -22,8 +22,9 @@ from support.toy_task import toy_bundle, toy_manifest, toy_onnx
 from support.trt_machine import Machine
 
 from esccs_edge.backends.trt import backend as trt_backend
+from esccs_edge.backends.trt import engine_builder
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.cuda.owners import Device
+from esccs_edge.cuda.device import Device
 from esccs_edge.cuda.probe import DriverInfo, GpuInfo
 from esccs_edge.errors import BackendError, InputError
 from esccs_edge.export import choose, measure
@@ -193,7 +194,7 @@ def test_precision_that_does_not_build_is_only_a_row(machine, bundle, tmp_path, 
             raise BackendError("no tactic for this layer")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(trt_backend, "build_plan", build)
+    monkeypatch.setattr(engine_builder, "build_apart", build)
     _, choice = choose_precision(bundle, tmp_path / "new", seconds=0)
     assert choice.picked == "int8" and choice.candidates[1].problem == "no tactic for this layer"
 

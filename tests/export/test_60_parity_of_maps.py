@@ -12,7 +12,12 @@ from esccs_edge.backends.cpu.backend import CpuBackend
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import ArtifactError
 from esccs_edge.export.parity import FP32_TOLERANCE, check_parity
-from esccs_edge.export.reference import pack_reference, read_reference, reference_inputs
+from esccs_edge.export.reference import (
+    pack_reference,
+    read_reference,
+    reference_inputs,
+    thinned,
+)
 
 
 def with_reference(bundle: Bundle) -> Bundle:
@@ -62,3 +67,14 @@ def test_a_difference_is_measured_against_the_largest_logit_and_labels_per_pixel
     bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
     with pytest.raises(ArtifactError, match=r"student\.onnx: a logit is off"):
         check_parity(toy.add({"student.onnx": model.SerializeToString()}))
+
+
+@pytest.mark.parametrize("side", (16, 63, 64, 95, 128, 127, 500))
+def test_of_a_large_map_a_grid_of_pixels_is_kept(side):
+    pixels = np.arange(side * side, dtype=np.float32).reshape(1, 1, side, side)
+    kept = thinned({"logits": pixels, "share": np.ones((6, 200), np.float32)})
+    height, width = kept["logits"].shape[2:]
+    assert height == width and min(side, 32) <= height < 64
+    assert set(np.diff(kept["logits"][0, 0, 0])) == {-(-side // height)}
+    assert kept["share"].shape == (6, 200)
+    np.testing.assert_array_equal(thinned(kept)["logits"], kept["logits"])

@@ -94,6 +94,7 @@ def test_progress_is_reported_phase_by_phase(tmp_path):
     assert all(0 <= done <= steps for _, done, steps in seen)
 
 
+@pytest.mark.fault(66)
 @rtx
 @no_gpu
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError("bar is gone")])

@@ -105,13 +105,19 @@ def test_metadata_describes_the_model(exported):
     assert found["weights_sha256"] == manifest.files["student.safetensors"].sha256
 
 
+@pytest.mark.fault(70)
 def test_same_weights_give_the_same_bytes_and_an_old_calibration_is_dropped(exported, tmp_path):
     bundle = small_bundle(tmp_path / "again").add(
         {"student.int8.onnx": b"of earlier weights"}, quantization={"scheme": "int8"}
     )
     again = export_student(bundle)
     assert again.manifest.quantization is None
-    assert set(again.verify()) == {"student.safetensors", "student.onnx", "reference.npz"}
+    assert set(again.verify()) == {
+        "mlm.json",
+        "student.safetensors",
+        "student.onnx",
+        "reference.npz",
+    }
     assert not (again.folder / "student.int8.onnx").exists()
     for name in ("student.onnx", "reference.npz"):
         assert again.manifest.files[name] == exported.manifest.files[name], name
@@ -188,6 +194,41 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_written(tmp_path):
     bundle = bundle.add({"student.safetensors": save(state)})
     before = listing(bundle.folder)
     with pytest.raises(ArtifactError, match="NaN"):
+        export_student(bundle)
+    assert listing(bundle.folder) == before
+
+
+def header(text: bytes, length: int | None = None) -> bytes:
+    """Weights of this header and no data."""
+    return (len(text) if length is None else length).to_bytes(8, "little") + text
+
+
+FLOATS = b'"dtype":"F32","shape":[2],"data_offsets"'
+
+
+@pytest.mark.fault(58)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x02\x00\x00",
+        header(b"{}", length=2**60),
+        header(b"{", length=1),
+        header(b"\xff\xfe"),
+        header(b'{"a":{' + FLOATS + b":[0,8]}}"),
+        header(b'{"a":{' + FLOATS + b":[0,8]}}") + bytes(4),
+        header(b'{"a":{' + FLOATS + b':[0,8]},"b":{' + FLOATS + b":[4,12]}}") + bytes(12),
+        header(b'{"a":{' + FLOATS + b':[0,8]},"a":{' + FLOATS + b":[0,8]}}") + bytes(8),
+        header(b'{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}'),
+        header(b'{"a":{"dtype":"X","shape":[],"data_offsets":[0,4]}}') + bytes(4),
+        header(b"[" * 3000 + b"]" * 3000),
+    ],
+    ids=range(12),
+)
+def test_weights_with_a_hostile_header_are_refused_and_nothing_written(tmp_path, content):
+    bundle = small_bundle(tmp_path / "b").add({"student.safetensors": content})
+    before = listing(bundle.folder)
+    with pytest.raises(ArtifactError, match=r"student\.safetensors"):
         export_student(bundle)
     assert listing(bundle.folder) == before
 

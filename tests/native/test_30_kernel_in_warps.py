@@ -20,7 +20,7 @@ from support.kernel_parts import assert_stats, awkward_patch
 from support.tiny import tiny_manifest
 
 from esccs_edge.backends.trt import pixel_kernels as gpu
-from esccs_edge.pixels.preprocess import channel_factors, preprocess
+from esccs_edge.pixels.preprocess import preprocess
 
 SANITIZERS = {"bounds": "address,undefined", "races": "thread"}
 
@@ -42,18 +42,18 @@ def run(check, images, spec, *, cut=0, racy=False):
     """Run the kernel over a batch; ``cut`` bytes are missing at the end of the raw pixels."""
     channels, *sides = next(image.shape for image in images if image is not None)
     pixels, batch = sides[0] * sides[1], len(images)
-    layout = gpu.RawLayout(batch, channels, pixels)
+    layout = gpu.RawLayout(batch, (channels,), pixels)
     raw = np.zeros(layout.capacity, np.uint8)
     used = layout.fill(raw, images) - cut
-    values = gpu.parameters(spec, pixels, raw=0, out=0, stats=0, factors=0)
-    launch, table = gpu.launch_of(channels, pixels, batch), np.stack(channel_factors(spec))
-    numbers = np.array(
-        [used, batch * channels * pixels, table.size, *launch.grid, launch.block,
-         launch.shared_bytes], np.int64,
-    )  # fmt: skip
+    values = gpu.parameters([spec], pixels, raw=0, out=[0], counts=[0], done=0, availability=0)
+    itemsize = max(image.dtype.itemsize for image in images if image is not None)
+    block, shared_bytes = gpu.block_of(channels)
+    tiles = gpu.tiles_of(pixels, block, itemsize)
+    values["of"]["tiles"][0] = tiles
+    numbers = np.array([used, tiles, batch, block, shared_bytes], np.int64)
     done = subprocess.run(
         [program(check, racy)],
-        input=values.tobytes() + numbers.tobytes() + raw[:used].tobytes() + table.tobytes(),
+        input=values.tobytes() + numbers.tobytes() + raw[:used].tobytes(),
         env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
         capture_output=True,
         timeout=120,  # a warp of which a thread is missing would wait for ever
@@ -65,7 +65,9 @@ def run(check, images, spec, *, cut=0, racy=False):
         raise RuntimeError(words)
     size = 4 * batch * channels * pixels
     out = np.frombuffer(done.stdout[:size], np.float32).reshape(batch, channels, *sides)
-    rows = np.frombuffer(done.stdout[size:], gpu.STATS)
+    rows = np.frombuffer(done.stdout[size : -4 * batch], gpu.STATS)
+    shares = np.frombuffer(done.stdout[-4 * batch :], np.float32)
+    np.testing.assert_array_equal(shares, (rows["valid"] / pixels).astype(np.float32))
     return out, gpu.read_stats(rows, [image is not None for image in images], channels, pixels)
 
 

@@ -145,6 +145,7 @@ def test_every_instruction_set_writes_the_same_over_several_blocks(dtype, bad):
     assert all(result == results[0] for result in results)
 
 
+@pytest.mark.fault(2, 30)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
 @pytest.mark.parametrize("clip", [(-9.0, -8.0), (8.0, 9.0), (-9.0, 9.0), (0.0105, 0.02125)])
 def test_values_outside_the_clip_range_are_counted_to_the_last(dtype, clip):
@@ -336,6 +337,7 @@ def test_the_offset_applies_to_digital_numbers_only():
     np.testing.assert_allclose(out[1], out[2], atol=FLOAT32_KERNEL_ATOL)
 
 
+@pytest.mark.fault(23)
 def test_read_only_input_is_accepted_and_left_alone():
     optical, _ = tiny.raw_pair(MANIFEST)
     before = optical.tobytes()
@@ -344,6 +346,7 @@ def test_read_only_input_is_accepted_and_left_alone():
     assert optical.tobytes() == before
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(
     ("images", "out"),
     [

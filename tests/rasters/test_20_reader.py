@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio._env import get_gdal_config
 from support.rasters import north_up, random_scene, write_raster
 from support.tiny import tiny_manifest
 from support.toy_task import toy_manifest
@@ -15,6 +18,7 @@ from esccs_edge.contracts.sensors import EUROSAT_BANDS, SENTINEL2_L1C_BANDS, SEN
 from esccs_edge.errors import RasterError
 from esccs_edge.rasters.band_files import read_band_files
 from esccs_edge.rasters.channels import channel_positions
+from esccs_edge.rasters.gdal import SCENE_CACHE_BYTES
 from esccs_edge.rasters.reader import open_scene, read_patch, read_sample
 
 MANIFEST = tiny_manifest(16)
@@ -76,6 +80,7 @@ def test_an_absent_modality_may_be_named_that_the_model_does_not_read(tmp_path):
     assert list(read) == ["radar"] and (read["radar"] == -14).all()
 
 
+@pytest.mark.fault(8, 20)
 def test_band_descriptions_decide_the_order(tmp_path, scene):
     order = [SENTINEL2_L1C_BANDS.index(band) for band in EUROSAT_BANDS]
     path = write_raster(tmp_path / "a.tif", scene[0][order], descriptions=EUROSAT_BANDS)
@@ -121,6 +126,7 @@ def test_names_that_do_not_cover_the_channels_are_refused(described, found):
 # Absent pixels
 
 
+@pytest.mark.fault(40)
 def test_a_foreign_nodata_value_makes_the_whole_pixel_absent(tmp_path, scene):
     optical, sar = scene
     optical[4, 3, 2], sar[1, 5, 6] = 65535, -99
@@ -130,6 +136,7 @@ def test_a_foreign_nodata_value_makes_the_whole_pixel_absent(tmp_path, scene):
     assert np.isnan(read[:, 5, 6]).all() and np.isnan(read).any(axis=0).sum() == 1
 
 
+@pytest.mark.fault(40)
 def test_the_models_own_nodata_value_in_one_band_is_a_measurement(tmp_path, scene):
     optical = scene[0]
     optical[10, 3, 2] = 0  # a clear sky in the cirrus band
@@ -137,6 +144,7 @@ def test_the_models_own_nodata_value_in_one_band_is_a_measurement(tmp_path, scen
     np.testing.assert_array_equal(read, optical)
 
 
+@pytest.mark.fault(43)
 def test_an_internal_mask_is_honored(tmp_path, scene):
     path = write_raster(tmp_path / "s.tif", scene[1])
     mask = np.full(scene[1].shape[1:], 255, np.uint8)
@@ -146,6 +154,7 @@ def test_an_internal_mask_is_honored(tmp_path, scene):
     np.testing.assert_array_equal(np.isnan(read_patch(path, SAR)).all(axis=0), mask == 0)
 
 
+@pytest.mark.fault(43)
 def test_scale_and_offset_tags_give_physical_values(tmp_path, scene):
     optical = scene[0]
     optical[:, 3, 2] = 0
@@ -161,7 +170,7 @@ def test_masked_integers_need_a_nodata_value_in_the_model(tmp_path, scene):
     optical = scene[0]
     optical[0, 0, 0] = 65535
     path = write_raster(tmp_path / "o.tif", optical, nodata=65535)
-    spec = type(OPTICAL)(**{**vars(OPTICAL), "nodata": None})
+    spec = replace(OPTICAL, nodata=None)
     with pytest.raises(RasterError, match="declares no nodata value"):
         read_patch(path, spec)
 
@@ -248,3 +257,19 @@ def test_a_signaling_nan_is_an_absent_pixel_and_warns_of_nothing(tmp_path, scene
     bits[0, 1, 2] = 0x7F800001 if dtype is np.float32 else 0x7FF0000000000001
     path = write_raster(tmp_path / "a.tif", pixels, tags=tags)
     assert np.isnan(read_patch(path, SAR)[0, 1, 2])
+
+
+def test_a_scene_bounds_what_gdal_keeps(tmp_path, monkeypatch, scene):
+    """Left to itself GDAL keeps a twentieth of the machine's memory, however large that is."""
+    optical, sar = scene
+    paths = {
+        "optical": write_raster(tmp_path / "o.tif", optical),
+        "sar": write_raster(tmp_path / "s.tif", sar),
+    }
+    before = get_gdal_config("GDAL_CACHEMAX")
+    with open_scene(paths, MANIFEST.modalities):
+        assert get_gdal_config("GDAL_CACHEMAX") == SCENE_CACHE_BYTES
+    assert get_gdal_config("GDAL_CACHEMAX") == before
+    monkeypatch.setenv("GDAL_CACHEMAX", "100")
+    with open_scene(paths, MANIFEST.modalities):
+        assert get_gdal_config("GDAL_CACHEMAX") == before

@@ -39,6 +39,7 @@ from esccs_edge.runtime.pipeline import Pipeline
 MANIFEST = numbered_manifest()
 
 
+@pytest.mark.fault(71)
 def test_under_load_from_many_threads_every_request_ends_exactly_once(make):
     def script(numbers):
         time.sleep(0.0005)
@@ -125,6 +126,7 @@ def test_a_request_gets_its_turn_among_many_threads_that_run(make):
     assert between <= 12 + 5
 
 
+@pytest.mark.fault(77)
 def test_close_answers_what_was_accepted(make, gate):
     pipeline = with_a_batch_under_way(make, gate, FakeBackend(max_batch=4, script=gate.for_zero))
     futures = [submit(pipeline, numbered_pair(n)) for n in range(7, 14)]
@@ -145,6 +147,7 @@ def test_close_without_draining_cancels_what_waits_and_finishes_what_runs(make, 
     assert backend.closed == 1 and backend.open_lanes == 0 and balance(pipeline) == 0
 
 
+@pytest.mark.fault(77)
 def test_close_is_idempotent_and_later_use_is_refused(make):
     backend = FakeBackend()
     pipeline = make(backend)
@@ -160,6 +163,7 @@ def test_close_is_idempotent_and_later_use_is_refused(make):
             use()
 
 
+@pytest.mark.fault(77)
 def test_close_during_load_leaves_no_request_without_an_end(make):
     pipeline = make(FakeBackend(max_batch=4, script=lambda numbers: time.sleep(0.001)))
     futures, refused = [], []
@@ -183,6 +187,7 @@ def test_close_during_load_leaves_no_request_without_an_end(make):
     assert futures and all(future.done() for future in futures) and balance(pipeline) == 0
 
 
+@pytest.mark.fault(85)
 def test_close_comes_back_although_the_backend_hangs(make, gate):
     backend = FakeBackend(max_batch=1, script=gate)
     pipeline = make(backend, lanes=1)
@@ -211,6 +216,7 @@ def test_a_stream_ends_with_an_error_when_the_pipeline_is_closed(make):
         list(answers)
 
 
+@pytest.mark.fault(75)
 def test_a_forgotten_pipeline_frees_its_threads_and_lanes():
     backend = FakeBackend()
     pipeline = Pipeline(backend, MANIFEST)
@@ -222,6 +228,7 @@ def test_a_forgotten_pipeline_frees_its_threads_and_lanes():
     until(lambda: not any(thread.is_alive() for thread in workers))
 
 
+@pytest.mark.fault(78)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_is_refused_and_leaves_the_parent_unharmed(make):

@@ -21,7 +21,7 @@ from support.tiny import tiny_bundle, tiny_manifest
 from esccs_edge.classifier import Classifier
 from esccs_edge.contracts.values import NODATA_LABEL
 from esccs_edge.errors import InputError
-from esccs_edge.scenes import mapping
+from esccs_edge.scenes import scene_run
 from esccs_edge.scenes.blending import Blender
 from esccs_edge.scenes.map_reader import read_map
 from esccs_edge.scenes.map_writer import NODATA, scores_path_of
@@ -90,6 +90,7 @@ def scene(tmp_path):
 # Tiling and blending
 
 
+@pytest.mark.fault(41)
 @given(st.integers(1, 400), st.integers(1, 70), st.data())
 def test_patches_cover_a_side_and_stay_inside(length, size, data):
     stride = data.draw(st.integers(1, size))
@@ -100,6 +101,7 @@ def test_patches_cover_a_side_and_stay_inside(length, size, data):
     assert max(np.diff(starts), default=0) <= stride
 
 
+@pytest.mark.fault(41)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.data())
 def test_every_pixel_row_is_finished_exactly_once(height, width, size, data):
     tiling = Tiling.of(height, width, size, data.draw(st.integers(1, size)))
@@ -144,6 +146,7 @@ def test_blending_equals_a_loop_over_whole_arrays(height, width, size, seed, dat
 # Maps
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize("size", [(37, 29), (16, 16), (8, 8), (5, 30), (30, 1), (1, 1), (9, 8)])
 @pytest.mark.parametrize("stride", [None, 3, 8])
 def test_a_map_equals_the_plain_loop_at_every_pixel(tmp_path, size, stride):
@@ -177,7 +180,7 @@ def test_a_map_equals_the_plain_loop_at_every_pixel(tmp_path, size, stride):
 
 def test_a_wide_scene_is_read_in_parts_with_the_same_result(tmp_path, scene, monkeypatch):
     classify_scene(FakeClassifier(), *scene, tmp_path / "whole.tif")
-    monkeypatch.setattr(mapping, "COLUMNS_AT_ONCE", 9)
+    monkeypatch.setattr(scene_run, "COLUMNS_AT_ONCE", 9)
     classify_scene(FakeClassifier(), *scene, tmp_path / "parts.tif")
     assert (tmp_path / "parts.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
 
@@ -189,6 +192,7 @@ def test_a_scene_without_a_place_is_mapped_without_one(tmp_path):
     assert not read_map(tmp_path / "map.tif", 20).grid.is_georeferenced
 
 
+@pytest.mark.fault(84)
 def test_two_scenes_at_once_do_not_mix(tmp_path):
     paths = [
         write_raster(tmp_path / f"{i}.tif", random_scene(MANIFEST, 40, 40, seed=i)[0])
@@ -285,6 +289,7 @@ def test_a_scene_refused_as_a_whole_raises_the_first_refusal(tmp_path, scene):
 # Size
 
 
+@pytest.mark.fault(42)
 def test_memory_does_not_grow_with_the_height_of_a_scene(tmp_path):
     """Peak memory of a scene of 20,000 rows: its pixels alone are 166 MB."""
     path = tmp_path / "tall.tif"

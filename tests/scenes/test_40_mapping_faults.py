@@ -18,7 +18,8 @@ from support.tiny import tiny_manifest
 
 from esccs_edge.errors import BackendError, InputError, RasterError
 from esccs_edge.scenes import map_writer
-from esccs_edge.scenes.map_writer import NODATA
+from esccs_edge.scenes.map_reader import read_map
+from esccs_edge.scenes.map_writer import NODATA, scores_path_of
 from esccs_edge.scenes.mapping import classify_scene
 from esccs_edge.system.working_folder import working_folder
 
@@ -52,6 +53,7 @@ def test_any_exception_of_the_caller_leaves_nothing(tmp_path, scene):
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.fault(44)
 def test_an_input_truncated_while_it_is_read_leaves_nothing(tmp_path):
     optical = write_raster(tmp_path / "o.tif", random_scene(MANIFEST, 400, 64)[0])
     classifier = FakeClassifier()
@@ -76,6 +78,7 @@ def test_a_stream_that_ends_early_is_an_error(tmp_path, scene):
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
 def test_a_full_disk_leaves_everything_as_it_was(tmp_path, share):
     """A limit on the size of a file stands in for the disk: writes beyond it fail."""
@@ -94,6 +97,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path, share):
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.fault(46)
 def test_a_write_that_was_lost_silently_is_found(tmp_path, scene, monkeypatch):
     """GDAL may only log a failed write; the lost block then reads back as something else."""
     finish = map_writer._finish
@@ -112,6 +116,7 @@ def test_a_write_that_was_lost_silently_is_found(tmp_path, scene, monkeypatch):
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.fault(47)
 def test_a_killed_process_leaves_the_old_map(tmp_path, scene):
     """The child kills itself in the middle of its second run over the same output."""
     script = f"""
@@ -133,10 +138,8 @@ run(overwrite=True, progress=die, stride=2)
     classify_scene(FakeClassifier(), *scene, tmp_path / "new.tif")
     for pair in (("map.tif", "new.tif"), ("map.scores.tif", "new.scores.tif")):
         assert len({(tmp_path / name).read_bytes() for name in pair}) == 1
-    (leftover,) = tmp_path.glob(".map-*.partial")
-    os.utime(leftover, (0, 0))
+    assert not list(tmp_path.glob(".*"))  # the run of another map has swept
     classify_scene(FakeClassifier(), *scene, tmp_path / "map.tif", overwrite=True)
-    assert not leftover.exists()
 
 
 def test_the_working_folder_of_a_living_process_is_kept(tmp_path, scene):
@@ -150,6 +153,7 @@ def test_the_working_folder_of_a_living_process_is_kept(tmp_path, scene):
 # Refusals before any work
 
 
+@pytest.mark.fault(45)
 def test_an_existing_map_is_kept_without_overwrite(tmp_path, scene):
     out = tmp_path / "map.tif"
     classify_scene(FakeClassifier(), *scene, out)
@@ -163,6 +167,7 @@ def test_an_existing_map_is_kept_without_overwrite(tmp_path, scene):
     assert everything_in(tmp_path) == before
 
 
+@pytest.mark.fault(45)
 def test_an_output_that_is_an_input_is_refused_even_with_overwrite(tmp_path, scene):
     before = everything_in(tmp_path)
     (tmp_path / "link.tif").symlink_to(scene[1])
@@ -190,3 +195,83 @@ def test_what_cannot_be_done_is_refused_at_once(tmp_path, scene, out, options, e
     with pytest.raises(error, match=found):
         classify_scene(FakeClassifier(), *scene, tmp_path / out, **options)
     assert everything_in(tmp_path) == before
+
+
+# Two files of one run
+
+
+def tags_of(path: Path) -> dict[str, str]:
+    with rasterio.open(path) as dataset:
+        return dataset.tags()
+
+
+def test_a_map_and_its_scores_know_each_other(tmp_path, scene):
+    for name in ("a", "again"):
+        classify_scene(FakeClassifier(), *scene, tmp_path / f"{name}.tif")
+    found = {name: tags_of(tmp_path / name)["PAIR"] for name in ("a.tif", "a.scores.tif")}
+    assert len(set(found.values())) == 1
+    assert tags_of(tmp_path / "again.tif")["PAIR"] == found["a.tif"]  # nothing but the content
+
+
+DYING = """
+import os, signal, sys
+sys.path[:0] = {folders!r}
+from test_40_mapping import FakeClassifier, classify_scene
+left = [int(sys.argv[1])]
+
+def die(event, arguments):
+    if event == "os.rename":
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+sys.addaudithook(die)
+classify_scene(FakeClassifier(), sys.argv[2], None, sys.argv[3], overwrite=True)
+"""
+
+
+@pytest.mark.fault(47)
+def test_a_process_killed_between_the_two_names_is_noticed_where_they_are_read(tmp_path, scene):
+    """At every rename of a run that replaces the map of another scene."""
+    other = write_raster(tmp_path / "p.tif", random_scene(MANIFEST, 37, 29, 5)[0])
+    out = tmp_path / "out" / "m.tif"
+    out.parent.mkdir()
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    program = [sys.executable, "-c", DYING.format(folders=folders)]
+    classify_scene(FakeClassifier(), *scene, out)
+    old = out.read_bytes(), scores_path_of(out).read_bytes()
+    torn = []
+    for number in range(5):
+        died = subprocess.run([*program, str(number), other, out], timeout=120)
+        assert died.returncode == (-9 if number < 4 else 0)
+        torn.append((out.read_bytes() == old[0]) != (scores_path_of(out).read_bytes() == old[1]))
+        if torn[-1]:
+            with pytest.raises(RasterError, match="of different runs.*map the scene again"):
+                read_map(out, 64)
+        else:
+            read_map(out, 64)
+        classify_scene(FakeClassifier(), *scene, out, overwrite=True)
+        assert sorted(os.listdir(out.parent)) == ["m.scores.tif", "m.tif"]
+    assert any(torn) and not all(torn)
+
+
+@pytest.mark.fault(45)
+def test_of_two_processes_at_once_the_second_keeps_the_first_ones_map(tmp_path, scene):
+    out = tmp_path / "map.tif"
+
+    def another(done, total):
+        if done == total:
+            out.write_bytes(b"the first one")
+
+    with pytest.raises(RasterError, match="written by another process meanwhile"):
+        classify_scene(FakeClassifier(), *scene, out, progress=another)
+    assert out.read_bytes() == b"the first one"
+
+
+def test_where_there_are_no_hard_links_a_map_is_written_all_the_same(tmp_path, scene, monkeypatch):
+    def link(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(map_writer.os, "link", link)
+    classify_scene(FakeClassifier(), *scene, tmp_path / "map.tif")
+    read_map(tmp_path / "map.tif", 64)

@@ -95,7 +95,7 @@ def test_scores_without_further_layers_hold_the_confidence_only(tmp_path, model)
     ("sample", "found"),
     [
         (SampleSpec(16, 24, 10.0), "16 x 24 pixels, expected square"),
-        (SampleSpec(16, 16, 10.0, dates=3), "16 x 16 pixels on 3 dates"),
+        (SampleSpec(16, 16, 10.0, dates=3), "series of 3 dates, expected one of a single date"),
     ],
 )
 def test_samples_that_no_map_can_tile_are_refused(tmp_path, sample, found):

@@ -7,6 +7,7 @@
 #define __device__
 #define __global__
 #define __shared__
+#define __grid_constant__
 #define __forceinline__ inline
 #define __align__(n) __attribute__((aligned(n)))
 
@@ -20,3 +21,4 @@ static inline std::uint32_t __float_as_uint(float value) {
     return bits;
 }
 static inline int __popc(std::uint32_t bits) { return __builtin_popcount(bits); }
+static inline void __threadfence() {}  // the atomics of the CPU are fences already

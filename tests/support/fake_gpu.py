@@ -12,14 +12,16 @@ import functools
 import itertools
 import random
 import tempfile
+import weakref
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from esccs_edge.cuda.driver import cuda_error, stream_number_of
+from esccs_edge.cuda.driver import cuda_error, event_number_of, stream_number_of
+from esccs_edge.cuda.pointers import Pointer
 from support.host_compiler import compiled
 
 
@@ -38,11 +40,18 @@ def at_address(address: int, size: int) -> np.ndarray:
 class Block:
     """Memory; its address is real, so that kernels on the CPU can use it."""
 
-    def __init__(self, size: int, kind: str):
+    known: ClassVar[weakref.WeakSet] = weakref.WeakSet()  # what the driver answers for addresses
+
+    def __init__(self, size: int, kind: str, ordinal: int | None = 0):
         self._raw = np.full(size + 256, 0xCD, np.uint8)  # not zero, as on a device
         skip = -self._raw.ctypes.data % 256
         self.array = self._raw[skip : skip + size]
-        self.kind, self.size = kind, size
+        self.kind, self.size, self.ordinal = kind, size, ordinal
+        self.known.add(self)
+
+
+#: Attributes of ``cuda.h``: multiprocessors, ECC, bus width, L2, shared memory twice.
+TRAITS = {16: 16, 32: 0, 37: 256, 38: 4 << 20, 81: 164 << 10, 97: 163 << 10}
 
 
 class FakeStream:
@@ -78,6 +87,9 @@ class FakeDriver:
         self.uploaded: list[int] = []  # bytes of each copy to the device
         self.done: set[tuple[int, int]] = set()
         self.fail = fail or {}
+        self.traits: dict[int, int] = {}  # attributes that differ from `TRAITS`
+        self.calls_to_live: int | None = None  # after so many calls every one fails with `death`
+        self.death = (700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access")
 
     # What a real driver checks.
 
@@ -85,8 +97,15 @@ class FakeDriver:
         assert not self.released, f"{call} after the context was released"
         assert self.depth > 0, f"{call} without a current context"
         self.log.append(call)
+        self._die(call)
         if call in self.fail and self.log.count(call) == self.fail[call][0]:
             raise cuda_error(call, *self.fail[call][1])
+
+    def _die(self, call: str) -> None:
+        if self.calls_to_live is not None:
+            self.calls_to_live -= 1
+            if self.calls_to_live < 0:
+                raise cuda_error(call, *self.death)
 
     def _new(self, call: str, made):
         self._enter(call)
@@ -114,13 +133,21 @@ class FakeDriver:
     # Device and memory.
 
     def attribute(self, number):
-        return {18: int(self.integrated), 75: 8, 76: 7}[number]
+        return {**TRAITS, 18: int(self.integrated), 75: 8, 76: 7, **self.traits}[number]
 
     def device_name(self):
         return "Fake GPU"
 
     def memory_info(self):
         return 1 << 30, 1 << 31
+
+    def pointer(self, address):
+        self._enter("pointer")
+        for block in list(Block.known):
+            start = block.array.ctypes.data
+            if start <= address < start + block.size:
+                return Pointer(True, block.ordinal, start, block.size)
+        return Pointer(False)
 
     def alloc(self, size):
         return self._new("alloc", Block(size, "device"))
@@ -186,6 +213,10 @@ class FakeDriver:
 
     def create_event(self, timing, blocking):
         return self._new("create_event", FakeEvent(timing, blocking))
+
+    def adopt_event(self, event):
+        event_number_of(event)
+        return event.fake
 
     def destroy_event(self, event):
         self._end("destroy_event", event)

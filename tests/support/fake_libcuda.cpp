@@ -1,11 +1,15 @@
-// A libcuda.so.1 without a GPU: host memory, streams that run at once, the real kernels on the CPU.
+// A libcuda.so.1 without a GPU: host memory, streams that run at once, graphs that run again what was captured,
+// the real kernels on the CPU.
 // It lets the real `cuda.bindings` marshal every argument that this package passes, and fails loudly
 // (CUDA_ERROR_INVALID_VALUE) on handles it did not make. Only the calls used here exist.
 // Compiled with -DIDLE it copies and computes nothing, so that what is left is the cost of calling it.
 #include <cstdio>
 #include <cstdlib>
 #include <dlfcn.h>
+#include <functional>
+#include <map>
 #include <set>
+#include <vector>
 
 #include "kernel_on_host.cpp"
 
@@ -18,6 +22,8 @@ constexpr bool idle = false;
 namespace {
 enum { kOk = 0, kInvalid = 1, kNoFunction = 500 };
 std::set<void *> live;
+std::map<unsigned long long, std::size_t> device_bytes;  // of each allocation
+constexpr std::size_t total_bytes = 1ull << 33;
 int depth = 0, retained = 0;
 void *primary = nullptr;
 
@@ -32,6 +38,22 @@ int end(void *gone) {
     return kOk;
 }
 int known(void *handle) { return depth > 0 && live.count(handle) ? kOk : kInvalid; }
+
+// What a graph runs, by its handle; what a stream captures, by the stream.
+using Enqueued = std::vector<std::function<void()>>;
+std::map<void *, Enqueued> graphs, captured;
+
+int enqueue(void *stream, std::function<void()> work) {
+    if (known(stream)) return kInvalid;
+    const auto capture = captured.find(stream);
+    if (capture == captured.end()) work();
+    else capture->second.push_back(std::move(work));
+    return kOk;
+}
+int end_graph(void *gone) {
+    graphs.erase(gone);
+    return end(gone);
+}
 }  // namespace
 
 #define CALL extern "C" __attribute__((visibility("default"))) int
@@ -47,6 +69,7 @@ CALL cuDeviceGetAttribute(int *value, int attribute, int) {
     *value = attribute == 75 ? 8 : attribute == 76 ? 9 : 0;
     return kOk;
 }
+CALL cuDeviceGetPCIBusId(char *text, int length, int) { std::strncpy(text, "0000:00:00.0", length); return kOk; }
 CALL cuDevicePrimaryCtxRetain(void **context, int) {
     if (!retained++) make(&primary, 1);
     *context = primary;
@@ -59,12 +82,21 @@ CALL cuDevicePrimaryCtxRelease_v2(int) {
 }
 CALL cuCtxPushCurrent_v2(void *context) { ++depth; return live.count(context) ? kOk : kInvalid; }
 CALL cuCtxPopCurrent_v2(void **context) { *context = nullptr; return depth-- > 0 ? kOk : kInvalid; }
-CALL cuMemGetInfo_v2(std::size_t *free, std::size_t *total) { *free = 123; *total = 456; return kOk; }
-CALL cuMemAlloc_v2(Address *address, std::size_t size) {
-    if (size > (1ull << 40)) return 2;
-    return make(reinterpret_cast<void **>(address), size);
+CALL cuMemGetInfo_v2(std::size_t *free, std::size_t *total) {
+    *free = *total = total_bytes;
+    for (const auto &[address, size] : device_bytes) *free -= size;
+    return kOk;
 }
-CALL cuMemFree_v2(Address address) { return end(reinterpret_cast<void *>(address)); }
+CALL cuMemAlloc_v2(Address *address, std::size_t size) {
+    if (size > total_bytes) return 2;
+    make(reinterpret_cast<void **>(address), size);
+    device_bytes[*address] = size;
+    return kOk;
+}
+CALL cuMemFree_v2(Address address) {
+    device_bytes.erase(address);
+    return end(reinterpret_cast<void *>(address));
+}
 CALL cuMemHostAlloc(void **memory, std::size_t size, unsigned) { return make(memory, size); }
 CALL cuMemFreeHost(void *memory) { return end(memory); }
 CALL cuMemHostGetDevicePointer_v2(Address *address, void *memory, unsigned) {
@@ -72,19 +104,22 @@ CALL cuMemHostGetDevicePointer_v2(Address *address, void *memory, unsigned) {
     return known(memory);
 }
 CALL cuMemcpyHtoDAsync_v2(Address target, const void *source, std::size_t size, void *stream) {
-    if (known(stream)) return kInvalid;
-    if (!idle) std::memcpy(reinterpret_cast<void *>(target), source, size);
-    return kOk;
+    return enqueue(stream, [=] {
+        if (!idle) std::memcpy(reinterpret_cast<void *>(target), source, size);
+    });
 }
 CALL cuMemcpyDtoHAsync_v2(void *target, Address source, std::size_t size, void *stream) {
-    if (known(stream)) return kInvalid;
-    if (!idle) std::memcpy(target, reinterpret_cast<void *>(source), size);
-    return kOk;
+    return enqueue(stream, [=] {
+        if (!idle) std::memcpy(target, reinterpret_cast<void *>(source), size);
+    });
 }
 CALL cuMemsetD8Async(Address target, unsigned char value, std::size_t size, void *stream) {
-    if (known(stream)) return kInvalid;
-    if (!idle) std::memset(reinterpret_cast<void *>(target), value, size);
-    return kOk;
+    return enqueue(stream, [=] {
+        if (!idle) std::memset(reinterpret_cast<void *>(target), value, size);
+    });
+}
+CALL cuLaunchHostFunc(void *stream, void (*function)(void *), void *data) {
+    return enqueue(stream, [=] { function(data); });
 }
 CALL cuStreamCreate(void **stream, unsigned flags) { return flags == 1 ? make(stream, 1) : kInvalid; }
 CALL cuStreamDestroy_v2(void *stream) { return end(stream); }
@@ -109,8 +144,8 @@ CALL cuCtxGetDevice(int *device) { *device = 0; return kOk; }
 CALL cuDeviceComputeCapability(int *major, int *minor, int) { *major = 8; *minor = 9; return kOk; }
 CALL cuModuleUnload(void *module) { return end(module); }
 CALL cuModuleGetFunction(void **function, void *module, const char *name) {
-    *function = !std::strcmp(name, "esccs_preprocess_f32") ? reinterpret_cast<void *>(host_esccs_preprocess_f32)
-              : !std::strcmp(name, "esccs_availability") ? reinterpret_cast<void *>(host_esccs_availability) : nullptr;
+    const bool is_ours = !std::strcmp(name, "esccs_preprocess_f32");
+    *function = is_ours ? reinterpret_cast<void *>(host_esccs_preprocess_f32) : nullptr;
     return *function ? known(module) : kNoFunction;
 }
 CALL cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned block, unsigned by, unsigned bz,
@@ -118,18 +153,36 @@ CALL cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned
     if (known(stream) || z != 1 || by != 1 || bz != 1 || shared > 49152) return kInvalid;
     if (!parameters && (!extra || extra[0] != reinterpret_cast<void *>(1))) return kInvalid;
     // pycuda packs the arguments into one buffer: CU_LAUNCH_PARAM_BUFFER_POINTER, then its address.
-    const void *values = parameters ? parameters[0] : extra[1];
-    if (!idle) reinterpret_cast<void (*)(const void *, unsigned, unsigned, unsigned)>(function)(values, x, y, block);
+    const Params values = *static_cast<const Params *>(parameters ? parameters[0] : extra[1]);
+    return enqueue(stream, [=] {
+        if (!idle) reinterpret_cast<void (*)(const void *, unsigned, unsigned, unsigned)>(function)(&values, x, y, block);
+    });
+}
+CALL cuStreamBeginCapture_v2(void *stream, int mode) {
+    captured[stream];
+    return mode == 1 ? known(stream) : kInvalid;
+}
+CALL cuStreamEndCapture(void *stream, void **graph) {
+    if (known(stream) || !captured.count(stream)) return kInvalid;
+    make(graph, 1);
+    graphs[*graph] = std::move(captured[stream]);
+    captured.erase(stream);
     return kOk;
 }
-CALL cuStreamBeginCapture_v2(void *stream, int mode) { return mode == 1 ? known(stream) : kInvalid; }
-CALL cuStreamEndCapture(void *stream, void **graph) { return known(stream) || make(graph, 1); }
 CALL cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) {
-    return flags ? kInvalid : known(graph) || make(executable, 1);
+    if (flags || known(graph)) return kInvalid;
+    make(executable, 1);
+    graphs[*executable] = graphs[graph];
+    return kOk;
 }
-CALL cuGraphDestroy(void *graph) { return end(graph); }
-CALL cuGraphExecDestroy(void *executable) { return end(executable); }
-CALL cuGraphLaunch(void *executable, void *stream) { return known(executable) || known(stream); }
+CALL cuGraphDestroy(void *graph) { return end_graph(graph); }
+CALL cuGraphExecDestroy(void *executable) { return end_graph(executable); }
+CALL cuGraphLaunch(void *executable, void *stream) {
+    if (known(executable)) return kInvalid;
+    return enqueue(stream, [=] {
+        for (const auto &work : graphs[executable]) work();
+    });
+}
 CALL cuGetErrorName(int, const char **text) { *text = "CUDA_ERROR_FAKE"; return kOk; }
 CALL cuGetErrorString(int, const char **text) { *text = "as the fake driver says"; return kOk; }
 

@@ -1,172 +1,193 @@
-"""Times inside one lane by CUDA events: parts alone, and when each ran in an overlapped batch.
+"""Times on a GPU by CUDA events, of work that waits behind other work when it is enqueued.
 
-The lane calls its `marks` before and after each part; what is recorded there costs time, so that
-whole batches are timed without.
+An idle GPU waits for the host between one call and the next, and that is what events around a few
+calls would show. So the stream is kept busy until all is enqueued; that it was is checked.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
-import numpy as np
+from esccs_edge.contracts.values import Sample
 
-from esccs_edge.contracts.values import PatchPair
-
-
-@dataclass(frozen=True)
-class Span:
-    """Work on one stream, in milliseconds from the start of the batch."""
-
-    name: str
-    stream: str
-    start_ms: float
-    end_ms: float
+#: Of the memory that is cleared to keep a stream busy: a tenth of a millisecond on an H100.
+BLOCK_BYTES = 256 << 20
+#: Most clears in a row; a stream takes about a thousand calls before it makes the host wait.
+MOST_CLEARS = 256
+Clock = Callable[[], float]
 
 
-class Marks:
-    """Records an event before and after each part of a batch.
+class Block:
+    """Keeps streams busy while work is enqueued behind.
 
     Args:
-        lane: Whose parts.
-        alone: Let each part wait until nothing else runs.
+        device: A `Device`, active as long as the block is used.
+        clock: The host's, in seconds.
     """
 
-    def __init__(self, lane, *, alone: bool):
-        self._alone, self._events = alone, defaultdict(list)
-        lane.marks = self
+    def __init__(self, device, clock: Clock = time.perf_counter):
+        self._device, self._clock = device, clock
+        self._memory = device.memory(BLOCK_BYTES)
 
-    def __call__(self, part: str, stream) -> None:
-        is_start = len(self._events[part]) % 2 == 0
-        if self._alone and is_start:
-            for events in self._events.values():
-                for event in events[-1:]:
-                    event.synchronize()
-        self._events[part].append(_mark(stream.device, stream))
+    def __enter__(self) -> Block:
+        return self
 
-    def take(self) -> dict[str, tuple]:
-        """The last batch's two events of each part; forgets all of them."""
-        taken = {part: tuple(events[-2:]) for part, events in self._events.items()}
-        self._events.clear()
-        return taken
+    def __exit__(self, *_: object) -> None:
+        self._memory.close()
 
+    def mean_ms(self, stream, enqueue: Callable[[], None], rounds: int = 20) -> float:
+        """Time of one enqueue among several; fewer where so many do not fit into the stream."""
+        while True:
+            try:
+                return self.span_ms([stream], partial(_times, rounds, enqueue)) / rounds
+            except TimeoutError:
+                if rounds == 1:
+                    raise
+                rounds //= 2
 
-def parts_ms(backend, pairs: list[PatchPair], rounds: int = 50) -> dict[str, float]:
-    """Median time of upload, preprocessing (each modality), engine and download, each alone."""
-    lane = backend.open_lane()
-    marks, times = Marks(lane, alone=True), defaultdict(list)
-    for _ in range(rounds + 5):
-        lane.answer(pairs)
-        with backend.device.active():
-            for part, (first, last) in marks.take().items():
-                times[part].append(last.milliseconds_since(first))
-                first.close()
-                last.close()
-    lane.close()
-    return {part: float(np.median(found[5:])) for part, found in times.items()}
+    def span_ms(
+        self,
+        streams: Sequence[Any],
+        enqueue: Callable[[], None],
+        finish: Callable[[], None] = lambda: None,
+    ) -> float:
+        """Time from when the streams are let go until the last of them has done its work.
 
+        Args:
+            streams: Where ``enqueue`` puts work.
+            enqueue: Called again, after ``finish``, where the streams were not busy long enough.
+            finish: Called once the work is done.
 
-def trace(backend, pairs: list[PatchPair]) -> list[Span]:
-    """When copies, kernels and engine of one batch ran, with all modalities set off at once."""
-    lane = backend.open_lane()
-    marks = Marks(lane, alone=False)
-    with backend.device.active():
-        for _ in range(3):  # the last round counts
-            begin = _mark(backend.device, lane.compute)
-            lane.answer(pairs)
-        times = {
-            part: [event.milliseconds_since(begin) for event in events]
-            for part, events in marks.take().items()
-        }
-    lane.close()
-    first = min(start for start, _ in times.values())  # before it the CPU gathers the pixels
-    spans = []
-    for modality in pairs[0].pixels:
-        for name, part in ("copy", f"upload {modality}"), ("preprocess", f"preprocess {modality}"):
-            spans.append(Span(name, modality, *(time - first for time in times[part])))
-    return [*spans, Span("engine", "compute", *(time - first for time in times["engine"]))]
-
-
-def overlap_ms(spans: list[Span]) -> float:
-    """How long both modalities' streams were busy at once."""
-    (a, b), (c, d) = (
-        (min(s.start_ms for s in mine), max(s.end_ms for s in mine))
-        for mine in ([s for s in spans if s.stream == name] for name in ("optical", "sar"))
-    )
-    return max(0.0, min(b, d) - max(a, c))
+        Raises:
+            TimeoutError: They could not be kept busy until everything was enqueued.
+        """
+        clears = 1
+        while clears <= MOST_CLEARS:
+            start = self._clock()
+            begin = _mark(self._device, streams[0])
+            for _ in range(clears):
+                self._memory.clear(streams[0])
+            first = _mark(self._device, streams[0])
+            for other in streams[1:]:
+                other.wait(first)
+            enqueue()
+            ends = [_mark(self._device, stream) for stream in streams]
+            host_ms = 1e3 * (self._clock() - start)
+            for end in ends:
+                end.synchronize()
+            finish()
+            busy_ms = first.milliseconds_since(begin)
+            found = max(end.milliseconds_since(first) for end in ends)
+            for event in (begin, first, *ends):
+                event.close()
+            if busy_ms >= host_ms:
+                return found
+            clears = max(clears + 1, math.ceil(1.5 * clears * host_ms / busy_ms))
+        raise TimeoutError(f"enqueueing took {host_ms:.1f} ms, the stream was busy {busy_ms:.1f}")
 
 
-def as_trace_events(spans: list[Span]) -> list[dict]:
-    """The form that chrome://tracing and Perfetto show."""
-    return [
-        {"name": s["name"], "tid": s["stream"], "pid": 0, "ph": "X",
-         "ts": 1e3 * s["start_ms"], "dur": 1e3 * (s["end_ms"] - s["start_ms"])}
-        for s in map(asdict, spans)
-    ]  # fmt: skip
+def parts_ms(
+    backend, samples: Sequence[Sample], rounds: int = 20, clock: Clock = time.perf_counter
+) -> dict[str, float]:
+    """Time of upload, preprocessing, engine and download of a batch on the GPU, each alone."""
+    lane, found = backend.open_lane(), {}
+    lane.answer(samples)  # what happens once has happened
+    with backend.device.active(), Block(backend.device, clock) as block:
 
+        def probe(part: str, enqueue: Callable[[], None], stream) -> None:
+            found[part] = block.mean_ms(stream, enqueue, rounds)
 
-def bare_loop_s(backend, pairs: list[PatchPair], rounds: int) -> float:
-    """Seconds per batch of the engine alone, enqueued back to back over resident inputs."""
-    lane = backend.open_lane()
-    with backend.device.active():
-        context = lane.contexts.shared(len(pairs))
-        for _ in range(5):
-            lane.contexts.execute(context)
-        lane.compute.synchronize()
-        start = time.perf_counter()
-        for _ in range(rounds):
-            lane.contexts.execute(context)
-        lane.compute.synchronize()
-        found = (time.perf_counter() - start) / rounds
+        lane.probe = probe
+        lane.answer(samples)
     lane.close()
     return found
 
 
-def copy_gb_per_s(backend, size: int, rounds: int = 10) -> dict[str, float]:
-    """What this machine's link gives: one large pinned block up, down, and both at once."""
-    device = backend.device
-    with device.active():
-        host = [device.pinned(size) for _ in range(2)]
-        there = [device.memory(size) for _ in range(2)]
-        streams = [device.stream() for _ in range(2)]
+def lanes_ms(
+    backend, samples: Sequence[Sample], lanes: int, clock: Clock = time.perf_counter
+) -> float:
+    """Time of a batch on each of some lanes that are let go together."""
+    opened = [backend.open_lane() for _ in range(lanes)]
+    for lane in opened * 3:
+        lane.answer(samples)
 
-        def up():
-            there[0].upload(host[0].array, streams[0])
+    def start() -> None:
+        for lane in opened:
+            lane.start(samples)
 
-        def both():
-            streams[1].wait(_mark(device, streams[0]))
-            up()
-            there[1].download(host[1].array, streams[1])
-            streams[0].wait(_mark(device, streams[1]))
+    def finish() -> None:
+        for lane in opened:
+            lane.finish()
 
-        steps = {
-            "up": (streams[0], up),
-            "down": (streams[1], lambda: there[1].download(host[1].array, streams[1])),
-            "both": (streams[0], both),
-        }
-        times = {
-            step: np.median([_timed_ms(device, *what) for _ in range(rounds)])
-            for step, what in steps.items()
-        }
-        for owner in [*host, *there, *streams]:
-            owner.close()
-    return {step: size * (1 + (step == "both")) / ms / 1e6 for step, ms in times.items()}
+    with backend.device.active(), Block(backend.device, clock) as block:
+        found = block.span_ms([lane.compute for lane in opened], start, finish)
+    for lane in opened:
+        lane.close()
+    return found
+
+
+def latencies_s(
+    lane, samples: Sequence[Sample], rounds: int, clock: Clock = time.perf_counter
+) -> list[float]:
+    """Times from raw pixels to results, one batch after the other."""
+    times = []
+    for _ in range(rounds + 20):
+        start = clock()
+        lane.answer(samples)
+        times.append(clock() - start)
+    return times[20:]
+
+
+def samples_per_s(
+    backend, samples: Sequence[Sample], seconds: float = 1.0, clock: Clock = time.perf_counter
+) -> float:
+    """Raw pixels in, results out, two lanes in turn."""
+    lanes = [backend.open_lane() for _ in range(2)]
+    for lane in lanes * 3:
+        lane.answer(samples)
+    lanes[0].start(samples)
+    rounds, start = 0, clock()
+    while clock() - start < seconds:
+        lanes[(rounds + 1) % 2].start(samples)
+        lanes[rounds % 2].finish()
+        rounds += 1
+    found = rounds * len(samples) / (clock() - start)
+    lanes[rounds % 2].finish()
+    for lane in lanes:
+        lane.close()
+    return found
+
+
+def link_gb_per_s(device, size: int, clock: Clock = time.perf_counter) -> dict[str, float]:
+    """What this machine's link gives for one large pinned block, up and down."""
+    with (
+        device.active(), device.pinned(size) as host, device.memory(size) as there,
+        device.stream() as stream, Block(device, clock) as block,
+    ):  # fmt: skip
+        up = block.mean_ms(stream, lambda: there.upload(host.array, stream), rounds=8)
+        down = block.mean_ms(stream, lambda: there.download(host.array, stream), rounds=8)
+    return {"up": size / up / 1e6, "down": size / down / 1e6}
+
+
+def clear_gb_per_s(device, size: int, clock: Clock = time.perf_counter) -> float:
+    """Bytes written when a large block of the device's memory is cleared: what the memory gives."""
+    with (
+        device.active(), device.memory(size) as there,
+        device.stream() as stream, Block(device, clock) as block,
+    ):  # fmt: skip
+        return size / block.mean_ms(stream, lambda: there.clear(stream), rounds=8) / 1e6
+
+
+def _times(rounds: int, call: Callable[[], None]) -> None:
+    for _ in range(rounds):
+        call()
 
 
 def _mark(device, stream):
     event = device.event(timing=True)
     event.record(stream)
     return event
-
-
-def _timed_ms(device, stream, enqueue: Callable[[], None]) -> float:
-    first = _mark(device, stream)
-    enqueue()
-    last = _mark(device, stream)
-    last.synchronize()
-    found = last.milliseconds_since(first)
-    first.close()
-    last.close()
-    return found

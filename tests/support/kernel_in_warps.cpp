@@ -38,20 +38,22 @@ static T __shfl_down_sync(unsigned mask, T value, int step) {
 
 // With -DRACY nothing is atomic, which the thread sanitizer has to see.
 template <typename T, typename Change>
-static void atomically(T *target, Change change) {
-#ifdef RACY
-    *target = change(*target);
-    return;
-#endif
+static T atomically(T *target, Change change) {
     T old, wanted;
-    __atomic_load(target, &old, __ATOMIC_RELAXED);
+#ifdef RACY
+    old = *target;
+    *target = change(old);
+    return old;
+#endif
+    __atomic_load(target, &old, __ATOMIC_SEQ_CST);
     do wanted = change(old);
-    while (!__atomic_compare_exchange(target, &old, &wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    while (!__atomic_compare_exchange(target, &old, &wanted, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return old;
 }
 template <typename T>
-static void atomicAdd(T *target, T value) { atomically(target, [&](T old) { return old + value; }); }
+static T atomicAdd(T *target, T value) { return atomically(target, [&](T old) { return old + value; }); }
 template <typename T>
-static void atomicMax(T *target, T value) { atomically(target, [&](T old) { return old > value ? old : value; }); }
+static T atomicMax(T *target, T value) { return atomically(target, [&](T old) { return old > value ? old : value; }); }
 
 #include "preprocess_cuda.cu"
 
@@ -64,7 +66,7 @@ static void atomicMax(T *target, T value) { atomically(target, [&](T old) { retu
 alignas(16) std::uint8_t esccs_shared[48 * 1024];
 
 struct Launch {
-    std::int64_t raw_bytes, out_values, table_values, tiles, batch, block, shared_bytes;
+    std::int64_t raw_bytes, tiles, batch, block, shared_bytes;
 };
 
 static void run_block(const Params &parameters) {
@@ -94,23 +96,28 @@ static T *read(std::int64_t count) {
     return memory;
 }
 
-// Standard input: Params with any pointers, Launch, the raw buffer, the table. Output: `out`, then `stats`.
+// Standard input: Params with any pointers, Launch, the raw buffer. Output: of each modality `out`, then what
+// was settled; then the availability. Runs twice over the same counters, as two batches do.
 int main() {
     Params *p = read<Params>(1);
     const Launch launch = *read<Launch>(1);
-    const std::uint8_t *raw = read<std::uint8_t>(launch.raw_bytes);
-    const float *table = read<float>(launch.table_values);
-    float *out = allocate<float>(launch.out_values);
-    Stats *stats = allocate<Stats>(2 * launch.batch);  // the other modality saw nothing
-    p->raw = raw, p->out = out, p->stats = stats, p->mean = table, p->inv_std = table + p->channels;
+    p->raw = read<std::uint8_t>(launch.raw_bytes);
+    p->done = allocate<std::uint32_t>(launch.batch);
+    p->availability = allocate<float>(launch.batch * p->modalities);
+    for (std::int32_t m = 0; m < p->modalities; ++m) {
+        p->of[m].out = allocate<float>(launch.batch * p->of[m].channels * p->pixels);
+        p->of[m].counts = allocate<Stats>(launch.batch);
+        p->of[m].settled = allocate<Stats>(launch.batch);
+    }
     gridDim = {static_cast<unsigned>(launch.tiles), static_cast<unsigned>(launch.batch), 1};
     blockDim = {static_cast<unsigned>(launch.block), 1, 1};
     ASAN_POISON_MEMORY_REGION(esccs_shared + launch.shared_bytes, sizeof esccs_shared - launch.shared_bytes);
-    for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
-        for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block(*p);
-    const AvailabilityParams counted{{stats, stats + launch.batch}, allocate<float>(2 * launch.batch), p->pixels,
-                                     static_cast<std::int32_t>(launch.batch), 2};
-    for (blockIdx.x = 0, threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) esccs_availability(counted);
-    std::fwrite(out, sizeof *out, launch.out_values, stdout);
-    std::fwrite(stats, sizeof *stats, launch.batch, stdout);
+    for (int round = 0; round < 2; ++round)
+        for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
+            for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block(*p);
+    for (std::int32_t m = 0; m < p->modalities; ++m) {
+        std::fwrite(p->of[m].out, sizeof(float), launch.batch * p->of[m].channels * p->pixels, stdout);
+        std::fwrite(p->of[m].settled, sizeof(Stats), launch.batch, stdout);
+    }
+    std::fwrite(p->availability, sizeof(float), launch.batch * p->modalities, stdout);
 }

@@ -13,7 +13,11 @@ static Index blockIdx, threadIdx, blockDim{1, 1, 1}, gridDim{1, 1, 1};
 template <typename T>
 static inline T __shfl_down_sync(unsigned, T, int) { return T{}; }
 template <typename T>
-static inline void atomicAdd(T *target, T value) { *target += value; }
+static inline T atomicAdd(T *target, T value) {
+    const T old = *target;
+    *target = old + value;
+    return old;
+}
 template <typename T>
 static inline void atomicMax(T *target, T value) { *target = std::max(*target, value); }
 
@@ -21,21 +25,11 @@ static inline void atomicMax(T *target, T value) { *target = std::max(*target, v
 
 std::uint8_t esccs_shared[1 << 20];
 
-template <typename Kernel, typename P>
-static void run(Kernel kernel, const P &parameters, unsigned columns, unsigned rows, unsigned block) {
-    gridDim = {columns, rows, 1};
-    // `block` threads of one block become as many blocks of one thread where the kernel indexes by both.
+// `block` threads of one block become as many blocks of one thread.
+extern "C" void host_esccs_preprocess_f32(const void *parameters, unsigned columns, unsigned rows, unsigned block) {
+    Params mine = *static_cast<const Params *>(parameters);
+    for (Modality &modality : mine.of) modality.tiles *= block;
+    gridDim = {columns * block, rows, 1};
     for (blockIdx.y = 0; blockIdx.y < rows; ++blockIdx.y)
-        for (unsigned x = 0; x < columns * block; ++x) {
-            gridDim.x = columns * block;
-            blockIdx.x = x;
-            kernel(parameters);
-        }
-}
-
-extern "C" void host_esccs_preprocess_f32(const void *p, unsigned columns, unsigned rows, unsigned block) {
-    run(esccs_preprocess_f32, *static_cast<const Params *>(p), columns, rows, block);
-}
-extern "C" void host_esccs_availability(const void *p, unsigned columns, unsigned rows, unsigned block) {
-    run(esccs_availability, *static_cast<const AvailabilityParams *>(p), columns, rows, block);
+        for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) esccs_preprocess_f32(mine);
 }

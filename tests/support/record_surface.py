@@ -30,7 +30,8 @@ NEEDED = {
     "ICudaEngine": "create_execution_context create_engine_inspector num_aux_streams "
     "device_memory_size_v2",
     "IExecutionContext": "execute_async_v3 set_tensor_address set_input_shape set_aux_streams "
-    "set_device_memory error_recorder",
+    "set_device_memory error_recorder profiler enqueue_emits_profile",
+    "IProfiler": "report_layer_time",
     "ExecutionContextAllocationStrategy": "USER_MANAGED",
     "EngineInspector": "get_engine_information",
     "ILogger": "log",
@@ -46,7 +47,7 @@ NEEDED = {
 #: What it uses only where ``hasattr`` (or ``getattr`` with a default) finds it.
 DETECTED = {
     "NetworkDefinitionCreationFlag": "STRONGLY_TYPED",
-    "BuilderFlag": "REQUIRE_USER_ALLOCATION",
+    "BuilderFlag": "REQUIRE_USER_ALLOCATION INT8",
     "IBuilderConfig": "set_compute_capability num_compute_capabilities",
     "ComputeCapability": "CURRENT SM86",
     "Runtime": "get_engine_validity",

@@ -14,7 +14,7 @@ from torch import nn
 
 from esccs_edge.contracts.modality import ModalitySpec, SampleSpec
 from esccs_edge.pixels.preprocess import preprocess
-from esccs_edge.training.judging.heldout import HeldOutSample
+from esccs_edge.training.datasets.stored_samples import StoredSample
 from esccs_edge.training.learning.losses import distillation_loss, soften
 from esccs_edge.training.learning.tasks import register
 from esccs_edge.training.options import RunOptions, Schedule
@@ -129,10 +129,13 @@ class ToyNetworks:
 class ToyLearning:
     name = ToyMapping.name
     options_class = ToyOptions
+    data_class = ToyData
 
-    def open(self, options, folder):
+    def open_data(self, options):
         stored = np.load(options.data)
-        data = ToyData(stored["pixels"], stored["maps"], tuple(stored["splits"].tolist()))
+        return ToyData(stored["pixels"], stored["maps"], tuple(stored["splits"].tolist()))
+
+    def open(self, options, data, folder):
         known = data.pixels[np.array(data.splits) == "train"]
         radar = ModalitySpec(
             channels=("VV",), sensor="Sentinel-1 SAR-C", level="GRD IW", unit="dB", dn_scale=None,
@@ -161,9 +164,7 @@ class ToyLearning:
         for index, split in enumerate(run.dataset.splits):
             if split != "train":
                 pixels, target = run.dataset.pixels[index], run.dataset.maps[index]
-                yield HeldOutSample(
-                    f"{split}-{index}", {"radar": pixels}, target, str(index), split
-                )
+                yield StoredSample(f"{split}-{index}", {"radar": pixels}, target, str(index), split)
 
     def simulated(self, run):
         return {"radar": "all of it"}

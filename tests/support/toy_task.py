@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.manifest import BatchProfile, Manifest
 from esccs_edge.contracts.modality import ModalitySpec, SampleSpec
-from esccs_edge.contracts.task import input_tensors
+from esccs_edge.contracts.task import input_tensors, prevailing_class
 from esccs_edge.contracts.tasks import register
 from esccs_edge.contracts.tensor import Tensor
 from esccs_edge.contracts.values import Flag
@@ -46,6 +46,7 @@ class ToyMapping:
 
     name = "toy-mapping"
     target = "map"
+    measure = "balanced_accuracy"
     network = "two convolutions"
 
     def inputs(self, contract):
@@ -54,6 +55,9 @@ class ToyMapping:
     def outputs(self, contract):
         grid = contract.sample.height, contract.sample.width
         return (Tensor("class_scores", ("N", len(contract.classes), *grid), "logits"),)
+
+    def returned(self, contract):
+        return self.outputs(contract)
 
     def rows(self, outputs, contract):
         return list(outputs["class_scores"])
@@ -64,6 +68,12 @@ class ToyMapping:
         weights = np.exp((row - row.max(axis=0)) / contract.temperature)
         return ToyMap(row.argmax(axis=0), weights / weights.sum(axis=0), frozenset(flags))
 
+    def stratum(self, labels):
+        return prevailing_class(labels)
+
+    def masked(self, answer, valid):
+        return answer
+
     def without_pixels(self, flags, contract):
         return ToyMap(None, None, frozenset(flags))
 
@@ -71,6 +81,9 @@ class ToyMapping:
         return np.allclose(first.probabilities, second.probabilities, atol=0.02)
 
     def map_layers(self, contract):
+        return ()
+
+    def map_masks(self, contract):
         return ()
 
     def map_values(self, answer, contract):

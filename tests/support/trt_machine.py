@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from esccs_edge.backends.trt import backend as trt_backend
+from esccs_edge.backends.trt import engine_builder
 from esccs_edge.backends.trt.build import BuiltPlan
 from esccs_edge.backends.trt.library import LoadedEngine, error_log
 from esccs_edge.contracts.values import PatchPair
-from esccs_edge.cuda.owners import Device
+from esccs_edge.cuda.device import Device
 from esccs_edge.errors import BackendError, Remedy
 from esccs_edge.system.sealed_cache import SealedCache
 from support.fake_gpu import FakeDriver, host_kernels
@@ -23,17 +24,19 @@ class Machine:
     Its engines answer as the tiny model does, or as the model of ``make_bundle``.
     """
 
-    def __init__(self, monkeypatch, folder, make_bundle=tiny_bundle, **driver):
+    def __init__(self, monkeypatch, folder, make_bundle=tiny_bundle, *, driver=None, **traits):
         host_kernels()
-        self.driver, self.folder = FakeDriver(**driver), folder
+        self.driver, self.folder = driver or FakeDriver(**traits), folder
         self.serve(make_bundle(folder / "bundle"))
         self.builds, self.loads, self.refuse = 0, [], 0
+        self.options, self.unbuildable = [], []  # of every build; those that fail
         patch = monkeypatch.setattr
-        patch(trt_backend.Device, "open", classmethod(lambda cls, ordinal=0: Device(self.driver)))
+        opened = classmethod(lambda cls, ordinal=0: Device(self.driver, ordinal))
+        patch(trt_backend.Device, "open", opened)
         patch(trt_backend, "pick_flavor", lambda: self.flavor)
         patch(trt_backend, "load_fatbin", lambda: b"fake")
-        patch(trt_backend, "build_plan", self._build)
-        patch(trt_backend, "load_engine", self._load)
+        patch(engine_builder, "build_apart", self._build)
+        patch(engine_builder, "load_engine", self._load)
 
     def serve(self, bundle):
         """Let engines answer as a bundle's model."""
@@ -43,6 +46,9 @@ class Machine:
 
     def _build(self, flavor, onnx, manifest, options, *, progress=None, timing_cache=None):
         self.builds += 1
+        self.options.append(options)
+        if options in self.unbuildable:
+            raise BackendError(f"no engine for {options.target}, {options.typing}")
         return BuiltPlan(b"plan %d" % self.builds, b"timings")
 
     def _load(self, flavor, plan):

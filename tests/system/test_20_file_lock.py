@@ -12,7 +12,6 @@ import pytest
 from esccs_edge.system import file_lock as module
 from esccs_edge.system.file_lock import file_lock
 from esccs_edge.system.packages import installed_version
-from esccs_edge.system.working_folder import working_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks are POSIX")
 
@@ -28,6 +27,7 @@ def test_a_lock_has_one_holder_at_a_time(tmp_path, kind):
         assert again
 
 
+@pytest.mark.fault(65)
 def test_waiting_ends_when_time_runs_out_or_the_holder_dies(tmp_path):
     path = tmp_path / "lock"
     script = (
@@ -55,15 +55,10 @@ def test_a_link_is_not_followed_to_a_file(tmp_path):
         pass
 
 
-def test_without_locks_every_lock_is_granted_and_no_folder_is_swept(tmp_path, monkeypatch):
+def test_without_locks_every_lock_is_granted(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "HAS_LOCKS", False)
-    monkeypatch.setattr("esccs_edge.system.working_folder.HAS_LOCKS", False)
-    leftover = tmp_path / ".map-abc.partial"
-    leftover.mkdir()
-    os.utime(leftover, (0, 0))
-    with working_folder(tmp_path / "map.tif"), file_lock(tmp_path) as held:
-        assert held
-    assert leftover.exists()
+    with file_lock(tmp_path) as held, file_lock(tmp_path) as again:
+        assert held and again
 
 
 def test_versions_are_looked_up_without_an_import():

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from esccs_edge.system import cpu_features
-from esccs_edge.system.cpu_features import has_bf16, has_fp16, has_int8_dot_products
+from esccs_edge.system.cpu_features import (
+    has_avx512,
+    has_bf16,
+    has_fp16,
+    has_int8_dot_products,
+)
 
 ZEN2 = "flags\t\t: fpu sse2 avx avx2 fma"
 ZEN4 = "flags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16"
@@ -67,6 +72,23 @@ def test_the_limit_of_onednn_is_honored(cpu, line, limit, int8, bf16):
     assert (has_int8_dot_products(), has_bf16()) == (int8, bf16)
 
 
+@pytest.mark.parametrize(
+    ("line", "limit", "wide"),
+    [
+        (ZEN2, None, False),
+        (ORIN, None, False),
+        (ZEN4, None, True),
+        (ZEN4, "AVX512_CORE", True),
+        (ZEN4, "AVX2", False),
+        (ZEN4, "SSE41", False),
+    ],
+)
+def test_wide_vectors_follow_from_flags_and_limit(cpu, line, limit, wide):
+    cpu(line, limit)
+    assert has_avx512() == wide
+
+
 def test_without_a_list_of_flags_nothing_is_promised(monkeypatch, tmp_path):
     monkeypatch.setattr(cpu_features, "_CPU_INFO", tmp_path / "absent")
     assert not has_int8_dot_products() and not has_bf16() and not has_fp16()
+    assert not has_avx512()

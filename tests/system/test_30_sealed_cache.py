@@ -49,6 +49,7 @@ def test_second_get_reads_what_the_first_built(cache):
     assert build.calls == 1
 
 
+@pytest.mark.fault(60)
 @pytest.mark.parametrize("field", KEY)
 def test_any_change_of_the_key_is_another_entry(cache, field):
     cache.get(KEY, Builder())
@@ -62,6 +63,7 @@ def test_order_of_the_key_does_not_matter(cache):
     assert cache.load(dict(reversed(KEY.items()))) == b"plan"
 
 
+@pytest.mark.fault(59)
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_no_changed_byte_and_no_cut_gets_through(data):
@@ -87,6 +89,7 @@ def test_another_users_secret_is_refused():
         unseal(seal(KEY, b"x", SECRET[::-1]), KEY, SECRET)
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize("damage", ["truncate", "empty", "flip", "append"])
 def test_damaged_entry_is_moved_aside_rebuilt_and_reported_once(cache, caplog, damage):
     cache.get(KEY, Builder(b"plan" * 100))
@@ -147,6 +150,7 @@ def test_folder_entries_and_secret_are_private(cache):
     assert (cache.folder / "secret.key").stat().st_size == 32
 
 
+@pytest.mark.fault(67)
 @posix
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o755])
 def test_folder_open_to_others_is_refused(tmp_path, mode):
@@ -157,6 +161,7 @@ def test_folder_open_to_others_is_refused(tmp_path, mode):
         SealedCache(folder)
 
 
+@pytest.mark.fault(67)
 @posix
 @pytest.mark.skipif(getattr(os, "geteuid", int)() != 0, reason="only root can give files away")
 def test_folder_of_another_user_is_refused(tmp_path):
@@ -175,6 +180,7 @@ def test_folder_that_is_a_link_is_refused(tmp_path):
         SealedCache(tmp_path / "link")
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize("call", ["open", "replace", "fsync"])
 def test_full_or_read_only_disk_costs_the_cache_not_the_run(cache, caplog, monkeypatch, call):
     def fail(*_, **__):
@@ -191,12 +197,14 @@ def test_full_or_read_only_disk_costs_the_cache_not_the_run(cache, caplog, monke
     assert not list(cache.folder.glob("*.engine")) and not list(cache.folder.glob(".*"))
 
 
+@pytest.mark.fault(63)
 def test_folder_that_cannot_be_made_costs_the_cache_not_the_run(tmp_path):
     (tmp_path / "file").write_text("in the way")
     build = Builder()
     assert SealedCache(tmp_path / "file" / "engines").get(KEY, build) == b"plan"
 
 
+@pytest.mark.fault(66)
 def test_what_the_builder_raises_passes_through_and_keeps_nothing(cache):
     def fail():
         raise OSError("the builder's own trouble")
@@ -221,6 +229,7 @@ assert SealedCache(Path(sys.argv[1])).get({"key": 1}, build) == b"plan"
 """
 
 
+@pytest.mark.fault(64)
 @posix
 def test_of_many_processes_one_builds_and_the_others_wait(tmp_path):
     log = tmp_path / "log"
@@ -230,6 +239,7 @@ def test_of_many_processes_one_builds_and_the_others_wait(tmp_path):
     assert log.read_text() == "built\n"
 
 
+@pytest.mark.fault(64)
 @posix
 def test_waiting_for_another_builder_ends_with_an_error(tmp_path):
     cache = SealedCache(tmp_path / "engines")
@@ -257,35 +267,22 @@ cache.get({"second": 2}, lambda: b"x" * 1000)
 """
 
 
+@pytest.mark.fault(61)
 @posix
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_killed_writer_leaves_no_half_entry_and_its_temporary_is_swept(tmp_path, call):
     folder = tmp_path / "engines"
     killed = subprocess.run([sys.executable, "-c", KILLED, folder, call], cwd=tmp_path)
     assert killed.returncode == -signal.SIGKILL
-    assert len(list(folder.glob(".*.partial*"))) == 1
+    assert len(list(folder.glob(".*partial*"))) == 1
 
     cache = SealedCache(folder)  # sweeps; the lock died with its holder
-    assert not list(folder.glob(".*.partial*"))
+    assert not list(folder.glob(".*partial*"))
     assert cache.load({"first": 1}) == b"whole"
     assert cache.load({"second": 2}) is None
 
 
-@posix
-def test_sweeping_spares_a_builder_that_is_still_at_work(tmp_path):
-    cache = SealedCache(tmp_path / "engines")
-
-    def build():
-        live = cache.folder / f".{key_digest(KEY)}-abc.partial.engine"
-        live.write_bytes(b"half")
-        assert SealedCache(cache.folder).remove_stale() == []
-        assert live.exists()
-        live.unlink()
-        return b"plan"
-
-    cache.get(KEY, build)
-
-
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(
     "environment, expected",
     [
@@ -307,3 +304,25 @@ def test_folder_follows_the_environment(monkeypatch, environment, expected):
 @given(st.binary(max_size=2000), st.dictionaries(st.text(), st.integers() | st.text(), max_size=5))
 def test_any_content_and_key_survive_the_seal(content, key):
     assert unseal(seal(key, content, SECRET), key, SECRET) == content
+
+
+@posix
+def test_a_secret_that_is_a_pipe_or_open_to_others_is_made_anew_without_waiting(tmp_path):
+    cache = SealedCache(tmp_path / "engines")
+    cache.store(KEY, b"plan")
+    (cache.folder / "secret.key").unlink()
+    os.mkfifo(cache.folder / "secret.key")
+    assert cache.get(KEY, Builder(b"anew")) == b"anew"
+    (cache.folder / "secret.key").chmod(0o640)
+    assert cache.get(KEY, Builder(b"again")) == b"again"
+
+
+@posix
+def test_no_folder_above_is_made_for_others_to_write(tmp_path):
+    before = os.umask(0)
+    try:
+        SealedCache(tmp_path / "a" / "b" / "engines")
+    finally:
+        os.umask(before)
+    for made in ("a", "a/b", "a/b/engines"):
+        assert stat.S_IMODE((tmp_path / made).stat().st_mode) == 0o700

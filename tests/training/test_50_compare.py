@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from support.tiny_data import tiny_document, tiny_index
 
@@ -23,7 +22,7 @@ from esccs_edge.training.comparison.figures import (
 )
 from esccs_edge.training.comparison.recorded_answers import RecordedAnswers
 from esccs_edge.training.comparison.run import compare
-from esccs_edge.training.comparison.significance import Verdict, difference_interval
+from esccs_edge.training.comparison.trials import RATES, TRIAL_SEED, Trials, scaled
 from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.methods import METHODS
 from esccs_edge.training.options_file import options_from, read_options
@@ -38,21 +37,31 @@ def indexes(tmp_path_factory):
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 METHODS_SHOWN = ["source-only", "tlf-late", "sar-auxiliary", "esccs", "clear-teacher"]
-OPTIONS = options_from(tiny_document("", "", epochs=1))
+OPTIONS: Any = options_from(tiny_document("", "", epochs=1))
 
 
 def test_tables_have_one_row_per_method_and_one_column_per_cloud_bin(indexes, tmp_path):
     found = compare(
-        *indexes, tmp_path / "out", seeds=2, methods=METHODS_SHOWN[::-1], options=OPTIONS, jobs=2
+        *indexes,
+        tmp_path / "out",
+        seeds=2,
+        other_seeds=1,
+        methods=METHODS_SHOWN[::-1],
+        options=OPTIONS,
+        jobs=2,
     )
     with open(tmp_path / "out" / "table.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["method"] for row in rows] == METHODS_SHOWN
     assert list(rows[0]) == [
-        "method", "balanced_accuracy_mean", "balanced_accuracy_sd", "oa_mean", "macro_f1_mean",
-        "ece_mean", "clear_sky_mean", "esccs_gain_low", "esccs_gain_high", "wall_s_mean",
-        "deployable", *CLOUD_BINS,
+        "method", "seeds", "balanced_accuracy_mean", "balanced_accuracy_low",
+        "balanced_accuracy_high", "balanced_accuracy_sd", "oa_mean", "macro_f1_mean",
+        "ece_mean", "clear_sky_mean", "partly_clouded_mean",
+        *(f"esccs_gain{part}" for part in ("", "_low", "_high", "_p")),
+        *(f"esccs_gain_partly_clouded{part}" for part in ("", "_low", "_high", "_p")),
+        "core_hours_mean", "wall_s_mean", "deployable", "reproduced", *CLOUD_BINS,
     ]  # fmt: skip
+    assert [int(row["seeds"]) for row in rows] == [1, 1, 1, 2, 1]
     shares = ("balanced_accuracy_mean", "oa_mean", "macro_f1_mean", "ece_mean", "clear_sky_mean",
               *CLOUD_BINS)  # fmt: skip
     assert all(0 <= float(row[key]) <= 1 for row in rows for key in shares)
@@ -62,12 +71,15 @@ def test_tables_have_one_row_per_method_and_one_column_per_cloud_bin(indexes, tm
     assert [row["deployable"] for row in rows] == ["True"] * 4 + ["False"]
     runs = json.loads((tmp_path / "out" / "runs.json").read_text())
     assert [(run["method"], run["seed"]) for run in runs] == [
-        (m, s) for s in (0, 1) for m in METHODS_SHOWN
+        (m, s) for m in METHODS_SHOWN for s in range(2 if m == "esccs" else 1)
     ]
     table = (tmp_path / "out" / "table.md").read_text()
     assert all(f"| {name} |" in table and METHODS[name].adds in table for name in METHODS_SHOWN)
     assert len(found.rows) == len(METHODS_SHOWN)
     assert all(run["config"]["seed"] == run["seed"] and run["wall_s"] > 0 for run in runs)
+    assert "| 2 | esccs |" in table and "| simulator |" not in table
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["core_hours"]["rows"] > 0 and summary["core_hours"]["shared"] > 0
     for name in (ACCURACY_NAME, SHARE_NAME, RELIABILITY_NAME):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 
@@ -104,33 +116,6 @@ def test_a_killed_comparison_goes_on_with_what_is_missing(indexes, tmp_path, mon
     assert first.stat().st_mtime_ns == before
 
 
-def test_the_interval_is_that_of_a_bootstrap_written_out():
-    rng = np.random.default_rng(5)
-    places = np.repeat(np.arange(12), 5)
-    labels = rng.integers(0, 3, 60)
-    first, second = (np.where(rng.random(60) < p, labels, 0) for p in (0.8, 0.5))
-    found = difference_interval([Verdict(labels, first, second, places)], draws=4000)
-    draws = []
-    for _ in range(2000):
-        rows = np.concatenate([np.flatnonzero(places == p) for p in rng.integers(12, size=12)])
-        recalls = [
-            [(answer[rows][labels[rows] == k] == k).mean() for k in np.unique(labels[rows])]
-            for answer in (first, second)
-        ]
-        draws.append(np.mean(recalls[0]) - np.mean(recalls[1]))
-    # Both ends are quantiles of thousands of draws: they differ by well under a hundredth.
-    assert found == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
-
-
-def test_equal_methods_have_an_interval_of_zero_and_opposite_ones_mirrored_intervals():
-    rng = np.random.default_rng(1)
-    places, labels, first = np.arange(40), rng.integers(0, 2, 40), rng.integers(0, 2, 40)
-    assert difference_interval([Verdict(labels, first, first, places)]) == (0.0, 0.0)
-    low, high = difference_interval([Verdict(labels, labels, first, places)] * 3)
-    mirrored = difference_interval([Verdict(labels, first, labels, places)] * 3)
-    assert mirrored == pytest.approx((-high, -low))
-
-
 def test_a_finished_row_is_never_computed_again(indexes, tmp_path, monkeypatch):
     compare(*indexes, tmp_path / "out", methods=["source-only"], options=OPTIONS)
     before = (tmp_path / "out" / "runs" / "source-only-0.json").read_bytes()
@@ -156,6 +141,46 @@ def test_unknown_methods_and_used_folders_are_refused(indexes, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         compare(*indexes, tmp_path)
+
+
+def test_groups_of_methods_and_fewer_seeds_for_others_are_taken(indexes, tmp_path):
+    found = compare(*indexes, tmp_path / "out", methods=["halves", "source-only"], seeds=2,
+                    other_seeds=1, options=OPTIONS)  # fmt: skip
+    names = ["source-only", "optical-auxiliary", "sar-auxiliary"]
+    assert [(row["method"], row["seeds"]) for row in found.rows] == [(n, 1) for n in names]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert set(summary["choosing"]) == {*CLOUD_BINS, "all"}
+    assert summary["choosing"]["all"]["oracle"] >= summary["choosing"]["all"]["best"]
+
+
+def test_every_method_is_tried_alike_on_a_seed_that_is_not_judged(indexes, tmp_path):
+    names = ["source-only", "kd-s", "optical-auxiliary"]
+    out = tmp_path / "out"
+    compare(*indexes, out, methods=names, trials=2, options=OPTIONS)
+    assert {path.stem for path in (out / "trials").iterdir()} == {"kd-s", "esccs"}
+    for name in ("kd-s", "esccs"):
+        found = json.loads((out / "trials" / f"{name}.json").read_text())
+        rates = [tried["rate"] for tried in found["tried"]]
+        assert rates == list(RATES[:2])
+        best = max(found["tried"], key=lambda tried: tried["balanced_accuracy"])
+        assert found["best"] == best["rate"]
+    runs = {run["method"]: run for run in json.loads((out / "runs.json").read_text())}
+    assert [runs[name]["told"]["trials"] for name in names] == [0, 2, 2]
+    chosen = json.loads((out / "trials" / "esccs.json").read_text())["best"]
+    assert runs["optical-auxiliary"]["rate"] == chosen  # a part of ESCCS takes what ESCCS chose
+    assert {run["seed"] for run in runs.values()} == {0} != {TRIAL_SEED}
+    with pytest.raises(InputError, match="other data or options: trials"):
+        compare(*indexes, out, methods=names, trials=1, options=OPTIONS, resume=True)
+
+
+def test_a_row_at_another_rate_learns_all_its_stages_at_it(tmp_path):
+    faster = scaled(OPTIONS, 3.0)
+    for part in ("auxiliary", "student"):
+        before, after = getattr(OPTIONS, part).schedule, getattr(faster, part).schedule
+        assert after == replace(before, learning_rate=3 * before.learning_rate)
+    assert faster.teacher == OPTIONS.teacher
+    with pytest.raises(InputError, match="trials"):
+        Trials(tmp_path, len(RATES) + 1)
 
 
 def test_other_data_or_options_are_not_mixed_into_a_comparison(indexes, tmp_path):

@@ -121,7 +121,7 @@ def settings(options: dict, prefix: str = "") -> dict[str, str]:
     for key, value in options.items():
         if isinstance(value, dict):
             found |= settings(value, f"{prefix}{key}.")
-        elif value not in ("", ()):
+        elif value not in ("", (), None):
             found[prefix + key] = json.dumps(value)
     return found
 

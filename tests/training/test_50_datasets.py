@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,16 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.io import MemoryFile
 from support.sen12ms_layout import SCENES, write_sen12ms
 
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
 from esccs_edge.errors import InputError, RasterError
 from esccs_edge.training.datasets import SPLITS, indices_of, open_dataset
+from esccs_edge.training.datasets.eurosat import chosen_on
 from esccs_edge.training.datasets.sen12ms import sar_partner
 from esccs_edge.training.datasets.sen12ms_labels import read_labels, simple_class
-from esccs_edge.training.datasets.splits import split_by_group
+from esccs_edge.training.datasets.splits import split_by_group, split_with_one_test_set
 
 
 def assert_split_by_place(dataset, *, every_class: bool = True) -> None:
@@ -54,6 +59,31 @@ def test_split_is_deterministic_and_depends_on_the_seed():
     groups = [str(i // 5) for i in range(300)]
     assert split_by_group(labels, groups, 3) == split_by_group(labels, groups, 3)
     assert split_by_group(labels, groups, 3) != split_by_group(labels, groups, 4)
+
+
+def test_a_seed_changes_who_trains_and_never_who_is_judged():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 400)
+    groups = [f"place-{i // 4}" for i in range(400)]
+    found = [np.array(split_with_one_test_set(labels, groups, seed)) for seed in range(3)]
+    assert all(np.array_equal(found[0] == "test", other == "test") for other in found)
+    assert not np.array_equal(found[0] == "val", found[1] == "val")
+    for splits in found:
+        sides = [{g for g, s in zip(groups, splits, strict=True) if s == side} for side in SPLITS]
+        assert sum(map(len, sides)) == 100
+        assert 0.15 < (splits == "test").mean() < 0.35
+
+
+def test_spared_places_are_never_judged_and_named_ones_always():
+    labels = np.tile([0, 1], 100)
+    groups = [f"place-{i // 4}" for i in range(200)]
+    spared = {f"place-{i}" for i in range(20)}
+    splits = split_with_one_test_set(labels, groups, 1, spared=spared)
+    judged = {g for g, s in zip(groups, splits, strict=True) if s == "test"}
+    assert judged and not judged & spared
+    named = {"place-3", "place-7"}
+    splits = split_with_one_test_set(labels, groups, 1, judged=named)
+    assert {g for g, s in zip(groups, splits, strict=True) if s == "test"} == named
 
 
 def test_split_refuses_a_class_with_too_few_places():
@@ -95,9 +125,68 @@ def test_eurosat_bands_are_in_sensor_order(eurosat):
 
 
 @pytest.mark.data
-def test_ombria_chips_are_real_pairs_split_by_picture_range(sample_data):
+def test_no_cell_that_chose_an_option_is_judged(eurosat, sample_data):
+    judged = {g for g, s in zip(eurosat.groups, eurosat.splits, strict=True) if s == "test"}
+    chosen = chosen_on(eurosat.labels, eurosat.groups)
+    assert len(chosen) > 20 and not judged & chosen
+    other = open_dataset(f"eurosat:{sample_data / 'eurosat-ms'}", seed=4)
+    assert [s == "test" for s in other.splits] == [s == "test" for s in eurosat.splits]
+
+
+def picture(number: int, flooded: bool, channels: int) -> bytes:
+    rng = np.random.default_rng(number)
+    pixels = rng.integers(1, 255, (channels, 64, 64), np.uint8)
+    if channels == 0:
+        pixels = np.full((1, 64, 64), 255 * flooded, np.uint8)
+    with MemoryFile() as memory:
+        with memory.open(driver="PNG", height=64, width=64, count=len(pixels), dtype="uint8") as r:
+            r.write(pixels)
+        return bytes(memory.read())
+
+
+def write_ombria(folder: Path, numbered: list[int], later: list[tuple[str, int]]) -> str:
+    names = [(f"OmbriaS{{}}/train/{{}}/S_{n:04d}.png", n) for n in numbered]
+    names += [(f"{flood}/Sentinel{{}}/{{}}/im_{n}.png", n) for flood, n in later]
+    with tarfile.open(folder / "pairs.tar", "w") as archive:
+        for pattern, n in names:
+            for sensor, kind, channels in ((2, "AFTER", 3), (1, "AFTER", 1), (1, "MASK", 0)):
+                content = picture(n, n % 2 == 1, channels)
+                entry = tarfile.TarInfo(pattern.format(sensor, kind))
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    return f"ombria:{folder}"
+
+
+NUMBERED = [1, 2, 40, 41, 80, 81, 150, 151, 260, 261, 320, 321, 350, 351, 440, 441, 610, 611]
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_ombria_pictures_of_one_flood_stay_together_and_the_judged_floods_are_fixed(tmp_path):
+    where = write_ombria(tmp_path, [*NUMBERED, 405, 406], [])
+    found = [open_dataset(where, seed) for seed in range(3)]
+    for dataset in found:
+        assert_split_by_place(dataset)
+        judged = {g for g, s in zip(dataset.groups, dataset.splits, strict=True) if s == "test"}
+        assert judged == {"pictures 0075+", "pictures 0400+"}
+    assert len(set(found[0].groups)) == 10
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_ombria_floods_of_a_later_year_are_what_is_judged(tmp_path):
+    later = [("2021/TIMOR", 1), ("2021/TIMOR", 2), ("2021/ALBANIA", 1), ("2021/ALBANIA", 2)]
+    dataset = open_dataset(write_ombria(tmp_path, NUMBERED, later))
+    assert_split_by_place(dataset)
+    judged = [g for g, s in zip(dataset.groups, dataset.splits, strict=True) if s == "test"]
+    assert sorted(judged) == ["2021 ALBANIA"] * 2 + ["2021 TIMOR"] * 2
+    assert len(dataset) == len(NUMBERED) + 4
+
+
+@pytest.mark.data
+def test_ombria_chips_are_real_pairs_split_by_flood(sample_data):
     dataset: Any = open_dataset(f"ombria:{sample_data / 'ombria'}")
     assert_split_by_place(dataset)
+    judged = {g for g, s in zip(dataset.groups, dataset.splits, strict=True) if s == "test"}
+    assert len(judged) == 5 and len(set(dataset.groups)) == 13
     optical, sar = dataset.pair(3)
     assert optical.shape == (3, 64, 64) and sar.shape == (1, 64, 64)
     assert optical.dtype == sar.dtype == np.uint8
@@ -113,10 +202,15 @@ def test_eurosat_names_a_missing_patch(tmp_path):
         open_dataset(f"eurosat:{tmp_path}")
 
 
-@pytest.mark.parametrize("where", ["nowhere.csv", "eurosat:", "landsat:/x", ""])
+@pytest.mark.parametrize("where", ["eurosat:", "landsat:/x", ""])
 def test_unknown_data_set_is_refused_with_the_known_forms(where):
     with pytest.raises(InputError, match="eurosat:FOLDER"):
         open_dataset(where)
+
+
+def test_an_index_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="there is no file nowhere.csv"):
+        open_dataset("nowhere.csv")
 
 
 # --- SEN12MS layout -----------------------------------------------------------------------------
@@ -197,25 +291,34 @@ def test_impossible_labels_are_refused(numbers):
         simple_class(numbers, "x")
 
 
-def test_probability_pickle_with_plain_numbers_is_read(tmp_path):
-    table = {"ROIs1158_spring_s2_1_p30.tif": np.eye(17)[16],
-             "ROIs1158_spring_s2_1_p31.tif": [0.0] * 12 + [1.0] + [0.0] * 4}  # fmt: skip
-    (tmp_path / "IGBP_probability_labels.pkl").write_bytes(pickle.dumps(table, protocol=2))
-    assert read_labels(tmp_path) == {"ROIs1158_spring/1/30": 9, "ROIs1158_spring/1/31": 6}
-
-
 class _Attack:
     def __reduce__(self):
         return (print, ("code ran while labels were read",))
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_pickle_that_runs_code_is_refused_before_it_runs(tmp_path, capsys, protocol):
-    content = pickle.dumps({"ROIs1158_spring_s2_1_p30.tif": _Attack()}, protocol=protocol)
-    (tmp_path / "IGBP_probability_labels.pkl").write_bytes(content)
-    with pytest.raises(InputError, match="numbers only"):
-        read_labels(tmp_path)
+@pytest.mark.fault(57)
+def test_no_pickle_is_read_not_even_one_of_plain_numbers(tmp_path, capsys):
+    """A dtype among numbers is enough for a file to write into memory of its choice."""
+    key = "ROIs1158_spring_s2_1_p30.tif"
+    for content in ({key: _Attack()}, {key: [1.0] * 17}, {key: np.eye(17)[16]}):
+        path = tmp_path / "IGBP_probability_labels.pkl"
+        path.write_bytes(pickle.dumps(content, protocol=2))
+        with pytest.raises(InputError, match=r"no label file.*labels\.pkl is not read"):
+            read_labels(tmp_path)
     assert "code ran" not in capsys.readouterr().out
+    (tmp_path / "IGBP_probability_labels.txt").write_text(f"{key}: {' '.join(['0'] * 16)} 1\n")
+    assert read_labels(tmp_path) == {"ROIs1158_spring/1/30": 9}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None], ids=["not text", "a pipe"])
+def test_labels_that_are_no_text_file_are_refused(tmp_path, content):
+    path = tmp_path / "IGBP_probability_labels.txt"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="not UTF-8 text|no label file"):
+        read_labels(tmp_path)
 
 
 # --- index.csv ----------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esccs_edge.training.learning.irm import (
-    RatioCenter,
     clear_share_target,
     contributions,
     gate_target,
@@ -20,7 +19,6 @@ from esccs_edge.training.learning.irm import (
 )
 from esccs_edge.training.options import IrmOptions
 
-VARIANTS = ("ogm", "power", "power+floor")
 ATOL = 1e-5  # float32 sigmoids and tanh
 
 
@@ -30,30 +28,23 @@ def logits(seed: int, count: int = 32, classes: int = 6, scale: float = 4.0):
 
 def weights_of(decision, optical, sar, **options):
     rho = log_ratio(contributions(decision, optical, sar))
-    return modality_weights(rho, optical, sar, IrmOptions(**options))
+    return modality_weights(rho, IrmOptions(**options))
 
 
 @pytest.mark.parametrize(
-    ("variant", "rho", "expected"),
-    [
-        ("power", 2.0, (0.828, 1.172)),
-        ("power", 5.0, (0.618, 1.382)),
-        ("ogm", 2.0, (0.803, 1.0)),
-        ("ogm", 5.0, (0.538, 1.0)),
-        ("ogm", 0.5, (1.0, 0.803)),
-    ],
+    ("rho", "expected"),
+    [(2.0, (0.828, 1.172)), (5.0, (0.618, 1.382)), (0.5, (1.172, 0.828))],
 )
-def test_weights_at_the_documented_check_values(variant, rho, expected):
-    options = IrmOptions(variant=variant, beta=0.5, alpha=0.1)
-    found = modality_weights(torch.tensor([math.log(rho)]), logits(0, 1), logits(1, 1), options)
+def test_weights_at_the_documented_check_values(rho, expected):
+    found = modality_weights(torch.tensor([math.log(rho)]), IrmOptions(beta=0.5))
     torch.testing.assert_close(found[0], torch.tensor(expected), atol=6e-4, rtol=0)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.floats(-2, 2), st.sampled_from(["power", "power+floor"]))
-def test_power_weights_sum_to_two(seed, beta, variant):
+@given(st.integers(0, 10_000), st.floats(-2, 2))
+def test_the_weights_sum_to_two(seed, beta):
     decision = torch.softmax(logits(seed), dim=1)
-    found = weights_of(decision, logits(seed + 1), logits(seed + 2), variant=variant, beta=beta)
+    found = weights_of(decision, logits(seed + 1), logits(seed + 2), beta=beta)
     torch.testing.assert_close(found.sum(dim=1), torch.full((32,), 2.0), atol=ATOL, rtol=0)
     assert (found >= 0).all()
 
@@ -67,83 +58,48 @@ def test_beta_zero_or_equal_auxiliaries_give_weight_one_to_both():
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_swapping_the_modalities_swaps_the_weights(variant):
+def test_swapping_the_modalities_swaps_the_weights():
     decision = torch.softmax(logits(0), dim=1)
-    one = weights_of(decision, logits(1), logits(2), variant=variant)
-    other = weights_of(decision, logits(2), logits(1), variant=variant)
+    one = weights_of(decision, logits(1), logits(2))
+    other = weights_of(decision, logits(2), logits(1))
     torch.testing.assert_close(one, other.flip(1), atol=ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_permuting_the_batch_permutes_the_weights(variant):
+def test_permuting_the_batch_permutes_the_weights():
     decision, optical, sar = torch.softmax(logits(0), dim=1), logits(1), logits(2)
     order = torch.randperm(32, generator=torch.Generator().manual_seed(3))
-    whole = weights_of(decision, optical, sar, variant=variant)
-    shuffled = weights_of(decision[order], optical[order], sar[order], variant=variant)
+    whole = weights_of(decision, optical, sar)
+    shuffled = weights_of(decision[order], optical[order], sar[order])
     torch.testing.assert_close(whole[order], shuffled)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_one_hot_outputs_give_finite_weights(variant):
+def test_one_hot_outputs_give_finite_weights():
     certain = torch.eye(6) * 1e4
     decision = torch.eye(6)
     for optical, sar in ((certain, certain), (certain, certain.flip(0)), (certain.flip(0),) * 2):
-        assert torch.isfinite(weights_of(decision, optical, sar, variant=variant)).all()
+        assert torch.isfinite(weights_of(decision, optical, sar)).all()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_weaker_modality_is_boosted_and_a_negative_beta_turns_that_round(variant):
+def test_the_weaker_modality_is_boosted_and_a_negative_beta_turns_that_round():
     decision = torch.eye(6)[:1]
     strong, weak = torch.eye(6)[:1] * 3, torch.eye(6)[:1] * 2.5
-    found = weights_of(decision, strong, weak, variant=variant)
-    if variant != "power+floor":  # there the weaker is also the less certain
-        assert found[0, 1] > found[0, 0]
-    if variant == "power":
-        trusting = weights_of(decision, strong, weak, variant=variant, beta=-0.5)
-        assert trusting[0, 0] > trusting[0, 1]
-
-
-def test_the_floor_keeps_an_auxiliary_that_knows_nothing_from_being_boosted():
-    decision = torch.eye(6)[:1]
-    certain, blank = torch.eye(6)[:1] * 9, torch.zeros(1, 6)
-    plain = weights_of(decision, blank, certain, variant="power")
-    floored = weights_of(decision, blank, certain, variant="power+floor")
-    assert plain[0, 0] > 1
-    assert floored[0, 0] < 1e-3
+    found = weights_of(decision, strong, weak)
+    assert found[0, 1] > found[0, 0]
+    trusting = weights_of(decision, strong, weak, beta=-0.5)
+    assert trusting[0, 0] > trusting[0, 1]
 
 
 def test_the_ratio_is_clipped():
     options = IrmOptions(clip=4.0)
-    extreme = modality_weights(torch.tensor([50.0]), logits(0, 1), logits(1, 1), options)
-    at_limit = modality_weights(torch.tensor([math.log(4)]), logits(0, 1), logits(1, 1), options)
+    extreme = modality_weights(torch.tensor([50.0]), options)
+    at_limit = modality_weights(torch.tensor([math.log(4)]), options)
     torch.testing.assert_close(extreme, at_limit)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_no_gradient_flows_through_the_weights(variant):
+def test_no_gradient_flows_through_the_weights():
     optical, sar = logits(1).requires_grad_(), logits(2).requires_grad_()
     decision = torch.softmax(logits(0).requires_grad_(), dim=1)
-    assert not weights_of(decision, optical, sar, variant=variant).requires_grad
-
-
-def test_centering_brings_the_typical_ratio_to_one_and_rests_outside_training():
-    center = RatioCenter(decay=0.9)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(200):
-        center.update(1.5 + 0.1 * torch.randn(16, generator=generator))
-    centered = center(1.5 + 0.1 * torch.randn(1000, generator=generator))
-    assert abs(float(centered.mean())) < 0.05
-    before = center.mean.clone()
-    center.eval()
-    center.update(torch.full((16,), -9.0))
-    torch.testing.assert_close(center.mean, before)
-
-
-def test_centering_is_unbiased_from_the_first_batch():
-    center = RatioCenter(decay=0.99)
-    center.update(torch.full((8,), 2.0))
-    torch.testing.assert_close(center(torch.full((3,), 2.0)), torch.zeros(3), atol=ATOL, rtol=0)
+    assert not weights_of(decision, optical, sar).requires_grad
 
 
 def test_an_absent_modality_passes_its_weight_on():

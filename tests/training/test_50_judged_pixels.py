@@ -14,9 +14,9 @@ from support.tiny_data import tiny_document, tiny_pair
 from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS
 from esccs_edge.rasters.pair_index import read_index
 from esccs_edge.training.datasets import MemoryDataset, open_dataset
+from esccs_edge.training.datasets.stored_samples import write_samples
 from esccs_edge.training.judging.evaluate import evaluate
 from esccs_edge.training.judging.held_out_pairs import held_out_pairs
-from esccs_edge.training.judging.heldout import write_heldout
 from esccs_edge.training.judging.judge import held_out, judge
 from esccs_edge.training.options_file import options_from
 from esccs_edge.training.stages.scene_classification.run import SceneRun
@@ -92,7 +92,7 @@ def test_evaluation_of_held_out_files_says_what_in_them_is_simulated(runs, tmp_p
 
     from esccs_edge.classifier import Classifier
 
-    index = write_heldout(tmp_path / "held", ("optical", "sar"), held_out_pairs(runs[0]))
+    index = write_samples(tmp_path / "held", ("optical", "sar"), held_out_pairs(runs[0]))
     assert {row.simulated for row in read_index(index).rows} == {("sar", "clouds")}
     bundle = tiny_bundle(tmp_path / "bundle")
     dataset = open_dataset(index, manifest=bundle.manifest)

@@ -154,6 +154,15 @@ def test_evaluate_counts_a_pair_without_usable_pixels_as_failed(classifier):
     assert report["overall"]["failed"] == 1
 
 
+def test_evaluate_refuses_what_the_model_refuses_before_it_asks(classifier):
+    dataset = dataset_of(classifier.manifest)
+    asked = classifier.stats()
+    numbers = dataset_of(classifier.manifest, opticals=dataset.opticals.astype(np.float32))
+    with pytest.raises(InputError, match="pair 0 of made: optical float values") as caught:
+        evaluate(classifier, numbers)
+    assert "uint16" in caught.value.hint and classifier.stats() == asked
+
+
 def test_what_is_simulated_never_knows_the_label(classifier):
     """Answers do not move with the labels; with SAR from the class they would."""
     dataset = dataset_of(classifier.manifest, sar_channels=(), sars=None)

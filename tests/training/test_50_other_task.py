@@ -137,7 +137,8 @@ def test_provenance_says_how_many_groups_are_in_two_splits(data, tmp_path):
     class OnePlace(ToyData):
         groups = property(lambda self: ("one",) * len(self))
 
-    run = learning_task(ToyMapping.name).open(options(data, "x"), tmp_path)
+    task, given = learning_task(ToyMapping.name), options(data, "x")
+    run = task.open(given, task.open_data(given), tmp_path)
     torn = replace(run, dataset=OnePlace(**vars(run.dataset)))
     found = [provenance(used, {}, {})["data"]["split"] for used in (run, torn)]
     assert found == [f"by group; {count} group is in two splits" for count in ("no", 1)]

@@ -21,7 +21,7 @@ def answers(confidences: list[float], labels: list[int], classes: int = 3):
 def kept(confidences, labels, reliability=None, **options) -> list[bool]:
     probabilities = answers(confidences, labels)
     belief = torch.ones(len(labels)) if reliability is None else torch.tensor(reliability)
-    options = {"confidence": 0.7, "top_share": 1.0, "class_floor": 0, **options}
+    options = {"confidence": 0.7, "top_share": 1.0, **options}
     chosen = PseudoLabelFilter.fit(probabilities, belief, FilterOptions(**options))
     return chosen.keep(probabilities, belief).tolist()
 
@@ -37,14 +37,13 @@ def test_only_the_top_share_of_each_class_is_kept():
     ]  # fmt: skip
 
 
-def test_the_floor_keeps_a_rare_class_alive_below_the_threshold():
+def test_no_answer_below_the_threshold_teaches_however_rare_its_class():
     confidences, labels = [0.99, 0.98, 0.97, 0.96, 0.6, 0.55, 0.5], [0, 0, 0, 0, 1, 1, 1]
-    assert kept(confidences, labels, class_floor=2)[4:] == [True, True, False]
-    assert kept(confidences, labels, class_floor=0)[4:] == [False, False, False]
+    assert kept(confidences, labels) == [True] * 4 + [False] * 3
 
 
 def test_a_confident_answer_on_an_unreliable_sample_never_teaches():
-    assert kept([0.99, 0.99], [0, 1], reliability=[0.2, 0.9], class_floor=5) == [False, True]
+    assert kept([0.99, 0.99], [0, 1], reliability=[0.2, 0.9]) == [False, True]
 
 
 def test_unreliable_answers_do_not_set_the_thresholds():
@@ -56,7 +55,7 @@ def test_unreliable_answers_do_not_set_the_thresholds():
 
 def test_a_class_that_is_never_answered_uses_the_general_threshold():
     chosen = PseudoLabelFilter.fit(
-        answers([0.9], [0]), torch.ones(1), FilterOptions(confidence=0.7, class_floor=5)
+        answers([0.9], [0]), torch.ones(1), FilterOptions(confidence=0.7)
     )
     later = answers([0.65, 0.75], [2, 2])
     assert chosen.keep(later, torch.ones(2)).tolist() == [False, True]

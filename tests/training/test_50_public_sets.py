@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -164,3 +165,61 @@ def test_the_public_bigearthnet_examples_open(bigearthnet):
     optical, sar = dataset.pair(0)
     assert optical is not None and sar is not None
     assert optical.shape == (12, 120, 120) and sar.shape == (2, 120, 120)
+
+
+# --- So2Sat -------------------------------------------------------------------------------------
+
+
+def write_so2sat(path: Path, count: int, marked: int | None = 0) -> None:
+    """Patches whose pixels tell file channel and row; ``marked`` is the class of the first."""
+    with h5py.File(path, "w") as file:
+        radar = np.zeros((count, 32, 32, 8))
+        radar[..., 4], radar[..., 5] = 0.01, 0.1
+        file["sen1"] = radar
+        file["sen2"] = np.arange(10) / 10 + np.zeros((count, 32, 32, 1))
+        if marked is not None:
+            file["label"] = np.eye(17)[(np.arange(count) + marked) % 17]
+
+
+@pytest.fixture
+def so2sat_folder(tmp_path: Path) -> Path:
+    write_so2sat(tmp_path / "training.h5", 4)
+    write_so2sat(tmp_path / "validation.h5", 2, marked=16)
+    write_so2sat(tmp_path / "testing.h5", 2, marked=None)
+    with h5py.File(tmp_path / "training_geo.h5", "w") as file:
+        file["epsg"] = np.array([[32631], [32631], [32631], [32632]])
+        file["coord"] = np.array([[x, 5e6, 0, 0, 0, 0] for x in (5e5, 5.001e5, 7e5, 5e5)])
+    return tmp_path
+
+
+def test_so2sat_has_reflectance_and_filtered_backscatter_in_db(so2sat_folder):
+    dataset = open_dataset(f"so2sat:{so2sat_folder}")
+    optical, sar = dataset.pair(0)
+    assert optical is not None and sar is not None
+    assert optical.shape == (10, 32, 32) and sar.shape == (2, 32, 32)
+    np.testing.assert_allclose(optical[:, 0, 0], np.arange(10) / 10, atol=1e-7)
+    np.testing.assert_allclose(sar[:, 0, 0], [-10, -20], atol=1e-5)  # VV, VH
+
+
+def test_so2sat_keeps_its_split_and_knows_places_by_their_coordinates(so2sat_folder):
+    dataset = open_dataset(f"so2sat:{so2sat_folder}")
+    assert dataset.splits == ("train",) * 4 + ("val",) * 2 + ("test",) * 2
+    assert dataset.labels.tolist() == [0, 1, 2, 3, 16, 0, -1, -1]
+    assert dataset.groups[0] == dataset.groups[1] and len(set(dataset.groups[:4])) == 3
+    assert dataset.groups[4:] == ("validation",) * 2 + ("testing",) * 2
+
+
+def test_unfit_so2sat_folders_are_refused(so2sat_folder, tmp_path_factory):
+    with pytest.raises(InputError, match="none of the files training.h5"):
+        open_dataset(f"so2sat:{tmp_path_factory.mktemp('empty')}")
+    with h5py.File(so2sat_folder / "training_geo.h5", "w") as file:
+        file["epsg"], file["coord"] = np.zeros((3, 1)), np.zeros((3, 6))
+    with pytest.raises(InputError, match="3 zones"):
+        open_dataset(f"so2sat:{so2sat_folder}")
+    with h5py.File(so2sat_folder / "training.h5", "w") as file:
+        file["sen2"] = np.zeros((4, 32, 32, 3))
+    with pytest.raises(InputError, match="has arrays of"):
+        open_dataset(f"so2sat:{so2sat_folder}")
+    (so2sat_folder / "training.h5").write_text("no HDF5")
+    with pytest.raises(InputError, match="no HDF5 file"):
+        open_dataset(f"so2sat:{so2sat_folder}")

@@ -119,7 +119,9 @@ def test_methods_are_compared_by_the_answers_of_all_folds(files, tmp_path):
     assert set(report["differences"]) == {"esccs - source-only", "esccs - clear-teacher"}
     table = (tmp_path / "out" / "table.md").read_text()
     assert "agrees with a judge" in table and "judged pairs: nothing" in table
-    with pytest.raises(InputError, match="supervised-fusion learns from labels of the target"):
+    with pytest.raises(
+        InputError, match="supervised-fusion is given labels or dates of the target"
+    ):
         compare(source, target, tmp_path / "two", methods=["supervised-fusion"], options=options,
                 judge=judge)  # fmt: skip
     with pytest.raises(InputError, match="target_unlabeled"):

@@ -115,6 +115,7 @@ def no_parser(monkeypatch):
     monkeypatch.setattr(cpu_compiled, "_load_model", parse)
 
 
+@pytest.mark.fault(52)
 def test_an_altered_model_is_refused_before_it_is_parsed(bundle, no_parser):
     path = bundle.folder / "student.onnx"
     content = bytearray(path.read_bytes())
@@ -124,6 +125,7 @@ def test_an_altered_model_is_refused_before_it_is_parsed(bundle, no_parser):
         CpuBackend(bundle, bundle.manifest, max_batch=1)
 
 
+@pytest.mark.fault(54)
 def test_external_data_is_refused_before_it_is_parsed(bundle, no_parser):
     model = onnx.load_from_string(bundle.read("student.onnx"))
     tensor = model.graph.initializer[0]
@@ -137,7 +139,7 @@ def test_external_data_is_refused_before_it_is_parsed(bundle, no_parser):
 
 def test_bytes_that_are_no_model_are_an_artifact_error(bundle):
     for content in (b"", b"\x08\x08", b"not a model at all"):
-        altered = bundle.add({"student.onnx": content})
+        bundle = altered = bundle.add({"student.onnx": content})
         with pytest.raises(ArtifactError):
             CpuBackend(altered, altered.manifest, max_batch=1)
 
@@ -163,6 +165,7 @@ def extra_output(graph) -> None:
     graph.output.append(extra)
 
 
+@pytest.mark.fault(53)
 @pytest.mark.parametrize("change", [fixed_batch, renamed_input, extra_output])
 def test_a_model_with_other_tensors_is_refused(bundle, change):
     altered = bundle.add({"student.onnx": other_model(change)})
@@ -170,6 +173,7 @@ def test_a_model_with_other_tensors_is_refused(bundle, change):
         CpuBackend(altered, altered.manifest, max_batch=1)
 
 
+@pytest.mark.fault(53)
 @pytest.mark.parametrize("change", [{"sample": SampleSpec(32, 32, 10.0)}, {"classes": ("A", "B")}])
 def test_a_model_made_for_another_manifest_is_refused(tmp_path, change):
     content = tiny.tiny_onnx(tiny.tiny_manifest())

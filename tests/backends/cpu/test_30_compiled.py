@@ -70,6 +70,7 @@ def test_without_the_cache_nothing_is_kept(bundle, compiled, folder):
     assert len(compiled) == 2 and not folder.exists()
 
 
+@pytest.mark.fault(59)
 def test_a_damaged_entry_is_compiled_again(bundle, compiled, folder):
     first = logits_of(bundle)
     (entry,) = (path for path in folder.iterdir() if path.stat().st_size > 1000)
@@ -80,6 +81,7 @@ def test_a_damaged_entry_is_compiled_again(bundle, compiled, folder):
     assert (logits_of(bundle) == first).all() and len(compiled) == 2
 
 
+@pytest.mark.fault(67)
 def test_a_cache_that_others_can_write_is_not_used(bundle, compiled, folder, caplog):
     folder.mkdir()
     folder.chmod(0o777)

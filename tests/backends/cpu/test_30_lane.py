@@ -54,6 +54,7 @@ def test_sizes_may_change_from_batch_to_batch(lane, bundle):
         )
 
 
+@pytest.mark.fault(28)
 def test_a_result_belongs_to_the_caller(lane, bundle):
     pairs = pairs_for(bundle.manifest, 3)
     first = lane.answer(pairs[:2])
@@ -96,6 +97,7 @@ def watch(slot, pairs: int, failing: str = "", *, single: bool = False) -> Watch
     return watched
 
 
+@pytest.mark.fault(3, 5)
 def test_what_has_no_valid_pixel_needs_no_inference(lane, bundle):
     optical, sar = tiny.raw_pair(bundle.manifest)
     empty = PatchPair(np.zeros_like(optical), np.full_like(sar, np.nan))

@@ -35,6 +35,7 @@ print("alive")
 """
 
 
+@pytest.mark.fault(80)
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")
 @pytest.mark.parametrize("classifiers", [1, 3])
 @pytest.mark.parametrize("where", ["main", "thread"])

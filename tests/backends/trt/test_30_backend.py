@@ -6,21 +6,21 @@ twin. `gpu` tests at the end run the same on a real GPU with a real TensorRT.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import gpu_parts
-from support.fake_gpu import FakeEvent
-from support.gpu_parts import Span
+from support.onnx_answer import onnx_answer
+from support.real_gpu import ENGINES, needs_gpu, running_or_skipped, zero_copy
 from support.tiny import linear_sar, raw_pair, tiny_bundle
 from support.trt_machine import Machine, assert_same, awkward_batch, cpu_answer
 
 from esccs_edge.backends.trt import backend as trt_backend
-from esccs_edge.backends.trt import context_cache
-from esccs_edge.backends.trt.pixel_kernels import RawLayout
+from esccs_edge.backends.trt import pixel_kernels
+from esccs_edge.backends.trt.pixel_kernels import STATS, RawLayout, aligned
 from esccs_edge.contracts.values import PatchPair
-from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.system.sealed_cache import SealedCache
 
 
@@ -56,9 +56,45 @@ def test_graphs_replay_the_same_answers(tmp_path_factory, sizes, seed):
             pairs = [PatchPair(*raw_pair(machine.manifest, turn * 10 + i)) for i in range(count)]
             lane.start(pairs)
             assert_same(lane.finish(), cpu_answer(machine.folder / "bundle", pairs))
-        again = [size for size in (1, 3, 8) if sizes.count(size) > 1]
+        run_as = [3 if size == 2 else size for size in sizes]
+        again = [size for size in (1, 3, 8) if run_as.count(size) > 1]
         assert machine.driver.log.count("begin_capture") == len(again)
         backend.close()
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_a_batch_is_padded_with_absent_samples_to_one_that_has_a_graph(
+    monkeypatch, tmp_path, integrated
+):
+    machine = Machine(monkeypatch, tmp_path, integrated=integrated)
+    backend = machine.open()
+    lane = backend.open_lane()
+    assert [lane.contexts.rows_of(n) for n in range(1, 9)] == [1, 2, 4, 4, 8, 8, 8, 8]
+    for count in (8, 5, 7, 6, 8):  # longer ones before, whose rows are left behind
+        pairs = awkward_batch(machine.manifest, count)
+        found = lane.answer(pairs)
+        assert len(found.outputs["logits"]) == len(found.stats["sar"]) == count
+        assert_same(found, cpu_answer(tmp_path / "bundle", pairs))
+    assert {filled.rows for filled in lane.contexts.graphs} == {8}
+    backend.close()
+
+
+def test_a_batch_is_not_padded_to_twice_its_size_or_more(machine):
+    backend = machine.open(graph_batches=(3, 8))
+    lane = backend.open_lane()
+    assert [lane.contexts.rows_of(n) for n in range(1, 9)] == [1, 3, 3, 4, 8, 8, 8, 8]
+    backend.close()
+
+
+def test_each_batch_size_gives_the_same_answers_with_and_without_its_graph(machine):
+    """A padded batch is padded also while it is enqueued plainly: the engine sees one shape."""
+    backend = machine.open()
+    lane = backend.open_lane()
+    for _ in range(3):
+        lane.answer(awkward_batch(machine.manifest, 5))
+    shapes = {context.shapes["optical"][0] for context in machine.flavor.trt.contexts}
+    assert shapes == {8}
+    backend.close()
 
 
 def test_start_waits_for_nothing_and_finish_for_one_event_only(machine):
@@ -87,22 +123,33 @@ def test_way_of_waiting_is_that_of_the_last_event_and_is_described(machine, monk
     backend.close()
 
 
-def test_each_modality_is_uploaded_and_preprocessed_on_a_stream_of_its_own(machine):
+def test_all_modalities_are_one_copy_and_one_kernel_on_the_lanes_stream(machine):
     backend = machine.open(graph_batches=())
     lane = backend.open_lane()
-    lane.start(awkward_batch(machine.manifest))
-    queues = [[op[0] for op in s.queue] for s in machine.driver.streams if s.queue]
-    compute, *uploads = sorted(queues, key=lambda q: q.count("wait"), reverse=True)
-    factors = "copy_to_device"  # mean and std, once
-    assert (
-        uploads
-        == [[factors, "wait", "copy_to_device", "fill_zero", "esccs_preprocess_f32", "record"]] * 2
-    )
-    assert compute == [
-        "fill_zero", "record", "wait", "wait", "esccs_availability", "engine", "copy_to_host",
-        "record",
-    ]  # fmt: skip
-    lane.finish()
+    for cleared in (["fill_zero"], []):  # the counters, once
+        lane.start(awkward_batch(machine.manifest))
+        (queue,) = [[op[0] for op in s.queue] for s in machine.driver.streams if s.queue]
+        assert queue == [
+            *cleared, "copy_to_device", "esccs_preprocess_f32", "engine", "copy_to_host", "record"
+        ]  # fmt: skip
+        lane.finish()
+    backend.close()
+
+
+def test_results_are_copied_for_the_rows_of_the_batch(machine, monkeypatch):
+    backend = machine.open(max_batch=8)
+    lane, copied, copy = backend.open_lane(), [], machine.driver.copy_to_host
+
+    def noted(target, source, stream):
+        copied.append(target.nbytes)
+        copy(target, source, stream)
+
+    monkeypatch.setattr(machine.driver, "copy_to_host", noted)
+    for count in (1, 8):
+        lane.answer(awkward_batch(machine.manifest, count))
+    kinds = [np.dtype((t.dtype, t.row)) for t in machine.manifest.returned.values()]
+    sizes = [kind.itemsize for kind in (*kinds, STATS, STATS)]
+    assert copied == [sum(aligned(count * size) for size in sizes) for count in (1, 8)]
     backend.close()
 
 
@@ -159,21 +206,22 @@ def test_discrete_gpu_uploads_only_the_bytes_of_the_batch(machine):
     lane = backend.open_lane()
     before = len(machine.driver.uploaded)
     lane.answer(awkward_batch(machine.manifest, 1))
-    optical, sar = RawLayout(8, 13, 16 * 16), RawLayout(8, 2, 16 * 16)
-    assert machine.driver.uploaded[before:] == [
-        optical.header_bytes + 13 * 16 * 16 * 2, sar.header_bytes + 2 * 16 * 16 * 4
-    ]  # fmt: skip
+    layout = RawLayout(8, (13, 2), 16 * 16)
+    pixels = 13 * 16 * 16 * 2 + 2 * 16 * 16 * 4
+    assert machine.driver.uploaded[before:] == [layout.header_bytes + pixels]
     backend.close()
 
 
-def test_a_replay_is_one_launch_and_one_event(machine):
+def test_a_replay_is_one_copy_one_launch_and_one_event(machine):
     backend = machine.open(graph_batches=(5,))
     lane = backend.open_lane()
     for _ in range(2):  # plain, then captured
         lane.answer(awkward_batch(machine.manifest))
     before = len(machine.driver.log)
     lane.answer(awkward_batch(machine.manifest))
-    assert machine.driver.log[before:] == ["launch_graph", "record_event", "synchronize_event"]
+    assert machine.driver.log[before:] == [
+        "copy_to_device", "launch_graph", "record_event", "synchronize_event"
+    ]  # fmt: skip
     backend.close()
 
 
@@ -186,74 +234,47 @@ def pairs_of_three_layouts(manifest):
     ]
 
 
-def test_each_layout_has_its_graph_up_to_a_limit(machine, monkeypatch):
-    """A graph copies the bytes it was captured with: layouts differ by types and absence."""
-    monkeypatch.setattr(context_cache, "_MOST_GRAPHS", 2)
+def test_any_mixture_of_types_and_absence_has_a_graph(machine):
+    """The copy is no part of it, so that only the size and the width of the pixels tell."""
     backend = machine.open(graph_batches=(1,))
     lane = backend.open_lane()
     layouts = pairs_of_three_layouts(machine.manifest)
-    for pair in [*layouts, *reversed(layouts), *layouts, *layouts]:
-        assert_same(lane.answer([pair]), cpu_answer(machine.folder / "bundle", [pair]))
-    assert len(lane.contexts.graphs) == 2
-    backend.close()
-
-
-@pytest.mark.parametrize("integrated", [False, True])
-def test_parts_of_a_batch_can_be_timed_and_traced(monkeypatch, tmp_path, integrated):
-    """The tool of the GPU benchmarks, run over the fake GPU; its times mean nothing there."""
-    machine = Machine(monkeypatch, tmp_path, integrated=integrated)
-    backend = machine.open(graph_batches=())
-    pairs = awkward_batch(machine.manifest)
-    assert set(gpu_parts.parts_ms(backend, pairs, rounds=2)) == {
-        "upload optical", "preprocess optical", "upload sar", "preprocess sar", "engine",
-        "download",
-    }  # fmt: skip
-    spans = gpu_parts.trace(backend, pairs)
-    assert [(s.stream, s.name) for s in spans] == [
-        ("optical", "copy"), ("optical", "preprocess"), ("sar", "copy"), ("sar", "preprocess"),
-        ("compute", "engine"),
-    ]  # fmt: skip
-    assert len(gpu_parts.as_trace_events(spans)) == 5
-    assert gpu_parts.bare_loop_s(backend, pairs, rounds=3) > 0
-    live = [owner for owner in machine.driver.live if not isinstance(owner, FakeEvent)]
-    link = gpu_parts.copy_gb_per_s(backend, 1000, rounds=3)  # in the fake millisecond
-    assert link == pytest.approx({"up": 1e-3, "down": 1e-3, "both": 2e-3})
-    assert [x for x in machine.driver.live if not isinstance(x, FakeEvent)] == live
-    backend.close()
-    assert machine.driver.released
-
-
-def test_marks_stand_before_and_after_each_part_and_leave_the_answer_alone(machine):
-    backend = machine.open(graph_batches=(5,))
-    lane, marks = backend.open_lane(), []
-    lane.marks = lambda part, stream: marks.append((part, stream.number))
-    pairs = awkward_batch(machine.manifest)
-    for _ in range(3):
-        marks.clear()
-        assert_same(lane.answer(pairs), cpu_answer(machine.folder / "bundle", pairs))
-    parts = [part for part, _ in marks]
-    assert parts[::2] == parts[1::2] == [
-        "upload optical", "upload sar", "preprocess optical", "preprocess sar", "engine",
-        "download",
-    ]  # fmt: skip
-    streams = dict(marks)
-    assert streams["upload sar"] == streams["preprocess sar"] != streams["upload optical"]
-    assert streams["engine"] == streams["download"] == lane.compute.number
-    assert not lane.contexts.graphs
-    lane.marks = None
+    layouts.append(PatchPair(layouts[0].optical, None))
     for _ in range(2):
-        lane.answer(pairs)
+        for pair in [*layouts, *reversed(layouts)]:
+            assert_same(lane.answer([pair]), cpu_answer(machine.folder / "bundle", [pair]))
+    before = machine.driver.log.count("launch")
+    for pair in layouts:
+        assert_same(lane.answer([pair]), cpu_answer(machine.folder / "bundle", [pair]))
+    assert machine.driver.log.count("launch") == before
+    # These patches are so small that one block takes them of any type.
     assert len(lane.contexts.graphs) == 1
     backend.close()
 
 
-def test_overlap_of_a_trace_is_the_time_both_streams_were_busy():
-    def spans(*sar):
-        optical = [Span("copy", "optical", 0.0, 2.0), Span("preprocess", "optical", 2.0, 3.0)]
-        return [*optical, Span("copy", "sar", *sar)]
+def test_probe_gets_each_part_and_may_repeat_it(machine):
+    """What the GPU benchmarks time; however often a part is enqueued, the answer is the same."""
+    backend = machine.open(graph_batches=(5,))
+    lane, probed = backend.open_lane(), []
+    pairs = awkward_batch(machine.manifest)
 
-    assert gpu_parts.overlap_ms(spans(2.5, 4.0)) == pytest.approx(0.5)
-    assert gpu_parts.overlap_ms(spans(3.5, 4.0)) == 0
+    def probe(part, enqueue, stream):
+        probed.append((part, stream.number))
+        for _ in range(3):
+            enqueue()
+
+    lane.probe = probe
+    for _ in range(3):
+        probed.clear()
+        assert_same(lane.answer(pairs), cpu_answer(machine.folder / "bundle", pairs))
+    number = lane.compute.number
+    assert probed == [(part, number) for part in ("upload", "preprocess", "engine", "download")]
+    assert not lane.contexts.graphs
+    lane.probe = None
+    for _ in range(2):
+        lane.answer(pairs)
+    assert len(lane.contexts.graphs) == 1
+    backend.close()
 
 
 def test_aux_streams_are_our_own(machine):
@@ -263,8 +284,7 @@ def test_aux_streams_are_our_own(machine):
     lane.finish()
     (context,) = machine.flavor.trt.contexts
     ours = {stream.number for stream in machine.driver.streams}
-    busy = {lane.compute.number, *(one.stream.number for one in lane._uploads.values())}
-    assert len(context.aux) == 1 and set(context.aux) <= ours - busy
+    assert len(context.aux) == 1 and set(context.aux) <= ours - {lane.compute.number}
     backend.close()
 
 
@@ -275,23 +295,45 @@ def test_max_batch_stays_inside_the_engines_profile(machine):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(bool(probe_driver().problem), reason=f"no GPU: {probe_driver().problem}")
-@pytest.mark.parametrize("provider", ["cuda-python", "pycuda"])
-def test_real_gpu_answers_as_the_cpu_backend(monkeypatch, tmp_path, provider):
-    pytest.importorskip({"cuda-python": "cuda.bindings", "pycuda": "pycuda"}[provider])
-    monkeypatch.setenv("ESCCS_CUDA", provider)
+@needs_gpu
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_real_gpu_answers_as_the_onnx_file(tmp_path, engine, mapped):
     bundle = tiny_bundle(tmp_path / "bundle")
-    cache = SealedCache(tmp_path / "engines")
-    backend = trt_backend.TrtBackend(bundle, bundle.manifest, max_batch=8, cache=cache)
-    lanes = [backend.open_lane() for _ in range(2)]
-    for count in (5, 5, 5, 1, 8, 1, 8, 8, 5):
-        pairs = awkward_batch(bundle.manifest, count)
-        for lane in lanes:
-            lane.start(pairs)
-        for lane in lanes:
-            assert_same(lane.finish(), cpu_answer(tmp_path / "bundle", pairs))
-    for pair in pairs_of_three_layouts(bundle.manifest) * 4:  # graphs of one size, in turns
-        assert_same(lanes[0].answer([pair]), cpu_answer(tmp_path / "bundle", [pair]))
-    for lane in lanes:
-        lane.close()
+    with running_or_skipped(engine), zero_copy() if mapped else nullcontext():
+        cache = SealedCache(tmp_path / "engines")
+        backend = trt_backend.TrtBackend(bundle, bundle.manifest, max_batch=8, cache=cache)
+        lanes = [backend.open_lane() for _ in range(2)]
+        for count in (5, 5, 5, 1, 8, 1, 8, 8, 5):
+            pairs = awkward_batch(bundle.manifest, count)
+            for lane in lanes:
+                lane.start(pairs)
+            for lane in lanes:
+                assert_same(lane.finish(), onnx_answer(bundle, pairs))
+        for pair in pairs_of_three_layouts(bundle.manifest) * 4:  # graphs of one size, in turns
+            assert_same(lanes[0].answer([pair]), onnx_answer(bundle, [pair]))
+        backend.close()
+
+
+def test_grid_follows_the_widest_values_of_the_batch(machine, monkeypatch):
+    """A thread takes eight digital numbers but four floats; else half a grid has nothing to do."""
+    monkeypatch.setattr(pixel_kernels, "_PIXELS_PER_THREAD", 1)  # so that these patches tell
+    backend, grids = machine.open(graph_batches=()), []
+    lane, launch = backend.open_lane(), machine.driver.launch
+
+    def noted(function, shape, stream, arguments):
+        grids.append(shape.grid)
+        launch(function, shape, stream, arguments)
+
+    monkeypatch.setattr(machine.driver, "launch", noted)
+    optical, _ = raw_pair(machine.manifest, 0)
+    floats = (optical * 1e-4).astype(np.float32)
+    for images in ([optical], [floats], [optical, floats], [optical, optical]):
+        grids.clear()
+        lane.answer([PatchPair(image, None) for image in images])
+        ((tiles, batch),) = grids
+        narrow = all(image.dtype.itemsize < 4 for image in images)
+        of_sar = -(-optical[0].size // (128 * 2))  # nothing there to be wide
+        assert tiles == -(-optical[0].size // (128 * (2 if narrow else 1))) + of_sar
+        assert batch == len(images)
     backend.close()

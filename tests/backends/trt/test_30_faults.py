@@ -50,6 +50,7 @@ def test_error_of_a_run_says_what_may_help_and_the_lane_can_be_used_again(machin
     backend.close()
 
 
+@pytest.mark.fault(87)
 def test_after_an_internal_error_no_lane_runs_any_more(machine):
     backend = machine.open()
     lanes = backend.open_lane(), backend.open_lane()
@@ -79,7 +80,7 @@ def test_cuda_error_in_a_batch_reaches_the_caller(monkeypatch, tmp_path, call, n
         lane.finish()
     assert caught.value.action == action
     backend.close()
-    assert machine.driver.released
+    assert machine.driver.released is (action != "restart")  # a lost one is told nothing more
 
 
 @pytest.mark.parametrize("call", ["create_stream", "alloc", "alloc_host", "create_event"])
@@ -101,6 +102,7 @@ def test_lane_that_cannot_be_opened_leaks_nothing(machine, call):
     assert machine.driver.released and not machine.driver.live
 
 
+@pytest.mark.fault(86)
 def test_no_memory_for_a_context_suggests_a_smaller_batch(machine):
     backend = machine.open()
     machine.flavor.trt.no_context = True

@@ -9,6 +9,8 @@ import pytest
 from support.trt_machine import Machine, awkward_batch
 
 from esccs_edge.errors import BackendError
+from esccs_edge.runtime.model import ModelRuntime
+from esccs_edge.system.sealed_cache import SealedCache
 
 
 @pytest.fixture
@@ -23,6 +25,7 @@ def test_engine_is_built_once_and_then_comes_from_the_cache(machine):
     assert machine.builds == 1 and machine.loads == [b"plan 1", b"plan 1"]
 
 
+@pytest.mark.fault(60)
 def test_engine_that_this_gpu_refuses_is_built_again_once(machine):
     machine.refuse = 1
     machine.open().close()
@@ -96,6 +99,18 @@ def test_kernels_compiled_at_the_first_run_are_there_at_the_next(rtx_machine):
     first, second = rtx_machine.runs
     assert rtx_machine.flavor.trt.configs == [first, second]
     assert first.used.content == b"" and second.used.content == b"rtx 1.7, compiled"
+
+
+def test_kernels_are_kept_after_a_warmup_already(rtx_machine, monkeypatch):
+    """A station that loses its power closes nothing."""
+    stored = []
+    backend = rtx_machine.open(graph_batches=())
+    monkeypatch.setattr(SealedCache, "store", lambda _, key, content: stored.append(content))
+    with ModelRuntime(backend, rtx_machine.manifest, bundle={}) as model:
+        assert stored == []
+        model.warmup()
+        assert stored == [b"rtx 1.7, compiled"]
+    assert len(stored) == 1  # nothing was compiled since
 
 
 def test_kernels_that_the_library_refuses_are_replaced(rtx_machine, monkeypatch):

@@ -23,7 +23,7 @@ from esccs_edge.backends.trt.layers import layers_of_inspector, layers_of_table,
 from esccs_edge.backends.trt.library import LogLines, load_flavor
 from esccs_edge.cli import main
 from esccs_edge.cuda.probe import DriverInfo, probe_driver
-from esccs_edge.errors import BackendError, ClosedError, MissingDependencyError
+from esccs_edge.errors import BackendError, ClosedError, InputError, MissingDependencyError
 
 rtx = pytest.mark.skipif(
     find_spec("tensorrt_rtx_bindings") is None,
@@ -180,3 +180,31 @@ def test_command_lists_the_engine_for_people_and_programs(tmp_path):
     assert json.loads(CliRunner().invoke(main, command).stdout)["engine"] is None
     document = json.loads(CliRunner().invoke(main, [*command, "--layers"]).stdout)
     assert [x["part"] for x in document["engine"]["layers"]].count("both") == 2
+
+
+def test_layers_are_timed_on_the_gpu(machine, monkeypatch):
+    """The fake's first run is slower; its layers take 0, 250, 500 ... microseconds after that."""
+    monkeypatch.setattr(trt_layers, "probe_driver", lambda: DriverInfo("13.0", (), ""))
+    monkeypatch.setenv("ESCCS_CACHE_DIR", str(machine.folder / "engines"))
+    bundle = tiny_bundle(machine.folder / "bundle")
+    listing = list_engine(bundle, timed_batch=4)
+    machine.driver.released = False  # the command opens the same one
+    found = {layer.name: layer.milliseconds for layer in listing.layers}
+    assert found == {"start": 0.0, "conv_o": 0.25, "conv_s": 0.5, "gate": 0.75, "head": 1.0}
+    assert listing.to_dict()["layers"][1]["milliseconds"] == 0.25
+    done = CliRunner().invoke(main, ["inspect", str(bundle.folder), "--layers", "--time", "4"])
+    assert done.exit_code == 0, done.stderr
+    assert "layer, microseconds for 4" in done.stdout and "conv_s, 500.0 us" in done.stdout
+    both = "both        2 layers on stream 0, reading fp32 in 2, fp16 in 1, 1750.0 us"
+    assert both in done.stdout
+
+
+def test_layers_cannot_be_timed_without_a_gpu_or_past_the_profile(monkeypatch, tmp_path):
+    bundle = tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(InputError, match="batch to time is 9, expected 1..8"):
+        list_engine(bundle, timed_batch=9)
+    monkeypatch.setattr(trt_layers, "probe_driver", lambda: DriverInfo("", (), "no driver"))
+    done = CliRunner().invoke(main, ["inspect", str(bundle.folder), "--layers", "--time"])
+    assert done.exit_code == 1 and "layers are timed on a GPU, but no driver" in done.stderr
+    done = CliRunner().invoke(main, ["inspect", str(bundle.folder), "--time", "2"])
+    assert done.exit_code == 2 and "give both" in done.stderr

@@ -29,6 +29,7 @@ def size_of_a_lane(machine) -> int:
     return found
 
 
+@pytest.mark.fault(86, 92)
 def test_one_lane_too_many_is_refused_and_the_others_work_on(machine):
     lane_bytes = size_of_a_lane(machine)
     backend = machine.open(memory=2 * lane_bytes)
@@ -102,6 +103,7 @@ def test_contexts_of_a_lane_share_their_memory_and_lanes_do_not(machine):
     backend.close()
 
 
+@pytest.mark.fault(92)
 def test_budget_may_be_a_share_of_what_is_free_or_come_from_the_environment(monkeypatch):
     assert limit_of(None, 1000) is None
     assert (limit_of(0.25, 1000), limit_of(1, 1000), limit_of(4096, 1000)) == (250, 1000, 4096)

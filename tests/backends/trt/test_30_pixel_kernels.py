@@ -1,5 +1,5 @@
-"""The preprocessing kernels: the `.cu` source compiled for the CPU against the CPU module and the
-oracle, and the layouts it reads; one `gpu` test runs the real kernels.
+"""The preprocessing kernel: the `.cu` source compiled for the CPU against the CPU module and the
+oracle, and the layouts it reads; one `gpu` test runs the real kernel.
 """
 
 from __future__ import annotations
@@ -18,55 +18,64 @@ from support.kernel_parts import assert_stats, awkward_patch
 from support.tiny import tiny_manifest
 
 from esccs_edge.backends.trt import pixel_kernels as gpu
-from esccs_edge.backends.trt.buffers import Allocator, Section
+from esccs_edge.backends.trt.buffers import Allocator, Results
 from esccs_edge.backends.trt.memory_budget import MemoryBudget
-from esccs_edge.backends.trt.modality_upload import ModalityUpload
-from esccs_edge.cuda.driver import Arguments, LaunchShape
-from esccs_edge.cuda.owners import Device
+from esccs_edge.backends.trt.pixel_upload import PixelUpload
+from esccs_edge.contracts.values import Sample
+from esccs_edge.cuda.device import Device
 from esccs_edge.cuda.probe import probe_driver
 from esccs_edge.errors import InputError
-from esccs_edge.pixels.preprocess import channel_factors, preprocess
+from esccs_edge.pixels.preprocess import preprocess
 
 #: One float32 rounding in `physical`, one in each step of `normalize`, against float64.
 ORACLE_ATOL = 2e-5
 
 
 def run_kernel(images, spec, *, max_batch=None):
-    """Lay a batch out, run the kernel on the CPU, and read it back as the lane does."""
-    shape = next(image.shape for image in images if image is not None)
-    pixels = shape[1] * shape[2]
-    layout = gpu.RawLayout(max_batch or len(images), shape[0], pixels)
-    raw, start = np.full(layout.capacity + 256, 0xAB, np.uint8), 0
-    start = -raw.ctypes.data % 256
-    raw = raw[start : start + layout.capacity]
-    assert layout.fill(raw, images) <= layout.capacity
-    out = np.full((len(images), *shape), np.nan, np.float32)
-    out = _aligned_like(out)
-    stats, other = np.zeros((2, len(images)), gpu.STATS)
-    table = np.stack(channel_factors(spec))
+    """Lay a batch of one modality out, run the kernel on the CPU, read it back as the lane does."""
+    ((out, stats),), _ = run_kernels([images], [spec], max_batch=max_batch)
+    return out, stats
+
+
+def run_kernels(images, specs, *, max_batch=None, rounds=2):
+    """Run the kernel over patches of several modalities, and again over the same counters.
+
+    Returns the pixels and counts of each modality, and the shares of valid pixels.
+    """
+    batch = len(images[0])
+    shapes = [next(image.shape for image in mine if image is not None) for mine in images]
+    channels, pixels = [shape[0] for shape in shapes], shapes[0][1] * shapes[0][2]
+    layout = gpu.RawLayout(max_batch or batch, tuple(channels), pixels)
+    raw = _aligned_like(np.full(layout.capacity, 0xAB, np.uint8))
+    flat = [image for mine in images for image in mine]
+    assert layout.fill(raw, flat) <= layout.capacity
+    out = [_aligned_like(np.full((batch, *shape), np.nan, np.float32)) for shape in shapes]
+    counts, settled = np.zeros((2, len(images), batch), gpu.STATS)
+    shares, done = np.full((batch, len(images)), np.nan, np.float32), np.zeros(batch, np.uint32)
     values = gpu.parameters(
-        spec,
+        specs,
         pixels,
         raw=raw.ctypes.data,
-        out=out.ctypes.data,
-        stats=stats.ctypes.data,
-        factors=table.ctypes.data,
+        out=[part.ctypes.data for part in out],
+        counts=[part.ctypes.data for part in counts],
+        done=done.ctypes.data,
+        availability=shares.ctypes.data,
     )
-    launch = gpu.launch_of(shape[0], pixels, len(images))
-    host_kernels().host_esccs_preprocess_f32(
-        ctypes.c_void_p(values.ctypes.data), *launch.grid, launch.block
-    )
-    count_shares(stats, other, np.empty((len(images), 2), np.float32), pixels)
-    present = [image is not None for image in images]
-    return out, gpu.read_stats(stats, present, shape[0], pixels)
-
-
-def count_shares(optical, sar, shares, pixels):
-    """Run the kernel that ends the counting, with room for as many pairs as ``shares`` has rows."""
-    values = gpu.availability_parameters(
-        [optical.ctypes.data, sar.ctypes.data], shares.ctypes.data, pixels, len(shares)
-    )
-    host_kernels().host_esccs_availability(ctypes.c_void_p(values.ctypes.data), 1, 1, 128)
+    block, _ = gpu.block_of(max(channels))
+    sizes = [max((x.dtype.itemsize for x in mine if x is not None), default=0) for mine in images]
+    tiles = [gpu.tiles_of(pixels, block, size) for size in sizes]
+    values["of"]["tiles"][: len(tiles)] = tiles
+    values["of"]["settled"][: len(tiles)] = [part.ctypes.data for part in settled]
+    for _ in range(rounds):
+        host_kernels().host_esccs_preprocess_f32(
+            ctypes.c_void_p(values.ctypes.data), sum(tiles), batch, block
+        )
+        assert not counts.tobytes().strip(b"\0") and not done.any()  # ready for the next batch
+    found = [
+        (pixels_out, gpu.read_stats(rows, [image is not None for image in mine], count, pixels))
+        for pixels_out, rows, mine, count in zip(out, settled, images, channels, strict=True)
+    ]
+    return found, shares
 
 
 def _aligned_like(array):
@@ -115,44 +124,56 @@ def test_all_absent_and_all_nodata_patches_become_zero():
     assert stats[0].pixels == 0 and stats[1].valid == 0 and np.isnan(stats[1].mean)
 
 
-def test_availability_divides_as_the_cpu_does():
-    rng = np.random.default_rng(0)
-    rows = np.zeros((2, 50), gpu.STATS)
-    rows["valid"] = rng.integers(0, 4097, (2, 50))
-    shares = np.full((50, 2), np.nan, np.float32)
-    count_shares(*rows, shares, 4096)
-    np.testing.assert_array_equal(shares, (rows["valid"].T / 4096).astype(np.float32))
+@pytest.mark.parametrize("side", [16, 15])
+def test_one_launch_does_all_modalities_and_divides_shares_as_the_cpu_does(side):
+    specs = list(tiny_manifest().modalities.values())
+    images = [
+        [awkward_patch("uint16", side, side, seed, 13) for seed in range(4)],
+        [awkward_patch("float32", side, side, seed, 2) for seed in range(10, 14)],
+    ]
+    images[0][1] = images[1][2] = images[0][3] = images[1][3] = None
+    found, shares = run_kernels(images, specs)
+    for (out, stats), mine, spec, column in zip(found, images, specs, shares.T, strict=True):
+        wanted = np.empty(out.shape, np.float32)
+        wanted_stats = preprocess(mine, spec, wanted, threads=1)
+        np.testing.assert_array_equal(out, wanted)
+        for ours, theirs in zip(stats, wanted_stats, strict=True):
+            assert_stats(ours, theirs, canceling=1e-6)
+        valid = np.array([one.valid for one in wanted_stats])
+        np.testing.assert_array_equal(column, (valid / side**2).astype(np.float32))
 
 
-def test_layouts_have_the_sizes_that_the_kernels_assert():
-    sizes = [t.itemsize for t in (gpu.PATCH, gpu.STATS, gpu.PARAMS, gpu.AVAILABILITY_PARAMS)]
-    assert sizes == [16, 32, 80, 56]
+def test_layouts_have_the_sizes_that_the_kernel_asserts():
+    sizes = [t.itemsize for t in (gpu.PATCH, gpu.STATS, gpu.MODALITY, gpu.PARAMS)]
+    assert sizes == [16, 32, 832, 3368]
 
 
-@given(st.integers(1, 96), st.integers(1, 10**6))
-def test_launch_fits_every_device(channels, pixels):
-    launch = gpu.launch_of(channels, pixels)
-    assert launch.block % 32 == 0 and launch.shared_bytes <= 48 * 1024
-    assert launch.grid[0] * launch.block * 4 >= pixels
+@given(st.integers(1, 96), st.integers(1, 10**6), st.sampled_from([(1, 8), (2, 8), (4, 4)]))
+def test_launch_fits_every_device_and_leaves_no_block_without_pixels(channels, pixels, kind):
+    itemsize, per_thread = kind
+    block, shared_bytes = gpu.block_of(channels)
+    tiles = gpu.tiles_of(pixels, block, itemsize)
+    assert block % 32 == 0 and shared_bytes <= 48 * 1024
+    taken = block * per_thread
+    assert (tiles - 1) * taken < pixels <= tiles * taken
 
 
-def test_too_many_channels_for_the_kernel_are_refused():
+def test_more_than_the_kernel_takes_is_refused():
     with pytest.raises(InputError, match="97 channels, the CUDA kernel takes at most 96"):
-        gpu.launch_of(97, 100)
+        gpu.block_of(97)
+    spec, zeros = tiny_manifest().modalities["sar"], [0] * 5
+    with pytest.raises(InputError, match="5 modalities, the CUDA kernel takes at most 4"):
+        gpu.parameters([spec] * 5, 100, raw=0, out=zeros, counts=zeros, done=0, availability=0)
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=20))
-def test_ordered_integers_become_the_floats_they_stand_for(values):
-    floats = np.array(values, np.float32)
-    bits = floats.view(np.uint32)
-    order = np.where(bits & 0x80000000, ~bits, bits | np.uint32(0x80000000)).astype(np.uint32)
-    in_order = floats[np.argsort(order, kind="stable")].tolist()
-    assert in_order == sorted(values)
-    rows = np.zeros((2, len(values)), gpu.STATS)
-    rows["lowest"], rows["highest"] = (~order).view(np.float32), order.view(np.float32)
-    count_shares(*rows, np.empty((len(values), 2), np.float32), 1)
-    for found in (*rows["lowest"], *rows["highest"]):
-        np.testing.assert_array_equal(found, floats)
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
+)
+def test_smallest_and_largest_of_any_floats_are_found(values):
+    spec = replace(tiny_manifest().modalities["sar"], nodata=None)
+    image = np.array([values, values], np.float32).reshape(2, 1, -1)
+    _, (stats,) = run_kernel([image], spec)
+    assert (stats.minimum, stats.maximum) == (image.min(), image.max())
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
@@ -182,31 +203,24 @@ def test_real_kernel_equals_the_cpu_module(monkeypatch, provider):
 
 
 def on_gpu(images, spec):
-    """A modality's upload alone: copy, kernel, and the input read back."""
+    """The upload alone: copy, kernel, and the optical input read back; SAR is absent."""
     channels, side = images[0].shape[0], images[0].shape[1]
+    full = tiny_manifest()
+    sample = replace(full.sample, height=side, width=side)
+    manifest = replace(full, sample=sample, modalities={**full.modalities, "optical": spec})
+    samples = [Sample({"optical": image, "sar": None}) for image in images]
     with Device.open() as device, device.active():
-        module = device.module(gpu.load_fatbin())
+        kernel = device.module(gpu.load_fatbin()).kernel("esccs_preprocess_f32")
         make = Allocator(device, MemoryBudget())
-        size = gpu.STATS.itemsize * len(images)
-        stats, other, rows = device.memory(size), device.memory(size), device.pinned(size)
-        rows_there = rows.array.view(gpu.STATS)
-        back = device.pinned(4 * channels * side * side * len(images))
-        kernel, counts = module.kernel("esccs_preprocess_f32"), Section(stats, 0, rows_there)
-        upload = ModalityUpload(
-            make, kernel, spec, side * side, counts, max_batch=len(images), mapped=False
-        )
-        upload.fill(images)
-        upload.upload()
-        upload.preprocess(len(images))
-        shares = device.memory(8 * len(images))
-        other.clear(upload.stream)
-        values = gpu.availability_parameters(
-            [stats.address, other.address], shares.address, side * side, len(images)
-        )
-        availability = module.kernel("esccs_availability")
-        availability.launch(upload.stream, LaunchShape((1, 1), 128), Arguments(values))
-        stats.download(rows.array, upload.stream)
-        upload.input.download(back.array, upload.stream)
-        upload.stream.synchronize()
-        out = back.array.view(np.float32).reshape(len(images), channels, side, side).copy()
-        return out, upload.read()
+        stream, rows = make.stream(), len(images)
+        results = Results(make, manifest, rows, mapped=False)
+        upload = PixelUpload(make, kernel, manifest, max_batch=rows, mapped=False, stream=stream)
+        back = device.pinned(4 * channels * side * side * rows)
+        filled = upload.fill(samples, rows)
+        upload.upload(stream)
+        upload.preprocess(filled, results.of(rows), stream)
+        results.download(rows, stream)
+        device.driver.copy_to_host(back.array, upload.inputs["optical"], stream.handle)
+        stream.synchronize()
+        out = back.array.view(np.float32).reshape(rows, channels, side, side).copy()
+        return out, upload.read(results.of(rows))["optical"]

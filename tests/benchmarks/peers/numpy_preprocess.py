@@ -8,6 +8,7 @@ into arrays that are kept. It counts no clipped or non-finite pixels and refuses
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,14 @@ Float = npt.NDArray[np.float32]
 
 
 class NumpyPreprocess:
-    """Raw pixels of both modalities -> the three inputs of the network.
+    """Raw pixels of one or both modalities -> the inputs of the network.
 
     Args:
         manifest: Contract of the model.
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        self._specs = {"optical": manifest.modalities["optical"], "sar": manifest.modalities["sar"]}
+        self._specs, self._width = manifest.modalities, manifest.sample.width
         self._kept: dict[str, Float] = {}
 
     def __call__(self, optical: npt.NDArray[Any], sar: npt.NDArray[Any]) -> dict[str, Float]:
@@ -35,12 +36,18 @@ class NumpyPreprocess:
 
         The next call with as many pairs overwrites them.
         """
-        availability = self._array("availability", (len(optical), 2))
-        inputs = {"availability": availability}
-        for column, (name, stored) in enumerate((("optical", optical), ("sar", sar))):
+        return self.of({"optical": optical, "sar": sar})
+
+    def of(self, pixels: Mapping[str, npt.NDArray[Any]]) -> dict[str, Float]:
+        """Return the inputs for arrays ``(N, C, ...)`` by name; dates stand above each other."""
+        count = len(next(iter(pixels.values())))
+        availability = self._array("availability", (count, len(self._specs)))
+        inputs = {}
+        for column, (name, spec) in enumerate(self._specs.items()):
+            stored = pixels[name].reshape(count, len(spec.channels), -1, self._width)
             inputs[name] = self._array(name, stored.shape)
-            _normalize(stored, self._specs[name], inputs[name], availability[:, column])
-        return inputs
+            _normalize(stored, spec, inputs[name], availability[:, column])
+        return {**inputs, "availability": availability}
 
     def _array(self, name: str, shape: tuple[int, ...]) -> Float:
         if name not in self._kept or self._kept[name].shape != shape:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.bundle import Bundle
-from esccs_edge.contracts.onnx_file import refuse_external_data
+from esccs_edge.contracts.onnx_file import require_plain
 from esccs_edge.errors import ArtifactError
 
 from . import TURN
@@ -64,7 +64,7 @@ class NumpyPeer(Peer):
         self._classes = bundle.manifest.classes
         self._preprocess = NumpyPreprocess(bundle.manifest)
         self._content = bundle.read(graph)
-        refuse_external_data(self._content, graph)
+        require_plain(self._content, graph)
 
     @abstractmethod
     def infer(self, inputs: dict[str, Float]) -> Float:

@@ -1,0 +1,56 @@
+"""For which GPUs the kernels were compiled, by their own headers."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from esccs_edge.backends.trt.pixel_kernels import fatbin_path
+from esccs_edge.cuda.fatbin import Image, images_of
+from esccs_edge.errors import ArtifactError
+
+
+def fatbin(*images):
+    entries = b"".join(
+        struct.pack("<HHIQ12xI32x", 1 if ptx else 2, 0x101, 64, 16, sm) + bytes(16)
+        for ptx, sm in images
+    )
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
+
+
+def test_images_are_listed():
+    found = images_of(fatbin((False, 75), (False, 120), (True, 80)))
+    assert found == [Image(False, (7, 5)), Image(False, (12, 0)), Image(True, (8, 0))]
+    assert [str(image) for image in found] == ["7.5", "12.0", "PTX 8.0"]
+
+
+@pytest.mark.parametrize(
+    "image, runs, fails",
+    [
+        (Image(False, (8, 0)), [(8, 0), (8, 9)], [(7, 5), (9, 0)]),
+        (Image(False, (8, 7)), [(8, 7), (8, 9)], [(8, 6), (12, 0)]),
+        (Image(True, (9, 0)), [(9, 0), (11, 0), (12, 1)], [(8, 9)]),
+    ],
+)
+def test_machine_code_stays_in_its_major_version_and_ptx_goes_upward(image, runs, fails):
+    assert all(map(image.runs_on, runs)) and not any(map(image.runs_on, fails))
+
+
+@pytest.mark.parametrize("cut", [0, 3, 15, 40, 100, 170])
+def test_what_is_cut_short_or_no_fatbin_is_refused(cut):
+    with pytest.raises(ArtifactError):
+        images_of(fatbin((False, 75), (False, 80))[:cut])
+    with pytest.raises(ArtifactError, match="no fatbin"):
+        images_of(b"\x7fELF" + bytes(100))
+
+
+def test_the_packages_own_kernels_run_on_every_gpu_it_names():
+    if not fatbin_path().is_file():
+        pytest.skip("built without nvcc")
+    images = images_of(fatbin_path().read_bytes())
+    for gpu in ((7, 5), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (11, 0), (12, 0), (12, 1)):
+        assert any(image.runs_on(gpu) for image in images), gpu
+    ptx = {image.capability for image in images if image.is_ptx}
+    # A CUDA 12 driver compiles no PTX newer than its GPU: old PTX serves what is not listed.
+    assert {(8, 0), (9, 0)} <= ptx
