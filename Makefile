@@ -41,14 +41,15 @@ endef
 
 LISTING := $(shell echo $(sort $(SOURCES)) | cksum)
 
-.PHONY: demo test forget-results suite test-lowest test-pythons bench lint spell types gpu model wheel \
+.PHONY: demo test docs forget-results suite test-lowest test-pythons bench lint spell types gpu model \
+	land-cover crop-series wheel \
 	clean always
 
 demo: $(VENV)/installed-runtime
 	$(BIN)/esccs-edge demo --out demo-out
 
 # What CI runs. The last line of each suite stands once more at the end.
-test: forget-results lint spell types suite test-lowest test-pythons
+test: forget-results lint spell types docs suite test-lowest test-pythons
 	@printf '\n== passed: lint, spelling, types and the suites\n'
 	@cd $(RESULTS); for suite in *; do printf '%-8s %s\n' $$suite "$$(tail -n 1 $$suite)"; done
 
@@ -84,6 +85,12 @@ test-python-%:
 bench: $(VENV)/installed-dev
 	cd tests && $(abspath $(BIN))/python -m benchmarks.page --out ../bench-out $(BENCH_ARGS)
 
+# The documentation site, in build/site; a warning is an error.
+docs: $(VENV)/installed-docs
+	$(call stage,documentation)
+	$(BIN)/python docs/site.py build/docs
+	$(BIN)/mkdocs build --quiet --strict -f docs/mkdocs.yml
+
 # For a machine with an NVIDIA GPU; see docs/hardware/README.md.
 gpu: $(VENV)/installed-dev
 	PATH="$(abspath $(BIN)):$$PATH" docs/hardware/run.sh
@@ -117,8 +124,34 @@ model: $(VENV)/installed-dev
 		--out runs/eurosat $$(test ! -e runs/eurosat/options.json || echo --resume)
 	$(BIN)/esccs-edge export runs/eurosat/bundle
 	$(BIN)/esccs-edge calibrate runs/eurosat/bundle runs/eurosat/heldout/index.csv
-	cd runs && ../$(BIN)/python -c "from esccs_edge import Bundle; Bundle.open('eurosat/bundle') \
+	cd runs && ../$(BIN)/python -c "from esccs_edge import Bundle; \
+		from esccs_edge.export.to_fp16 import add_float16; add_float16(Bundle.open('eurosat/bundle')) \
 		.copy('../esccs_edge/models/default', without=['student.safetensors'])"
+
+# Makes the land cover model that ships with the package again: data, training, INT8 (under an hour on
+# one quiet core).
+land-cover: $(VENV)/installed-dev
+	test -e runs/land/index.csv || $(BIN)/python docs/land_cover.py --eurosat $(DATA)/eurosat-ms \
+		--triplets $(DATA)/sen12ms-cr/triplets.npz --out runs/land
+	$(BIN)/esccs-edge train --config training/configs/land-cover.toml --data runs/land/index.csv \
+		--set clouds.textures=$(DATA)/sen12ms-cr/cloudy-clear --out runs/land-cover \
+		$$(test ! -e runs/land-cover/options.json || echo --resume)
+	$(BIN)/esccs-edge export runs/land-cover/bundle
+	$(BIN)/esccs-edge calibrate runs/land-cover/bundle runs/land-cover/heldout/index.csv
+	cd runs && ../$(BIN)/python -c "from esccs_edge import Bundle; Bundle.open('land-cover/bundle') \
+		.copy('../esccs_edge/models/land-cover', without=['student.safetensors'])"
+
+# Makes the crop series model: training, INT8, its bundle, example and card (minutes on a quiet core).
+crop-series: $(VENV)/installed-dev
+	$(BIN)/esccs-edge train --config training/configs/worldcereal.toml --set name=crop-series \
+		--set baselines=false --data worldcereal:$(DATA)/worldcereal/2023_FRA_LPIS_POLY_110.geoparquet \
+		--out runs/crop-series $$(test ! -e runs/crop-series/options.json || echo --resume)
+	$(BIN)/esccs-edge export runs/crop-series/bundle
+	$(BIN)/esccs-edge calibrate runs/crop-series/bundle runs/crop-series/heldout/index.csv
+	cd runs && ../$(BIN)/python -c "from esccs_edge import Bundle; \
+		Bundle.open('crop-series/bundle') \
+		.copy('../esccs_edge/models/crop-series', without=['student.safetensors'])"
+	$(BIN)/python docs/crop_series_card.py
 
 wheel: $(VENV)/made
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
@@ -136,10 +169,17 @@ $(VENV)/sources: $(VENV)/made always
 	@echo "$(LISTING)" | cmp -s - $@ || echo "$(LISTING)" > $@
 
 $(VENV)/installed-runtime: $(VENV)/sources $(SOURCES)
+	$(call stage,installing the runtime and compiling its pixel module; this takes minutes)
 	$(BIN)/pip install --quiet ".[geo,view]"
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/sources $(SOURCES)
+	$(call stage,installing everything; this takes minutes)
 	$(BIN)/pip install --quiet "$(TORCH)"
 	$(BIN)/pip install --quiet ".[dev]"
 	touch $@ $(VENV)/installed-runtime
+
+# Only what the extra adds: the package itself is there.
+$(VENV)/installed-docs: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet "esccs-edge[docs]"
+	touch $@

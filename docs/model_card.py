@@ -85,10 +85,8 @@ def card(bundle: Bundle) -> str:
         "train on data of your own (see [real data](real-data.md), [training](training.md)).",
         "## Made with",
         "```sh\nmake model\n```",
-        "The folds and the stages of this one were trained by the same functions, but before the "
-        "last changes of the SAR and cloud simulators ([real data](real-data.md)).",
-        f"Seed {origin['seed']}, commit `{origin['commit'][:7]}`, torch "
-        f"{origin['versions']['torch']}. `esccs-edge inspect default` prints all of it.",
+        f"Seed {origin['seed']}, torch {origin['versions']['torch']}. "
+        "`esccs-edge inspect default` prints all of it.",
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
