@@ -129,14 +129,18 @@ class RealPairsOptions:
         data: ``"sen12ms-cr:PATH"``, or empty for none.
         stride: Pixels between the patches that are cut from an image, in rows and columns.
         clear_share: Share of draws that show the clear image instead of the cloudy one.
+        places: How many places to learn from, the first in an order that the seed draws; 0: all.
+            For a curve of the score over places.
     """
 
     data: str = ""
     stride: int = 32
     clear_share: float = 0.3
+    places: int = 0
 
     def __post_init__(self) -> None:
         require(self.stride >= 1, "stride", self.stride, "1 or more")
+        require(self.places >= 0, "places", self.places, "0 or more")
         _require_shares(self, "clear_share")
 
 

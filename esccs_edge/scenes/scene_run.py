@@ -25,7 +25,7 @@ from ..contracts.types import Array, Floats, Mask, PathLike, Progress
 from ..contracts.values import NODATA
 from ..errors import BackendError, EsccsError, InputError
 from ..rasters.grid import Grid
-from .blending import Blender
+from .blending import Blender, winning
 from .finished_rows import FinishedRow, FinishedRows
 from .map_writer import MapWriter, open_map, scores_path_of
 from .summary import SceneSummary, Tally
@@ -164,11 +164,16 @@ class _SceneRun:
             for columns in _chunks(tiling.columns, max(at_once, size)):
                 first, last = columns[0], columns[-1] + size
                 part = scene.read(row, first, size, last - first)
-                found = valid_pixels(part, self._manifest.modalities)
-                read = found.reshape(-1, *found.shape[-2:])[:, : len(valid), : tiling.width - first]
-                valid[:, first:last] = read.any(axis=0)  # on any date
+                inside = valid[:, first:last]
+                inside[:] = self._valid_rows(part, len(valid))[:, : inside.shape[1]]
                 places = (column - first for column in columns)
                 yield [_cut(part, slice(place, place + size)) for place in places]
+
+    def _valid_rows(self, part: RawPatch, rows: int) -> Mask:
+        """Return ``(rows, width)``: where the first rows of a strip have a pixel on any date."""
+        top = {name: None if x is None else x[..., :rows, :] for name, x in part.items()}
+        found = valid_pixels(top, self._manifest.modalities)
+        return found.reshape(-1, *found.shape[-2:]).any(axis=0)
 
     def map_answers(self, answers: Iterable[Any], progress: Progress | None) -> None:
         """Blend and write answers as they come.
@@ -230,12 +235,11 @@ class _SceneRun:
         for first, values in self._blender.finished(i):
             answered = valid[first - start : first - start + values.shape[1]]
             answered = answered & np.isfinite(values[-1])
-            probabilities, layers = values[:classes], values[classes:, answered]
-            winners = probabilities.argmax(axis=0)[answered]
-            confidence = probabilities.max(axis=0)[answered]
+            winners, confidence = winning(values[:classes])
+            layers = values[classes:]
             masks = [np.asarray(layers[m] < below, np.float32) for m, below in self._masks]
             shares = [confidence, *layers, *masks]
-            self.tally.add(winners, confidence, shares[1:])
+            self.tally.add(winners[answered], *(share[answered] for share in shares))
             scores = [_at_pixels(np.rint(share * 100), answered) for share in shares]
             made.append((_at_pixels(winners, answered), np.stack(scores)))
             self._writer.write_rows(first, made[-1][0], scores)
@@ -270,7 +274,6 @@ def _cut(pixels: RawPatch, columns: slice) -> RawPatch:
 
 
 def _at_pixels(values: npt.NDArray[Any], answered: Mask) -> npt.NDArray[np.uint8]:
-    """Put values back at their pixels, with nodata elsewhere."""
-    rows = np.full(answered.shape, NODATA, np.uint8)
-    rows[answered] = values
-    return rows
+    """Return values as bytes, with nodata where there is no answer."""
+    with np.errstate(invalid="ignore"):  # NaN, where nodata takes its place
+        return np.where(answered, values.astype(np.uint8), np.uint8(NODATA))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..contracts.types import Floats
+from ..contracts.types import Bytes, Floats
 from ..contracts.values import Flag
 
 
@@ -90,10 +90,8 @@ class Tally:
         for flag in flags:
             self._flagged[flag] += 1
 
-    def add(
-        self, classes: npt.NDArray[np.integer[Any]], confidence: Floats, layers: Sequence[Floats]
-    ) -> None:
-        """Count answered pixels, given as flat arrays of one length, one per layer last."""
+    def add(self, classes: Bytes, confidence: Floats, *layers: Floats) -> None:
+        """Count answered pixels, given as flat arrays of one length."""
         self._counts += np.bincount(classes, minlength=len(self._counts))
         self._confidence += float(confidence.sum(dtype=np.float64))
         for i, values in enumerate(layers):

@@ -338,12 +338,22 @@ def _real_pairs(options: TrainOptions, dataset: PairDataset, size: int) -> Chips
             raise InputError(
                 f"{what} of {real.name} are {found}, expected those of {dataset.name}, {expected}"
             )
-    held_out: tuple[tuple[str, str], ...] = ()
+    held_out: set[str] = set()
     if folds.count > 1:
         fold = folds_by_group(real.labels, real.groups, folds.count, options.seed)
-        places = {real.groups[i] for i in np.flatnonzero(fold == folds.held_out)}
-        held_out = tuple((place, "test") for place in sorted(places))
-    return replace(real, place_splits=held_out)
+        held_out = {real.groups[i] for i in np.flatnonzero(fold == folds.held_out)}
+    # In one order for all folds, so that fewer places are always some of more.
+    order = np.random.default_rng(options.seed).permutation(sorted(set(real.groups))).tolist()
+    learned = [place for place in order if place not in held_out]
+    wanted = options.real_pairs.places
+    if wanted > len(learned):
+        raise InputError(
+            f"option 'real_pairs.places' is {wanted}, expected at most {len(learned)}: so many "
+            f"places of {real.name} train"
+        )
+    left_out = learned[wanted:] if wanted else []
+    splits = [(p, "test") for p in sorted(held_out)] + [(p, "") for p in left_out]
+    return replace(real, place_splits=tuple(splits))
 
 
 def taught_sar(options: TrainOptions) -> SarSource:
