@@ -22,7 +22,7 @@ from esccs_edge.classifier import Classifier
 from esccs_edge.contracts.values import NODATA_LABEL
 from esccs_edge.errors import InputError
 from esccs_edge.scenes import scene_run
-from esccs_edge.scenes.blending import Blender
+from esccs_edge.scenes.blending import Blender, winning
 from esccs_edge.scenes.map_reader import read_map
 from esccs_edge.scenes.map_writer import NODATA, scores_path_of
 from esccs_edge.scenes.mapping import classify_scene
@@ -141,6 +141,16 @@ def test_blending_equals_a_loop_over_whole_arrays(height, width, size, seed, dat
         blended += [rows for _, rows in blender.finished(i)]
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(np.concatenate(blended, axis=1), layers / total, BLEND_RTOL)
+
+
+@given(st.integers(1, 255), st.integers(1, 9), st.integers(0, 2**31))
+def test_the_winning_class_is_the_first_of_the_most_probable(classes, width, seed):
+    steps = np.random.default_rng(seed).integers(0, 4, (classes, 2, width))  # many are equal
+    probabilities = (steps / 4).astype(np.float32)
+    winners, highest = winning(probabilities)
+    np.testing.assert_array_equal(winners, probabilities.argmax(axis=0))
+    np.testing.assert_array_equal(highest, probabilities.max(axis=0))
+    assert winners.dtype == np.uint8
 
 
 # Maps

@@ -13,7 +13,7 @@ from support.tiny_data import tiny_document, tiny_index
 from esccs_edge.errors import InputError
 from esccs_edge.rasters.pair_index import read_index
 from esccs_edge.training.datasets import indices_of, open_dataset
-from esccs_edge.training.datasets.splits import folds_by_group
+from esccs_edge.training.datasets.splits import folds_by_group, place_splits
 from esccs_edge.training.options import FoldOptions
 from esccs_edge.training.options_file import options_from
 from esccs_edge.training.run import train
@@ -46,6 +46,22 @@ def test_folds_of_pairs_without_labels_are_of_like_size():
 def test_more_folds_than_groups_are_refused():
     with pytest.raises(InputError, match="3 groups make no 4 folds"):
         folds_by_group(np.zeros(9, np.int64), list("aaabbbccc"), 4)
+
+
+def test_fewer_places_that_train_are_some_of_more_and_never_those_held_out():
+    groups, held_out = list("ffabcdeab"), {"b", "e"}
+    training = []
+    for count in (1, 2, 3, 4):
+        split_of = dict(place_splits(groups, held_out, count, seed=5))
+        assert {place for place, split in split_of.items() if split == "test"} == held_out
+        training.append(set(groups) - split_of.keys())
+        assert len(training[-1]) == count
+    assert all(fewer < more for fewer, more in zip(training, training[1:], strict=False))
+    assert place_splits(groups, held_out, 0, seed=5) == (("b", "test"), ("e", "test"))
+    orders = {place_splits(groups, held_out, 1, seed=seed) for seed in range(8)}
+    assert len(orders) > 1
+    with pytest.raises(InputError, match="5 places are to train, expected at most 4"):
+        place_splits(groups, held_out, 5, seed=5)
 
 
 def test_options_refuse_folds_that_are_not_there():

@@ -11,7 +11,7 @@ not judged on another.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -155,3 +155,32 @@ def _assign(
 
 def _error(lack: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]) -> float:
     return float(np.sum((lack * scale) ** 2))
+
+
+def place_splits(
+    groups: Iterable[str], held_out: Collection[str], count: int, seed: int
+) -> tuple[tuple[str, str], ...]:
+    """Name the split of each place that does not train.
+
+    Args:
+        groups: Place of each pair.
+        held_out: Places of the test split.
+        count: How many of the others train; 0: all. They are the first in an order of all places,
+            so that the places of a small number are among those of a larger one.
+        seed: Of that order.
+
+    Returns:
+        ``(place, "test")`` of those held out, ``(place, "")`` of those left out.
+
+    Raises:
+        InputError: There are fewer places.
+    """
+    order = np.random.default_rng(seed).permutation(sorted(set(groups))).tolist()
+    others = [place for place in order if place not in held_out]
+    if count > len(others):
+        raise InputError(
+            f"{count} places are to train, expected at most {len(others)}: there are no more "
+            "beside those held out"
+        )
+    left_out = others[count:] if count else []
+    return (*((place, "test") for place in sorted(held_out)), *((place, "") for place in left_out))

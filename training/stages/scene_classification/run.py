@@ -18,7 +18,7 @@ from esccs_edge.contracts.modality import ModalitySpec, SampleSpec
 from esccs_edge.errors import InputError
 
 from ...datasets import PairDataset, open_dataset
-from ...datasets.splits import folds_by_group
+from ...datasets.splits import folds_by_group, place_splits
 from ...datasets.triplets import Chips
 from ...learning.factories import ENCODERS
 from ...learning.losses import class_weights
@@ -342,18 +342,8 @@ def _real_pairs(options: TrainOptions, dataset: PairDataset, size: int) -> Chips
     if folds.count > 1:
         fold = folds_by_group(real.labels, real.groups, folds.count, options.seed)
         held_out = {real.groups[i] for i in np.flatnonzero(fold == folds.held_out)}
-    # In one order for all folds, so that fewer places are always some of more.
-    order = np.random.default_rng(options.seed).permutation(sorted(set(real.groups))).tolist()
-    learned = [place for place in order if place not in held_out]
-    wanted = options.real_pairs.places
-    if wanted > len(learned):
-        raise InputError(
-            f"option 'real_pairs.places' is {wanted}, expected at most {len(learned)}: so many "
-            f"places of {real.name} train"
-        )
-    left_out = learned[wanted:] if wanted else []
-    splits = [(p, "test") for p in sorted(held_out)] + [(p, "") for p in left_out]
-    return replace(real, place_splits=tuple(splits))
+    places = options.real_pairs.places
+    return replace(real, place_splits=place_splits(real.groups, held_out, places, options.seed))
 
 
 def taught_sar(options: TrainOptions) -> SarSource:
