@@ -23,6 +23,7 @@ from esccs_edge.contracts.sensors import SENTINEL2_L1C_BANDS as BANDS
 from esccs_edge.training.samples import cloud_cover as estimate
 from esccs_edge.training.simulate.clouds import simulate_clouds
 from esccs_edge.training.simulate.noise import box_mean
+from esccs_edge.view.markdown import markdown_table
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -134,7 +135,9 @@ def page(fitted, unfitted, simulators, images) -> str:
         columns[f"real, {name}"] = figures(*(np.stack([c[k] for c in found]) for k in (0, 2)))
         columns[f"simulated, {name}"] = figures(*simulated(found))
     keys = list(next(iter(columns.values())))
-    sections.append(table(["", *columns], [[k, *(c[k] for c in columns.values())] for k in keys]))
+    sections.append(
+        markdown_table(["", *columns], [[k, *(c[k] for c in columns.values())] for k in keys])
+    )
     sections += [
         "## Told apart",
         "Balanced accuracy on places never seen; 0.5 means that it cannot. "
@@ -153,7 +156,7 @@ def page(fitted, unfitted, simulators, images) -> str:
                      for place, row in wanted.items()]  # fmt: skip
     heads = ["bands", "light", "place", "cover", "recall", "precision", "false alarms, clear",
              "false alarms, EuroSAT"]  # fmt: skip
-    return "\n\n".join([*sections, table(heads, rows)]) + "\n"
+    return "\n\n".join([*sections, markdown_table(heads, rows)]) + "\n"
 
 
 def told_apart_table(fitted, simulators) -> str:
@@ -167,13 +170,7 @@ def told_apart_table(fitted, simulators) -> str:
             overall = [f"{score.pop(key):.2f}" for key in ("all", "places")]
             by_place = ", ".join(f"{key} {value:.2f}" for key, value in score.items())
             rows.append([name, kind, *overall, by_place])
-    return table(["simulator", "judge", "chips", "mean of places", "by place"], rows)
-
-
-def table(heads, rows) -> str:
-    """Return a Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(["simulator", "judge", "chips", "mean of places", "by place"], rows)
 
 
 def draw(fitted, unfitted, path: Path) -> None:

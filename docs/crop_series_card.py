@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from esccs_edge import Bundle
+from esccs_edge.view.markdown import markdown_table
 
 PAGE = Path(__file__).parent / "crop-series-card.md"
 SHOWN = {"optical+sar": "both sensors", "optical": "optical alone", "sar": "SAR alone"}
@@ -53,7 +54,7 @@ def card(bundle: Bundle) -> str:
         "Mean F1 of the classes in percent, by the share of the seen optical dates that is hidden "
         "besides the real gaps (0: nothing hidden), mean over three patterns of hiding. So few "
         "pixels allow no finer claim than some points.",
-        _table(
+        markdown_table(
             ["shown", *scores["student"]["optical+sar"]["uniform"]],
             [[words, *by_rate(scores["student"][shown])] for shown, words in SHOWN.items()],
         ),
@@ -91,11 +92,6 @@ def _points(quantization: Mapping[str, Any]) -> str:
     accuracy = quantization["balanced_accuracy"]
     cost = 100 * (accuracy["fp32"] - accuracy["int8"])
     return f"{100 * accuracy['fp32']:.1f} in FP32, {100 * accuracy['int8']:.1f} in INT8: {cost:.1f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
-    return "\n".join(lines)
 
 
 def main(name: str = "crop-series") -> None:

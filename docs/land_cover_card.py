@@ -21,6 +21,7 @@ from esccs_edge.training.datasets.pixel_labels import dense_labels
 from esccs_edge.training.datasets.terramesh import open_terramesh
 from esccs_edge.training.judging.evaluate_maps import evaluate_maps
 from esccs_edge.training.judging.map_metrics import PixelCounts
+from esccs_edge.view.markdown import markdown_table
 
 PAGE = Path(__file__).parent / "land-cover-card.md"
 #: Class of the model -> its class in TerraMesh. What of theirs is no value here does not count.
@@ -78,7 +79,7 @@ def card(bundle: Bundle, real: Mapping[str, Mapping[str, Any]]) -> str:
         f"## On {pairs['test']} mosaics of places never seen",
         "SAR of these mosaics is simulated from their pixels, without the classes; clouds are "
         "simulated. mIoU of ten classes over all covers, in percent.",
-        _table(
+        markdown_table(
             ["", "all pixels", "clear", "cloudy", "overall accuracy"],
             [[words, *_cells(scores[row]["overall"])] for row, words in ROWS.items()],
         ),
@@ -87,7 +88,7 @@ def card(bundle: Bundle, real: Mapping[str, Mapping[str, Any]]) -> str:
         "the fifth, snow, no pixel counts), classes merged to "
         f"{', '.join(counted)}. Overall accuracy, mIoU and IoU by class, in percent. Five places "
         "allow no finer claim.",
-        _table(
+        markdown_table(
             ["shown", "overall accuracy", "mIoU", *counted],
             [[name, *_real_cells(row, counted)] for name, row in real.items()],
         ),
@@ -157,11 +158,6 @@ def _real_cells(row: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
-    return "\n".join(lines)
 
 
 def main(folder: str, name: str = "land-cover") -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from esccs_edge import Bundle
+from esccs_edge.view.markdown import markdown_table
 
 FOLDER = Path(__file__).parent
 MEASURES = {"all chips": "all", "mean of places": "place_mean", "mean of classes": "balanced"}
@@ -53,7 +54,7 @@ def card(bundle: Bundle) -> str:
         "Share of answers, in percent, that agree with the confident labels of an independent "
         "judge of the clear image; nothing learned from the judge. In brackets 95 % of "
         f"{real['draws']} draws of places: so few places allow no finer claim.",
-        _table(["input", *MEASURES], [[name, *(_share(row[m]) for m in MEASURES.values())]
+        markdown_table(["input", *MEASURES], [[name, *(_share(row[m]) for m in MEASURES.values())]
                                      for name, row in real["rows"].items()]),
         "Differences over all chips, in points: "
         + "; ".join(f"{name} {_share(part['all'])}" for name, part in real["differences"].items())
@@ -69,7 +70,7 @@ def card(bundle: Bundle) -> str:
         + ".",
         "## Optical alone on EuroSAT, places never seen",
         f"Balanced accuracy, the mean of {folds} folds. Clouds and light are simulated.",
-        _table(["shown", "balanced accuracy", "each fold", "calibration error"],
+        markdown_table(["shown", "balanced accuracy", "each fold", "calibration error"],
                [[name, f"{row['balanced_accuracy']:.3f}",
                  ", ".join(f"{value:.3f}" for value in row["folds"]), f"{row['ece']:.3f}"]
                 for name, row in judged["labeled"].items()]),
@@ -93,11 +94,6 @@ def card(bundle: Bundle) -> str:
 
 def _share(part: Mapping[str, float]) -> str:
     return "{value:.0f} [{low:.0f}, {high:.0f}]".format(**{k: 100 * v for k, v in part.items()})
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
-    return "\n".join(lines)
 
 
 def main(name: str = "default") -> None:

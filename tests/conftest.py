@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).parent.parent
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 #: Folder -> packages of its extra, imported by its tests at their top. Where one is missing the
 #: folder is left out, so that a machine without torch runs the suite of the runtime.

@@ -5,10 +5,11 @@ Both are made from the JSON document, so that a page can be made again from the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ..view.markdown import markdown_table
 from .measure import Plan
 from .rows import BenchResult
 
@@ -50,7 +51,7 @@ def markdown(document: Document) -> str:
     energy = document["energy"] or "not measured, this host reports none"
     blocks = [
         f"{_setting(document)} {document['plan']['seconds']:g} s for each row. Energy: {energy}.",
-        _grid(
+        markdown_table(
             ["batch", "threads", "p50 ms", "p90 ms", "p99 ms", "pairs/s", "J per pair", "calls"],
             [
                 [str(row["batch"]), _threads(row), *(_number(row[name], 3) for name in _TIMES),
@@ -65,7 +66,7 @@ def markdown(document: Document) -> str:
             for row in document["parts"]
         ]
         names = [name.replace("_", " ") for name in _PARTS]
-        blocks += ["### Parts", _grid(["batch", "threads", *names], rows)]
+        blocks += ["### Parts", markdown_table(["batch", "threads", *names], rows)]
     blocks += ["### Start and memory", f"{_start(document)}."]
     return "\n\n".join(blocks) + "\n"
 
@@ -89,11 +90,6 @@ def _start(document: Document) -> str:
         f"imports {document['import_ms']:.0f} ms"
         + (f"; peak memory {memory:.0f} MB" if memory else "")
     )
-
-
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---:"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _threads(row: Row) -> str:

@@ -8,9 +8,7 @@ scale nor raises an alarm. How often each check is right and wrong on real patch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,51 +16,29 @@ from ..contracts.modality import Modalities, ModalitySpec, modality_title
 from ..contracts.types import Array, Pixels
 from ..contracts.values import Flag, PixelStats, Sample
 from ..errors import InputError
-from .band_values import STEPPED_BAND, BandValues, band_values
+from .band_limits import (
+    BRIGHT_CIRRUS,
+    BRIGHT_CROSS_DB,
+    BRIGHT_DB,
+    BRIGHTEST_BAND,
+    CALM_SPREAD_DB,
+    CIRRUS_ABOVE_DARKEST,
+    CLIPPED_SHARE,
+    CROSS_ABOVE_CO_DB,
+    DARKEST_BAND,
+    EVEN_BANDS,
+    HIGHEST,
+    IMPLAUSIBLE_DB,
+    IMPLAUSIBLE_REFLECTANCE,
+    LOWEST_DB,
+    LOWEST_REFLECTANCE,
+    NEGATIVE_SHARE,
+    SMALLEST_SPREAD_DB,
+    band_rules,
+)
+from .band_values import BandValues, band_values
+from .ordinary import IS_ORDINARY
 from .preprocess import preprocess
-
-#: Share of values outside the clip range above which a pair is flagged.
-CLIPPED_SHARE = 0.1
-#: Reflectance above which half of the values cannot be reflectance: twice a perfect white surface.
-IMPLAUSIBLE_REFLECTANCE = 2.0
-#: No measurement lies below or above these, whatever the surface: they are marks of absent pixels.
-LOWEST_REFLECTANCE, LOWEST_DB, HIGHEST = -0.25, -100.0, 100.0
-#: No pixel of a Sentinel-1 patch is this dark: the noise floor lies above -30 dB. Negative numbers
-#: taken for linear sigma0 end up on the kernel's floor of -50 dB.
-IMPLAUSIBLE_DB = -45.0
-#: Backscatter that half of the pixels of a patch never have; real patches come to -6.3 dB.
-BRIGHT_DB = 5.0
-#: Share of values below 0 that an offset applied twice leaves and nothing else does.
-NEGATIVE_SHARE = 0.05
-
-#: Half of the brightest band's pixels are brighter than this: no ground and no sky is so dark. Air
-#: alone scatters more than 0.08 to the top of the atmosphere in B01.
-DARKEST_BAND = 0.026
-DARKEST_L1C_BAND = 0.06
-#: Half of the brightest band's pixels are darker; real patches under clouds come to 1.56.
-BRIGHTEST_BAND = 1.7
-#: Half of the cirrus band's pixels are brighter than half of the darkest other band's, by so much:
-#: water vapor takes the light of B10, of the ground all and of most clouds nearly all. It takes
-#: less of B09, so B10 is never above that.
-CIRRUS_ABOVE_DARKEST = 0.001
-#: What a tenth of the cirrus band's pixels lie below; above it, 1000 was added to each number.
-BRIGHT_CIRRUS = 0.09
-#: Water vapor takes the light of these, so that many of their pixels have one digital number.
-_EVEN_BANDS = ("B09", "B10")
-#: VH above VV by so many dB: the ground turns little of the signal, so VV is 2 dB above, or more.
-CROSS_ABOVE_CO_DB = 1.5
-#: Backscatter in dB varies more than this within a patch, since speckle alone does.
-SMALLEST_SPREAD_DB = 0.3
-#: Half of the pixels in VH are brighter, though no polarization varies as a town does: natural
-#: logarithms and decibels of an amplitude are numbers nearer to 0, and closer together. Real
-#: patches come to -12.8 dB.
-BRIGHT_CROSS_DB, CALM_SPREAD_DB = -11.5, 3.0
-#: Digital numbers are whole, so values differ by one or more of them, and in the dark and even
-#: cirrus band some pair differs by one alone; a stretch or a root draws neighbors apart.
-WIDE_STEP = 1.5
-
-#: So small a share of values beyond the clip range says nothing.
-_FEW_CLIPPED = min(CLIPPED_SHARE, NEGATIVE_SHARE)
 
 
 def judged(
@@ -79,8 +55,8 @@ def judged(
     for name, spec in modalities.items():
         images = [sample.pixels[name] for sample in samples]
         ranks = band_values(images, seen[name], spec)
-        rules = _rules(spec)
-        is_ordinary = _ORDINARY.get(spec.unit)
+        rules = band_rules(spec)
+        is_ordinary = IS_ORDINARY.get(spec.unit)
         rows = zip(images, seen[name], ranks, strict=True)
         for i, (pixels, stats, bands) in enumerate(rows):
             if bands is not None and is_ordinary is not None and is_ordinary(stats, bands, rules):
@@ -139,59 +115,6 @@ def lacks_bands(pixels: Array, spec: ModalitySpec) -> bool:
     absent = marked.all(axis=0)
     judged_bands = (i for i, name in enumerate(spec.channels) if name != "B10")
     return any(bool((marked[i] & ~absent).any()) for i in judged_bands)
-
-
-def _is_ordinary_reflectance(stats: PixelStats, bands: BandValues, rules: _Rules) -> bool:
-    """Return True only if there is nothing to say: a few comparisons, since most patches are so.
-
-    Never True where `radiometry_problem`, `flags_of` or `lacks_bands` would find something.
-    """
-    pixels, valid, nonfinite, below, above, minimum, maximum, _ = stats
-    median, low, _, step, even = bands
-    darkest = min(median)
-    return (
-        valid == pixels
-        and not nonfinite
-        and minimum > rules.lowest
-        and maximum <= HIGHEST
-        and below + above <= _FEW_CLIPPED * valid * len(median)
-        and rules.dark <= max(median) <= BRIGHTEST_BAND
-        and darkest >= LOWEST_REFLECTANCE
-        and step <= rules.wide_step
-        and (
-            rules.cirrus is None
-            or (median[rules.cirrus] == darkest and low[rules.cirrus] <= BRIGHT_CIRRUS)
-        )
-        and len(set(median)) == len(median)
-        and not even
-    )
-
-
-def _is_ordinary_backscatter(stats: PixelStats, bands: BandValues, rules: _Rules) -> bool:
-    """Return True only if there is nothing to say, as `_is_ordinary_reflectance` does."""
-    pixels, valid, nonfinite, below, above, minimum, maximum, _ = stats
-    median, _, spread, *_ = bands
-    return (
-        valid == pixels
-        and not nonfinite
-        and minimum >= LOWEST_DB
-        and maximum <= HIGHEST
-        and below + above <= _FEW_CLIPPED * valid * len(median)
-        and min(median) >= LOWEST_DB
-        and IMPLAUSIBLE_DB <= max(median) < 0
-        and max(spread) >= SMALLEST_SPREAD_DB
-        and (
-            rules.cross is None
-            or (median[rules.cross] <= median[rules.co] and median[rules.cross] <= BRIGHT_CROSS_DB)
-        )
-        and len(set(median)) == len(median)
-    )
-
-
-_ORDINARY: Mapping[str, Callable[[PixelStats, BandValues, _Rules], bool]] = {
-    "reflectance": _is_ordinary_reflectance,
-    "dB": _is_ordinary_backscatter,
-}
 
 
 def radiometry_problem(
@@ -323,7 +246,7 @@ def suspicions(stats: PixelStats, bands: BandValues | None, spec: ModalitySpec) 
             yield "an offset subtracted twice, or none to subtract"
         if stats.minimum < LOWEST_REFLECTANCE or stats.maximum > HIGHEST:
             yield "a mark of absent pixels that is not declared"
-        if (stats.minimum, stats.maximum) == (0, 1) and _rules(spec).cirrus is not None:
+        if (stats.minimum, stats.maximum) == (0, 1) and band_rules(spec).cirrus is not None:
             yield "values stretched from 0 to 1"
         if bands is not None:
             yield from _odd_reflectance(bands, spec)
@@ -339,7 +262,7 @@ def suspicions(stats: PixelStats, bands: BandValues | None, spec: ModalitySpec) 
 
 
 def _odd_reflectance(bands: BandValues, spec: ModalitySpec) -> Iterator[str]:
-    rules = _rules(spec)
+    rules = band_rules(spec)
     brightest = max(bands.median)
     if bands.low != bands.median and (
         _has_copies(bands.median, bands.low) or _has_constants(bands, spec)
@@ -362,7 +285,7 @@ def _odd_reflectance(bands: BandValues, spec: ModalitySpec) -> Iterator[str]:
 
 
 def _odd_backscatter(bands: BandValues, spec: ModalitySpec) -> Iterator[str]:
-    rules = _rules(spec)
+    rules = band_rules(spec)
     if _has_copies(bands.median, bands.spread):
         yield "one polarization in the place of both"
     if max(bands.spread) < SMALLEST_SPREAD_DB:
@@ -385,54 +308,4 @@ def _has_copies(*ranks: Sequence[float]) -> bool:
 
 def _has_constants(bands: BandValues, spec: ModalitySpec) -> bool:
     """Return whether a band that shows ground is of one value."""
-    return any(spec.channels[i] not in _EVEN_BANDS and bands.median[i] != 1 for i in bands.even)
-
-
-class _Rules(NamedTuple):
-    """What the bands of a contract allow to be judged.
-
-    Attributes:
-        absent: No digital number that is a measurement is so low, in the unit of the modality.
-        lowest: Reflectance above it is neither a mark of absent pixels nor darker than black.
-        dark: Half of the brightest band's pixels are brighter.
-        cirrus: Place of B10; None if the model lacks it or was taught a darker band.
-        wide_step: Values of B10 that differ by more are no neighboring digital numbers.
-        cross: Place of VH; None if the model lacks it or VV, or was taught a darker one.
-        co: Place of VV, if there is ``cross``.
-    """
-
-    absent: float
-    lowest: float
-    dark: float
-    cirrus: int | None
-    wide_step: float
-    cross: int | None
-    co: int
-
-
-@lru_cache(maxsize=32)
-def _rules(spec: ModalitySpec) -> _Rules:
-    is_l1c = {"B01", "B10"} <= set(spec.channels)
-    cirrus = _darkest(spec, STEPPED_BAND)
-    cross = _darkest(spec, "VH") if "VV" in spec.channels else None
-    absent, wide_step = -float("inf"), float("inf")
-    if spec.nodata is not None:
-        absent = (spec.nodata + spec.dn_offset + 0.5) * (spec.dn_scale or 1.0)
-    if cirrus is not None and spec.dn_scale is not None:
-        wide_step = WIDE_STEP * spec.dn_scale
-    return _Rules(
-        absent=absent,
-        lowest=max(absent, LOWEST_REFLECTANCE if cirrus is None else 0.0),
-        dark=DARKEST_L1C_BAND if is_l1c else DARKEST_BAND,
-        cirrus=cirrus,
-        wide_step=wide_step,
-        cross=cross,
-        co=-1 if cross is None else spec.channels.index("VV"),
-    )
-
-
-def _darkest(spec: ModalitySpec, channel: str) -> int | None:
-    if channel not in spec.channels or len(spec.channels) < 2:
-        return None
-    place = spec.channels.index(channel)
-    return place if spec.mean[place] == min(spec.mean) else None
+    return any(spec.channels[i] not in EVEN_BANDS and bands.median[i] != 1 for i in bands.even)

@@ -164,16 +164,16 @@ class _SceneRun:
             for columns in _chunks(tiling.columns, max(at_once, size)):
                 first, last = columns[0], columns[-1] + size
                 part = scene.read(row, first, size, last - first)
-                inside = valid[:, first:last]
-                inside[:] = self._valid_rows(part, len(valid))[:, : inside.shape[1]]
+                self._note_valid(part, valid[:, first:last])
                 places = (column - first for column in columns)
                 yield [_cut(part, slice(place, place + size)) for place in places]
 
-    def _valid_rows(self, part: RawPatch, rows: int) -> Mask:
-        """Return ``(rows, width)``: where the first rows of a strip have a pixel on any date."""
-        top = {name: None if x is None else x[..., :rows, :] for name, x in part.items()}
+    def _note_valid(self, part: RawPatch, valid: Mask) -> None:
+        """Note where the first rows of a strip have a pixel, on any date."""
+        height, width = valid.shape
+        top = {name: None if x is None else x[..., :height, :width] for name, x in part.items()}
         found = valid_pixels(top, self._manifest.modalities)
-        return found.reshape(-1, *found.shape[-2:]).any(axis=0)
+        valid[:] = found.reshape(-1, height, width).any(axis=0)
 
     def map_answers(self, answers: Iterable[Any], progress: Progress | None) -> None:
         """Blend and write answers as they come.

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from esccs_edge.view.markdown import markdown_table
+
 from . import OURS, PEERS
 
 Document = Mapping[str, Any]
@@ -58,7 +60,7 @@ def _cells(document: Document) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def _latency(rows: Sequence[Row]) -> str:
     smallest = min(row["batch"] for row in rows)
-    return _grid(
+    return markdown_table(
         [f"batch {smallest}", "p50 ms", "p90 ms", "p99 ms", "x ours", "over rounds", "calls"],
         [
             [
@@ -83,11 +85,11 @@ def _throughput(rows: Sequence[Row]) -> str:
             joules = best["joules_per_pair"]
             lines.append([_name(best), *cells, *([_number(joules, 4)] if with_energy else [])])
     header = ["pairs/s (x ours)", *(f"batch {batch}" for batch in batches)]
-    return _grid([*header, *(["J per pair, best batch"] if with_energy else [])], lines)
+    return markdown_table([*header, *(["J per pair, best batch"] if with_energy else [])], lines)
 
 
 def _parts(rows: Sequence[Row]) -> str:
-    return _grid(
+    return markdown_table(
         ["peer", "patch", "batch", "threads", *_PARTS],
         [
             [_name(row), str(row["patch"]), str(row["batch"]), _threads(row),
@@ -98,7 +100,7 @@ def _parts(rows: Sequence[Row]) -> str:
 
 
 def _fresh(rows: Sequence[Row]) -> str:
-    return _grid(
+    return markdown_table(
         ["peer", "start to first label, ms", "of it imports, ms", "peak memory, MB"],
         [
             [_name(row), *(_number(row[name], 0)
@@ -117,12 +119,7 @@ def _agreement(rows: Sequence[Row]) -> str:
             labels = min(row["labels"] for row in own)
             lines.append([_name(own[0]), f"{100 * labels:.1f} %",
                           f"{max(apart):.1e}" if apart else ""])  # fmt: skip
-    return _grid(["peer", "same label as ours", "largest difference of a logit"], lines)
-
-
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(["peer", "same label as ours", "largest difference of a logit"], lines)
 
 
 def _name(row: Row) -> str:
