@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
+from esccs_edge.backends.cpu.signal_stack import kept_signal_stack
+
 REPOSITORY = Path(__file__).parent.parent
 
 # How long an example takes says how busy the machine is.
@@ -53,6 +55,16 @@ def pytest_report_header() -> list[str]:
         f"tests/{folder} is left out: {', '.join(missing)} not installed"
         for folder, missing in LEFT_OUT.items()
     ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """Keep the signal stack, which tests lose that open OpenVINO by themselves.
+
+    Without one the alarm of a test that takes too long would kill the process without a word.
+    """
+    with kept_signal_stack():
+        return (yield)
 
 
 if "mix_stderr" in signature(CliRunner).parameters:  # click before 8.2 mixes it in by default
