@@ -33,7 +33,7 @@ from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import InputError, RasterError
 from esccs_edge.rasters.pair_index import PairIndex
 from esccs_edge.runtime.model import ModelRuntime
-from esccs_edge.system.cpu_features import has_int8_dot_products
+from esccs_edge.system.cpu_features import gains_by_int8
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def test_the_cpu_runtime_answers_like_onnx_runtime(request, tmp_path, kind):
     manifest = bundle.manifest
     backend = CpuBackend(bundle, manifest, max_batch=4, cache=False)
     described = backend.describe()
-    assert described["precision"] == ("int8" if has_int8_dot_products() else "fp32")
+    assert described["precision"] == ("int8" if gains_by_int8() else "fp32")
     rng = np.random.default_rng(9)
     images = np.stack([radar_image(manifest, rng) for _ in range(8)])
     wanted = answers(bundle.read(described["model"]), manifest, images).argmax(axis=1)

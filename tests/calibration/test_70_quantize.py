@@ -35,7 +35,7 @@ from esccs_edge.calibration.sampler import draw_pairs
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import ArtifactError, InputError
 from esccs_edge.rasters.pair_index import read_index
-from esccs_edge.system.cpu_features import has_int8_dot_products
+from esccs_edge.system.cpu_features import gains_by_int8, has_int8_dot_products
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_openvino_gives_the_same_labels(calibrated, index, precision):
     if precision == "int8" and not has_int8_dot_products():
         pytest.skip("without INT8 dot products sums of 16 bits saturate; 'auto' avoids that")
     picked = choose_arithmetic(calibrated.manifest, precision)
-    assert picked.is_int8 == has_int8_dot_products()
+    assert picked.is_int8 == gains_by_int8()
     pairs = read_index(index, calibrated.manifest.classes)
     chosen = draw_pairs(pairs, calibrated.manifest).held_out
     core = ov.Core()

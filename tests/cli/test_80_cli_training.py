@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.cli_parts import refused, run, run_json
 
-from esccs_edge.system.cpu_features import has_int8_dot_products
+from esccs_edge.system.cpu_features import gains_by_int8
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="training needs torch")
 HEAVY = ("openvino", "rasterio", "torch", "onnx", "cv2", "matplotlib", "tensorrt_rtx", "lightning")
@@ -31,7 +31,7 @@ def test_a_trained_bundle_goes_from_export_to_engine(tmp_path):
     forms = run_json("verify", bundle.folder)["parity"]["forms"]
     *files, backend = (row["name"] for row in forms)
     assert set(files) == {"student.onnx", "student.int8.onnx"}
-    assert backend == f"backend cpu, {'int8' if has_int8_dot_products() else 'fp32'}"
+    assert backend == f"backend cpu, {'int8' if gains_by_int8() else 'fp32'}"
     assert run_json("inspect", bundle.folder)["manifest"]["quantization"]["method"] == "max"
 
 

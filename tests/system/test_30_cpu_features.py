@@ -6,7 +6,8 @@ import pytest
 
 from esccs_edge.system import cpu_features
 from esccs_edge.system.cpu_features import (
-    has_avx512,
+    ends_at_avx2,
+    gains_by_int8,
     has_bf16,
     has_fp16,
     has_int8_dot_products,
@@ -73,22 +74,36 @@ def test_the_limit_of_onednn_is_honored(cpu, line, limit, int8, bf16):
 
 
 @pytest.mark.parametrize(
-    ("line", "limit", "wide"),
+    ("line", "gains"),
+    [(ZEN2, False), (ZEN4, True), (ALDER_LAKE, True), (ORIN, False), (RASPBERRY_4, False)],
+)
+def test_int8_gains_on_x86_with_dot_products_only(cpu, line, gains):
+    cpu(line)
+    assert gains_by_int8() == gains
+
+
+@pytest.mark.parametrize(
+    ("machine", "line", "limit", "narrow"),
     [
-        (ZEN2, None, False),
-        (ORIN, None, False),
-        (ZEN4, None, True),
-        (ZEN4, "AVX512_CORE", True),
-        (ZEN4, "AVX2", False),
-        (ZEN4, "SSE41", False),
+        ("x86_64", ZEN2, None, True),
+        ("AMD64", "", None, True),
+        ("aarch64", ORIN, None, False),
+        ("aarch64", ORIN, "AVX2", False),
+        ("x86_64", ZEN4, None, False),
+        ("x86_64", ZEN4, "AVX512_CORE", False),
+        ("x86_64", ZEN4, "AVX2", True),
+        ("x86_64", ZEN4, "SSE41", True),
     ],
 )
-def test_wide_vectors_follow_from_flags_and_limit(cpu, line, limit, wide):
+def test_narrow_vectors_follow_from_machine_flags_and_limit(
+    cpu, monkeypatch, machine, line, limit, narrow
+):
     cpu(line, limit)
-    assert has_avx512() == wide
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert ends_at_avx2() == narrow
 
 
 def test_without_a_list_of_flags_nothing_is_promised(monkeypatch, tmp_path):
     monkeypatch.setattr(cpu_features, "_CPU_INFO", tmp_path / "absent")
     assert not has_int8_dot_products() and not has_bf16() and not has_fp16()
-    assert not has_avx512()
+    assert not gains_by_int8()

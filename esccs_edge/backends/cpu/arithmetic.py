@@ -14,7 +14,12 @@ from ...contracts.bundle_files import (
 )
 from ...contracts.manifest import Manifest
 from ...errors import BackendError
-from ...system.cpu_features import has_bf16, has_fp16, has_int8_dot_products
+from ...system.cpu_features import (
+    gains_by_int8,
+    has_bf16,
+    has_fp16,
+    has_int8_dot_products,
+)
 
 #: Precision -> OpenVINO's name of it, for float graphs and for the float layers of an INT8 graph.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
@@ -49,8 +54,8 @@ def choose_arithmetic(manifest: Manifest, precision: Precision) -> Arithmetic:
     Args:
         manifest: Contract of the model, with the files of its bundle.
         precision: ``"auto"`` takes the bundle's model, but the float graph in place of an INT8 one
-            where the CPU has no INT8 dot products: it is exact there, and as fast. The float
-            layers of an INT8 graph run in float32, since they gain nothing by less.
+            where INT8 gains nothing (no INT8 dot products, or an ARM CPU): it is exact there. The
+            float layers of an INT8 graph run in float32, since they gain nothing by less.
 
     Raises:
         InputError: There is no such precision.
@@ -71,8 +76,11 @@ def choose_arithmetic(manifest: Manifest, precision: Precision) -> Arithmetic:
         # OpenVINO plans for bfloat16 on CPUs that have it, even where oneDNN is held back from it.
         hint = None if has_bf16() or has_fp16() else "f32"
         return Arithmetic(manifest.model, False, hint, "the bundle's model is float")
-    if has_int8_dot_products():
+    if gains_by_int8():
         return Arithmetic(manifest.model, True, "f32", "this CPU has INT8 dot products")
     if STUDENT_ONNX not in manifest.files:
         return Arithmetic(manifest.model, True, "f32", "the bundle holds no float graph")
-    return Arithmetic(STUDENT_ONNX, False, "f32", "this CPU has no INT8 dot products")
+    reason = "this CPU has no INT8 dot products"
+    if has_int8_dot_products():
+        reason = "OpenVINO computes few INT8 layers in INT8 on ARM"
+    return Arithmetic(STUDENT_ONNX, False, "f32", reason)

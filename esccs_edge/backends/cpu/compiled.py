@@ -21,7 +21,7 @@ from ...contracts.manifest import Manifest
 from ...contracts.tensor import Tensor
 from ...errors import ArtifactError, BackendError, ManifestError
 from ...system.cores import usable_cores
-from ...system.cpu_features import has_avx512
+from ...system.cpu_features import ends_at_avx2
 from ...system.forked_child import keep_in_children
 from ...system.sealed_cache import Key, SealedCache
 from .normalizations import spell_out_normalizations
@@ -31,7 +31,7 @@ from .quantized_inputs import expose_quantized_inputs
 from .signal_stack import kept_signal_stack
 
 #: Counts up whenever the graph is rewritten in another way before it is compiled.
-REWRITING = 2
+REWRITING = 3
 
 #: Largest tensor in a graph: 64 channels of a patch of 2048 x 2048 pixels, 1 GiB as float32.
 MAX_ELEMENTS = 1 << 28
@@ -244,7 +244,7 @@ def _compile(core: ov.Core, graph: _Graph, samples: int, options: Mapping[str, A
         model.reshape({name: [samples, *t.row] for name, t in manifest.inputs.items()})
         _check_sizes(model, graph.name)
         keep_scales_of_concats(model)
-        if not has_avx512():
+        if ends_at_avx2():
             spell_out_normalizations(model)
         model, steps = expose_quantized_inputs(model)
         return LoadedModel(core.compile_model(model, "CPU", dict(options)), steps)

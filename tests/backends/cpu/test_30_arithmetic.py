@@ -1,4 +1,4 @@
-"""Which graph runs in which number format, on CPUs with and without INT8 dot products."""
+"""Which graph runs in which number format, on CPUs on which INT8 gains and on others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from esccs_edge.backends.cpu import arithmetic
 from esccs_edge.backends.cpu.arithmetic import choose_arithmetic
 from esccs_edge.contracts.manifest import FileRecord
 from esccs_edge.errors import ArtifactError, BackendError, InputError
-from esccs_edge.system.cpu_features import has_int8_dot_products
+from esccs_edge.system.cpu_features import gains_by_int8
 
 RECORD = FileRecord("0" * 64, 1)
 FLOAT = tiny.tiny_manifest(files={"student.onnx": RECORD})
@@ -28,22 +28,27 @@ INT8 = tiny.tiny_manifest(
 INT8_ALONE = INT8.evolve(files={"student.int8.onnx": RECORD})
 
 
-@pytest.fixture(params=[True, False], ids=["dot products", "plain AVX2"])
-def dots(request, monkeypatch):
-    monkeypatch.setattr(arithmetic, "has_int8_dot_products", lambda: request.param)
-    return request.param
+@pytest.fixture(params=["dot products", "plain AVX2", "ARM"])
+def gains(request, monkeypatch):
+    """Whether INT8 gains on this kind of CPU."""
+    gains = request.param == "dot products"
+    monkeypatch.setattr(arithmetic, "gains_by_int8", lambda: gains)
+    monkeypatch.setattr(arithmetic, "has_int8_dot_products", lambda: request.param != "plain AVX2")
+    return gains
 
 
-def test_a_quantized_bundle_runs_int8_only_where_that_is_exact(dots):
+def test_a_quantized_bundle_runs_int8_only_where_that_gains(gains, request):
     found = choose_arithmetic(INT8, "auto")
-    assert found.model == ("student.int8.onnx" if dots else "student.onnx")
-    assert found.is_int8 == dots and found.hint == "f32" and "INT8 dot products" in found.reason
+    assert found.model == ("student.int8.onnx" if gains else "student.onnx")
+    assert found.is_int8 == gains and found.hint == "f32"
+    kind = request.node.callspec.params["gains"]
+    assert ("ARM" if kind == "ARM" else "INT8 dot products") in found.reason
 
 
-def test_without_a_float_graph_int8_runs_anywhere_and_says_why(dots):
+def test_without_a_float_graph_int8_runs_anywhere_and_says_why(gains):
     found = choose_arithmetic(INT8_ALONE, "auto")
     assert found.model == "student.int8.onnx" and found.is_int8
-    assert dots or "no float graph" in found.reason
+    assert gains or "no float graph" in found.reason
 
 
 @pytest.mark.parametrize("bf16", [True, False])
@@ -56,18 +61,18 @@ def test_a_float_bundle_leaves_openvino_the_choice_where_the_cpu_has_more(monkey
 
 
 @pytest.mark.parametrize("manifest", [FLOAT, INT8], ids=["float", "int8"])
-def test_a_precision_that_is_asked_for_is_taken(dots, manifest):
+def test_a_precision_that_is_asked_for_is_taken(gains, manifest):
     found = choose_arithmetic(manifest, "fp32")
     assert (found.model, found.hint, found.precision("f32")) == ("student.onnx", "f32", "fp32")
 
 
-def test_a_float_model_stays_float_although_the_bundle_holds_an_int8_graph_too(dots):
+def test_a_float_model_stays_float_although_the_bundle_holds_an_int8_graph_too(gains):
     kept = INT8.evolve(model="student.onnx")
     assert choose_arithmetic(kept, "auto").precision("f32") == "fp32"
     assert choose_arithmetic(kept, "int8").model == "student.int8.onnx"
 
 
-def test_int8_that_is_asked_for_is_taken(dots):
+def test_int8_that_is_asked_for_is_taken(gains):
     found = choose_arithmetic(INT8, "int8")
     assert (found.model, found.precision("f32")) == ("student.int8.onnx", "int8")
 
@@ -124,12 +129,12 @@ def answers_under(limit: str, precision: str = "auto"):
 
 def test_the_shipped_model_is_exact_on_a_cpu_with_avx2_only():
     found, reason, probabilities = answers_under("AVX2")
-    assert found == "fp32" and "no INT8 dot products" in reason
+    assert found == "fp32" and "INT8" in reason
     _, _, exact = answers_under("ALL", "fp32")
     np.testing.assert_allclose(probabilities, exact, atol=1e-4)
 
 
-@pytest.mark.skipif(not has_int8_dot_products(), reason="this CPU has no INT8 dot products")
+@pytest.mark.skipif(not gains_by_int8(), reason="INT8 gains nothing on this CPU")
 def test_the_shipped_model_runs_int8_where_the_cpu_has_dot_products():
     found, reason, probabilities = answers_under("ALL")
     assert found == "int8" and "INT8 dot products" in reason
