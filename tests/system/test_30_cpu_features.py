@@ -18,6 +18,7 @@ ZEN4 = "flags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16"
 ALDER_LAKE = "flags\t\t: fpu avx2 avx_vnni"
 SAPPHIRE_RAPIDS = f"{ZEN4} avx512_fp16 amx_bf16 amx_int8 amx_tile"
 ORIN = "Features\t: fp asimd evtstrm aes asimdhp asimddp"
+GRAVITON_3 = f"{ORIN} sve bf16 i8mm"
 RASPBERRY_4 = "Features\t: fp asimd evtstrm crc32"
 
 
@@ -43,6 +44,7 @@ def cpu(monkeypatch, tmp_path):
         (ALDER_LAKE, True, False, False),
         (SAPPHIRE_RAPIDS, True, True, True),
         (ORIN, True, False, True),
+        (GRAVITON_3, True, False, True),
         (RASPBERRY_4, False, False, False),
         ("", False, False, False),
     ],

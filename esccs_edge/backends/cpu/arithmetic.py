@@ -74,7 +74,9 @@ def choose_arithmetic(manifest: Manifest, precision: Precision) -> Arithmetic:
         return Arithmetic(model, is_int8, _HINTS[precision], "asked for")
     if manifest.model != INT8_ONNX:
         # OpenVINO plans for bfloat16 on CPUs that have it, even where oneDNN is held back from it.
-        hint = None if has_bf16() or has_fp16() else "f32"
+        # On ARM it would take float16, in which the floor of a division by a norm is 0: where a
+        # modality is missing, 0 / 0 is answered.
+        hint = None if has_bf16() else "f32"
         return Arithmetic(manifest.model, False, hint, "the bundle's model is float")
     if gains_by_int8():
         return Arithmetic(manifest.model, True, "f32", "this CPU has INT8 dot products")

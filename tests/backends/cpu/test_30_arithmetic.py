@@ -16,6 +16,7 @@ from esccs_edge.backends.cpu import arithmetic
 from esccs_edge.backends.cpu.arithmetic import choose_arithmetic
 from esccs_edge.contracts.manifest import FileRecord
 from esccs_edge.errors import ArtifactError, BackendError, InputError
+from esccs_edge.pixels.synthetic import smooth_samples
 from esccs_edge.system.cpu_features import gains_by_int8
 
 RECORD = FileRecord("0" * 64, 1)
@@ -52,9 +53,8 @@ def test_without_a_float_graph_int8_runs_anywhere_and_says_why(gains):
 
 
 @pytest.mark.parametrize("bf16", [True, False])
-def test_a_float_bundle_leaves_openvino_the_choice_where_the_cpu_has_more(monkeypatch, bf16):
+def test_a_float_bundle_leaves_openvino_the_choice_where_the_cpu_has_bfloat16(monkeypatch, bf16):
     monkeypatch.setattr(arithmetic, "has_bf16", lambda: bf16)
-    monkeypatch.setattr(arithmetic, "has_fp16", lambda: False)
     found = choose_arithmetic(FLOAT, "auto")
     assert (found.model, found.is_int8) == ("student.onnx", False)
     assert found.hint == (None if bf16 else "f32")
@@ -140,6 +140,17 @@ def test_the_shipped_model_runs_int8_where_the_cpu_has_dot_products():
     assert found == "int8" and "INT8 dot products" in reason
     _, _, exact = answers_under("ALL", "fp32")
     assert (probabilities.argmax(axis=1) == exact.argmax(axis=1)).mean() >= 0.9
+
+
+def test_a_float_bundle_answers_where_a_modality_is_missing(tmp_path):
+    """On any CPU: in float16, which OpenVINO would take on ARM, NaN is answered."""
+    bundle = Bundle.open().copy(tmp_path / "float")
+    bundle = bundle.add({}, without=["student.int8.onnx"], model="student.onnx", quantization=None)
+    pixels = smooth_samples(bundle.manifest, 1)[0].pixels
+    with Classifier(bundle.folder, "cpu") as classifier:
+        for name in pixels:
+            answer = classifier.classify(*(pixels[n] if n == name else None for n in pixels))
+            assert np.isfinite(list(answer.probabilities.values())).all()
 
 
 def test_the_front_door_passes_the_precision_on():
