@@ -42,7 +42,7 @@ endef
 LISTING := $(shell echo $(sort $(SOURCES)) | cksum)
 
 .PHONY: demo test docs forget-results suite test-lowest test-pythons bench lint spell types gpu model \
-	land-cover crop-series wheel \
+	land-cover crop-series wheel arm64 \
 	clean always
 
 demo: $(VENV)/installed-runtime
@@ -94,6 +94,10 @@ docs: $(VENV)/installed-docs
 # For a machine with an NVIDIA GPU; see docs/hardware/README.md.
 gpu: $(VENV)/installed-dev
 	PATH="$(abspath $(BIN)):$$PATH" docs/hardware/run.sh
+
+# The aarch64 wheel and a part of the runtime's suite, run by QEMU; as root, on Debian 12. See docs/jetson.md.
+arm64:
+	.ci/arm64
 
 lint: $(VENV)/installed-dev
 	$(call stage,lint)
