@@ -6,11 +6,19 @@ import base64
 from collections.abc import Sequence
 
 import cv2
+import numpy as np
 
 from ...contracts.modality import ModalitySpec
 from ...contracts.types import Array
 from ...rasters.channels import narrowed
-from ..pictures import Picture, optical_picture, sar_picture, true_color_channels
+from ..pictures import (
+    ABSENT_COLOR,
+    Picture,
+    class_picture,
+    optical_picture,
+    sar_picture,
+    true_color_channels,
+)
 
 
 def data_picture(pixels: Array | None, spec: ModalitySpec, channels: Sequence[str] = ()) -> str:
@@ -30,6 +38,33 @@ def data_picture(pixels: Array | None, spec: ModalitySpec, channels: Sequence[st
     else:
         shown, draw = true_color_channels(spec), optical_picture
     return _address(draw(pixels[[known.index(name) for name in shown]], narrowed(spec, shown)))
+
+
+def series_picture(pixels: Array, spec: ModalitySpec, dates: int) -> str:
+    """Return a series as an address: one pixel as channels by dates, images at their fullest date.
+
+    Args:
+        pixels: ``(C, T * H, W)`` as stored.
+        spec: Contract of the sensor.
+        dates: T.
+    """
+    images = pixels.reshape(len(pixels), dates, -1, pixels.shape[2])
+    if images.shape[2:] != (1, 1):
+        valid = ((images != spec.nodata) & np.isfinite(images)).any(axis=0)
+        return data_picture(images[:, valid.sum(axis=(1, 2)).argmax()], spec)
+    strip = images[:, :, 0, 0].astype(np.float64)
+    strip[strip == spec.nodata] = np.nan
+    low, high = np.nanmin(strip, axis=1, initial=0), np.nanmax(strip, axis=1, initial=1)
+    gray = 255 * (strip - low[:, None]) / np.maximum(high - low, 1e-9)[:, None]
+    shown = np.repeat(np.nan_to_num(gray, nan=255).astype(np.uint8)[..., None], 3, axis=2)
+    shown[np.isnan(strip)] = ABSENT_COLOR
+    return _address(shown)
+
+
+def label_picture(labels: Array, classes: Sequence[str]) -> str:
+    """Return class numbers ``(H, W)`` as an address that holds their map; others are absent."""
+    known = (labels >= 0) & (labels < len(classes))
+    return _address(class_picture(np.where(known, labels, 255).astype(np.uint8), classes))
 
 
 def _address(picture: Picture | None) -> str:
