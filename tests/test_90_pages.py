@@ -125,7 +125,7 @@ def shell(monkeypatch) -> Iterator[Shell]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run_one_after_the_other(page, sandbox, shell):
     for package in PACKAGES.get(page, ()):

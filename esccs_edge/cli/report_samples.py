@@ -68,7 +68,11 @@ def judge_samples(
     used = {i for i, row in enumerate(rows.rows) if row.split == asked["split"]}
     words = sorted({word for i in used for word in rows.rows[i].simulated})
     simulated = [f"{', '.join(words)} of the samples that are judged here"] if words else []
-    shown = "what the model saw, then the labels and its answer" if is_map else "what it saw"
+    shown = (
+        "what the model saw, then the labels and its answer"
+        if is_map
+        else ("each channel by dates, missing ones light gray")
+    )
     which = "fewest pixels right" if is_map else "wrong answers that the model was surest of"
     return Judged(index, numbers, [_figure(one, manifest) for one in worst],
                   f"{which[0].upper()}{which[1:]}; {shown}.", simulated)  # fmt: skip

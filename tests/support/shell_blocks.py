@@ -69,6 +69,10 @@ STAND_INS = [
     StandIn("", "--jobs 2", ""),
     StandIn("docs/training.md", "--folds 4", "--folds 2"),
     StandIn("docs/comparison.md", "headline,ends,halves", "source-only,esccs"),
+    StandIn("docs/comparison.md", ",halves,esccs-no-step-two,esccs-no-irm,esccs-three-losses", ""),
+    StandIn("docs/comparison.md", ",tlf-late-cloud-aware,tlf-middle-cloud-aware", ""),
+    StandIn("docs/comparison.md", ",kd-s-cloud-aware,kd-sar-cloud-aware,gdl-cloud-aware", ""),
+    StandIn("docs/comparison.md", ",kdhn-cloud-aware,qmf-cloud-aware", ""),
     StandIn("docs/segmentation.md", "--out runs/maps --seeds 5", MAPS),
     StandIn("docs/training.md", "--out runs/maps --seeds 5", MAPS),
     StandIn("docs/training.md", "student.schedule.epochs=20", "student.schedule.epochs=1"),
@@ -116,6 +120,7 @@ NOT_RUN = [
     NotRun("docs/performance.md", "make bench", CI),
     NotRun("docs/performance.md", "pytest tests/benchmarks", CI),
     NotRun("docs/performance.md", "python docs/pareto.py", HOURS),
+    NotRun("docs/series.md", "python -m benchmarks.series_speed", CI),
     NotRun("docs/reliability.md", "", CI),
 ]  # fmt: skip
 

@@ -20,6 +20,9 @@ from ..pictures import (
     true_color_channels,
 )
 
+#: Side of the picture of one series.
+STRIP_PX = 180
+
 
 def data_picture(pixels: Array | None, spec: ModalitySpec, channels: Sequence[str] = ()) -> str:
     """Return one modality of a sample as an address that holds the picture itself.
@@ -54,11 +57,14 @@ def series_picture(pixels: Array, spec: ModalitySpec, dates: int) -> str:
         return data_picture(images[:, valid.sum(axis=(1, 2)).argmax()], spec)
     strip = images[:, :, 0, 0].astype(np.float64)
     strip[strip == spec.nodata] = np.nan
-    low, high = np.nanmin(strip, axis=1, initial=0), np.nanmax(strip, axis=1, initial=1)
-    gray = 255 * (strip - low[:, None]) / np.maximum(high - low, 1e-9)[:, None]
-    shown = np.repeat(np.nan_to_num(gray, nan=255).astype(np.uint8)[..., None], 3, axis=2)
-    shown[np.isnan(strip)] = ABSENT_COLOR
-    return _address(shown)
+    seen = np.isfinite(strip)
+    low = np.where(seen, strip, np.inf).min(axis=1, keepdims=True)
+    high = np.where(seen, strip, -np.inf).max(axis=1, keepdims=True)
+    gray = np.where(seen, 255 * (strip - low) / np.maximum(high - low, 1e-9), 0)
+    shown = np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
+    shown[~seen] = ABSENT_COLOR
+    side = (STRIP_PX, STRIP_PX)
+    return _address(np.asarray(cv2.resize(shown, side, interpolation=cv2.INTER_NEAREST), np.uint8))
 
 
 def label_picture(labels: Array, classes: Sequence[str]) -> str:

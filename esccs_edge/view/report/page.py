@@ -177,9 +177,9 @@ def _judged(numbers: Mapping[str, Any]) -> list[str]:
         + "<div class='legend'><span>Stronger bars hold more answers; on the dotted line "
         "confidence is the share that is right.</span></div>",
     )
-    shares = ("recall", "precision", *["iou"] * ("miou" in numbers))
+    shares = ("recall", "precision", *["IoU"] * ("miou" in numbers))
     rows = [
-        (row["class"], f"{row['n']:,}", *(percent(row[name]) for name in shares))
+        (row["class"], f"{row['n']:,}", *(percent(row[name.lower()]) for name in shares))
         for row in numbers["by_class"]
     ]
     majority = percent(numbers["majority"])
