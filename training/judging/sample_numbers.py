@@ -143,7 +143,8 @@ def sample_numbers(
     places: dict[str, Labels] = {}
     bins: list[dict[str, Labels]] = [{} for _ in CLOUD_BINS]
     gates: list[list[float]] = [[] for _ in CLOUD_BINS]
-    counts, worst, number = np.zeros((2, 101), np.int64), [], 0
+    worst: list[tuple[float, int, JudgedSample]] = []
+    counts, number = np.zeros((2, 101), np.int64), 0
     for number, one in enumerate(samples, 1):
         known = one.truth >= 0
         flat = one.truth[known] * (size + 1) + one.found[known]
