@@ -158,7 +158,8 @@ crop-series: $(VENV)/installed-dev
 	$(BIN)/python docs/crop_series_card.py
 
 wheel: $(VENV)/made
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist \
+		--config-settings cmake.define.ESCCS_CUDA_ARCHITECTURES=all .
 	@ls -l dist
 
 clean:

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
 
-from esccs_edge import example_pair
 from esccs_edge.cli import _COMMANDS, main
-from esccs_edge.cli.demo_rasters import Ground, write_optical, write_sar
 from esccs_edge.contracts import bundle_files
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec, SampleSpec
-from esccs_edge.example import example_scene
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -69,40 +65,6 @@ def test_the_example_is_about_ten_lines():
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_command_lines_parse(line):
     parse(shlex.split(line)[1:])
-
-
-#: Not run: what never ends, and what names a download whose name is shortened.
-NOT_RUN = ("esccs-edge serve", "esccs-edge map S2A_MSIL1C_....SAFE", "make ", "pip ")
-#: Makes a training run one of seconds.
-SMALL = """
-[teacher]
-schedule = { epochs = 1, batch_size = 16 }
-[auxiliary]
-schedule = { epochs = 1, batch_size = 16 }
-[student]
-schedule = { epochs = 1, batch_size = 16 }
-"""
-
-
-@pytest.mark.timeout(600)
-def test_the_commands_of_the_readme_run_one_after_the_other(tmp_path, monkeypatch):
-    pytest.importorskip("torch", reason="training needs torch")
-    from support.tiny_data import tiny_index
-
-    tiny_index(tmp_path / "data")
-    (tmp_path / "small.toml").write_text(SMALL)
-    monkeypatch.chdir(tmp_path)
-    ground = Ground("EPSG:32632", (600_000.0, 5_400_000.0), 10.0, "example")
-    for suffix, pixels in (("", example_scene()), ("_patch", example_pair())):
-        write_optical(Path(f"s2{suffix}.tif"), pixels.optical, ground)
-        write_sar(Path(f"s1{suffix}.tif"), pixels.sar, ground)
-    done = [line for line in shell_lines() if not line.startswith(NOT_RUN)]
-    for line in done:
-        words = shlex.split(line)[1:]
-        words += ["--config", "small.toml"] if words[0] == "train" else []
-        result = CliRunner().invoke(main, words)
-        assert result.exit_code == 0, f"{line}\n{result.output}"
-    assert len(done) >= 8 and Path("map.png").is_file() and list(Path("runs/first").glob("*.html"))
 
 
 def test_a_wrong_command_line_would_be_noticed():

@@ -78,4 +78,9 @@ def test_container_recipes_name_extras_files_and_commands_that_exist():
             continue
         named = set(",".join(re.findall(r"\[([a-z,]+)\]", text)).split(","))
         assert named and named <= extras
-        assert 'ENTRYPOINT ["esccs-edge"]' in text and '"serve"' in text and "USER esccs" in text
+        assert (
+            'ENTRYPOINT ["esccs-edge"]' in text
+            and '"serve"' in text
+            and "--uid 10001" in text
+            and "USER 10001\n" in text
+        )

@@ -25,6 +25,7 @@ from .learning.tasks.scene_classification import SceneClassificationLearning
 from .options import TrainOptions, require
 from .run import OPTIONS_NAME, check_folder
 from .samples.samples import patch_size
+from .stages.trainer import check_trainer
 
 ANSWERS_NAME = "answers.npz"
 REPORT_NAME = "report.json"
@@ -60,6 +61,7 @@ def cross_validate(
             hint="Pass --data SOURCE, --out DIR and --folds 4",
         )
     require(not options.init, "init", options.init, "none: it may have learned what a fold judges")
+    check_trainer(options)
     folder, judged = Path(options.out), _judged(options, judge)
     check_folder(folder, options, resume=True)
     write_atomic(folder / OPTIONS_NAME, json.dumps(options.as_dict(), indent=2) + "\n")

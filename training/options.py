@@ -13,9 +13,12 @@ from typing import Any, Literal, TypeVar
 from esccs_edge.errors import InputError
 
 AnyOptions = TypeVar("AnyOptions", bound="RunOptions")
-Precision = Literal["32-true", "bf16-mixed"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 #: Options of every run that mean nothing on another machine.
 PATHS = ("data", "out", "init")
+#: Those that change no number, so that a run may go on with others. `devices` says which card
+#: learns, never how many.
+FREE = ("data", "out", "logger", "devices")
 
 
 @dataclass(frozen=True)
@@ -322,7 +325,14 @@ class RunOptions:
         pixel_size_m: Ground size of a pixel.
         threads: Threads of torch; 0 leaves its default.
         precision: Arithmetic of the networks that learn, as Lightning calls it; ``"bf16-mixed"``
-            is about twice as fast on CPUs that have it.
+            is about twice as fast on CPUs that have it, ``"16-mixed"`` is for GPUs.
+        accelerator: What the networks learn on, as Lightning calls it: ``"auto"``, ``"cpu"``,
+            ``"gpu"`` and others.
+        devices: Which of them, as Lightning calls it: ``1`` takes the first, ``"1,"`` the GPU with
+            the number 1. A stage learns on one device.
+        logger: Where each stage's numbers go beside ``logs/STAGE.csv``: ``"tensorboard"``,
+            ``"csv"``, ``"none"``, or the factory of a Lightning logger,
+            ``"package.module:factory"``; see `stages.trainer`.
         init: Bundle with ``student.safetensors`` whose weights the run starts at, or empty: its
             bands and sizes are those of the run then, its classes may be others.
     """
@@ -335,6 +345,9 @@ class RunOptions:
     pixel_size_m: float = 10.0
     threads: int = 0
     precision: Precision = "32-true"
+    accelerator: str = "auto"
+    devices: int | str = 1
+    logger: str = "tensorboard"
     init: str = ""
 
     def evolve(self: AnyOptions, **changes: Any) -> AnyOptions:

@@ -12,7 +12,7 @@ from esccs_edge.errors import InputError
 from esccs_edge.system.regular_file import read_regular
 
 from .learning.tasks import learning_task
-from .options import RunOptions, TrainOptions
+from .options import FREE, RunOptions, TrainOptions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,17 +59,18 @@ def options_from(document: Mapping[str, Any]) -> RunOptions:
 def changed_options(record: Mapping[str, Any], options: RunOptions) -> list[str]:
     """Return the names of the top-level options that differ from those of a recorded run.
 
-    Options that came after the record have their defaults there; ``data`` and ``out`` may differ.
+    Options that came after the record have their defaults there; those in `FREE` may differ.
 
     Raises:
         InputError: The record holds an option that is no longer known.
     """
     try:
-        before = options_from(record).evolve(data="", out="").as_dict()
+        before = options_from(record).as_dict()
     except InputError as error:
         raise InputError(
             f"the recorded run cannot go on: {error.message}",
             hint="Start a new run, or use the version of esccs-edge that started this one",
         ) from None
-    now = options.evolve(data="", out="").as_dict()
-    return sorted(key for key in before | now if before.get(key) != now.get(key))
+    now = options.as_dict()
+    counting = (before | now).keys() - set(FREE)
+    return sorted(key for key in counting if before.get(key) != now.get(key))

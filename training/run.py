@@ -32,6 +32,7 @@ from .options import RunOptions, TrainOptions
 from .options_file import changed_options
 from .provenance import provenance
 from .run_folder import own_run_folder
+from .stages.trainer import check_trainer
 
 OPTIONS_NAME = "options.json"
 METRICS_NAME = "metrics.json"
@@ -64,7 +65,7 @@ def train(
     Raises:
         InputError: ``data`` or ``out`` is missing, the folder holds another run or another process
             is at work in it, the task is not known or takes no teacher, the data cannot be
-            trained on, or the run cannot start at ``init``.
+            trained on, the run cannot start at ``init``, or its device or logger cannot be had.
         ManifestError: No model of the task can be run, or not on this data.
     """
     if dataset is not None:
@@ -103,6 +104,7 @@ def _train_in(
         return Bundle.open(folder / "bundle")
     if options.threads:
         torch.set_num_threads(options.threads)
+    check_trainer(options)
     task = learning_task(options.task)
     found = task.open_data(options) if dataset is None else dataset
     if not isinstance(found, task.data_class):

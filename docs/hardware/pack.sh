@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 rm -rf "$out/base" "$out/rtx-0" "$out/rtx-1"
 mkdir -p "$out/base/wheels" "$out/rtx-0" "$out/rtx-1"
 
-"$python" -m pip wheel -q --no-deps -w "$out/base/wheels" .
+"$python" -m pip wheel -q --no-deps -w "$out/base/wheels" -C cmake.define.ESCCS_CUDA_ARCHITECTURES=all .
 unzip -l "$out"/base/wheels/esccs_edge-*.whl | grep -q preprocess.fatbin
 
 # pycuda is compiled, without what needs libraries that only a driver or a whole toolkit brings.

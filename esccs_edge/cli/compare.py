@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 
 from .shell import CommandResult, command
-from .training_options import config_option, settings_option, training_options
+from .training_options import (
+    config_option,
+    given,
+    settings_option,
+    trainer_options,
+    training_options,
+)
 
 
 @command(
@@ -76,6 +82,7 @@ from .training_options import config_option, settings_option, training_options
 )
 @click.option("--task", help="What is learned [scene-classification].")
 @config_option
+@trainer_options
 @settings_option
 @click.option("--resume", is_flag=True, help="Keep the runs that are finished.")
 def run(
@@ -92,6 +99,7 @@ def run(
     config: Path | None,
     settings: tuple[str, ...],
     resume: bool,
+    **trainer: str | None,
 ) -> CommandResult:
     from esccs_edge.training.comparison.run import compare
 
@@ -105,7 +113,7 @@ def run(
         trials=trials,
         jobs=jobs,
         resume=resume,
-        options=training_options(config, {} if task is None else {"task": task}, settings),
+        options=training_options(config, given({"task": task, **trainer}), settings),
         judge=judge,
     )
     document = {"folder": comparison.folder, "rows": comparison.rows}

@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from .shell import CommandResult, command
-from .training_options import config_option, data_option, settings_option, training_options
+from .training_options import (
+    config_option,
+    data_option,
+    given,
+    settings_option,
+    trainer_options,
+    training_options,
+)
 
 
 @command(
@@ -37,6 +44,7 @@ from .training_options import config_option, data_option, settings_option, train
     metavar="FILE.npz",
     help="What an independent judge says of the clear images of the real pairs.",
 )
+@trainer_options
 @settings_option
 def run(
     config: Path | None,
@@ -46,10 +54,9 @@ def run(
     only: tuple[int, ...],
     judge: Path | None,
     settings: tuple[str, ...],
+    **trainer: str | None,
 ) -> CommandResult:
-    changes: dict[str, Any] = {
-        key: value for key, value in {"data": data, "out": out}.items() if value is not None
-    }
+    changes = given({"data": data, "out": out, **trainer})
     if folds is not None:
         changes["folds"] = {"count": folds}
     options = training_options(config, changes, settings)

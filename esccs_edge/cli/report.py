@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,16 +19,22 @@ from .options import (
     simulate_sar_option,
 )
 from .progress import Progress
+from .report_samples import Judged, judge_samples
 from .shell import CommandResult, command
 
 if TYPE_CHECKING:
     from esccs_edge.training.judging.report_numbers import Mistake
 
     from ..contracts.bundle import Bundle
+    from ..contracts.manifest import Manifest
 
 #: Parts of a run's folder.
 _BUNDLE, _HELDOUT = "bundle", Path("heldout", "index.csv")
 _BATCHES = (1, 8, 32)
+_SCENES = "scene-classification"
+_WORST_PAIRS = (
+    "Wrong answers that the model was surest of; optical left, SAR right, as it saw them."
+)
 _RECORDED = ("oa", "balanced_accuracy", "macro_f1", "miou", "n")
 
 
@@ -38,8 +44,8 @@ _RECORDED = ("oa", "balanced_accuracy", "macro_f1", "miou", "n")
     Write a report: accuracy with intervals, confusion, reliability, mistakes, latency.
 
     RUN is the folder of a training run, BUNDLE a model bundle or 'default'. The page is one file
-    that fetches and runs nothing: it can be mailed or kept. A bundle that classifies scenes is
-    judged on labeled pairs; of others the page shows what their training recorded.
+    that fetches and runs nothing: it can be mailed or kept. Scenes, maps and series are judged on
+    labeled samples, by default on those that the run held out.
     """,
     example="""
     esccs-edge report runs/first
@@ -52,7 +58,7 @@ _RECORDED = ("oa", "balanced_accuracy", "macro_f1", "miou", "n")
     "--data",
     metavar="INDEX",
     shell_complete=complete_files,
-    help="Labeled pairs to judge on  [heldout/index.csv of a run].",
+    help="Labeled samples to judge on  [heldout/index.csv of a run].",
 )
 @click.option("--split", default="test", show_default=True, help="Rows to judge.")
 @clouds_option
@@ -93,8 +99,13 @@ def run(
     bundle = Bundle.open(str(folder / _BUNDLE) if is_run else where, digest=given_digest())
     target = out or (folder / "report.html" if is_run else Path("report.html"))
     asked = {"split": split, "clouds_seeds": clouds, "simulate_sar": simulate_sar}
-    judged = _judge(bundle, _index(bundle, data, folder if is_run else None, split), asked,
-                    {"backend": backend, "precision": precision})  # fmt: skip
+    index = _index(bundle, data, folder if is_run else None, split)
+    judge = _judge if bundle.manifest.task == _SCENES else judge_samples
+    judged = (
+        index
+        if isinstance(index, Judged)
+        else judge(bundle, index, asked, {"backend": backend, "precision": precision})
+    )
     found = {
         "data": judged.data,
         "numbers": judged.numbers,
@@ -105,53 +116,35 @@ def run(
         "version": __version__,
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
     }
-    figures = _figures(judged.mistakes, bundle, judged.channels)
-    write_atomic(target, report_page(bundle.manifest, bundle.digest, found, figures))
+    page = report_page(bundle.manifest, bundle.digest, {**found, "examples": judged.examples},
+                       judged.figures)  # fmt: skip
+    write_atomic(target, page)
     document = {"path": target, **{k: v for k, v in found.items() if k != "recorded"}}
     return CommandResult(document, _text(target, judged))
 
 
-class _Judged(NamedTuple):
-    """What labeled pairs told; ``missing``: why none were asked, or what they do not tell."""
-
-    data: str | None = None
-    numbers: dict[str, Any] | None = None
-    mistakes: Sequence[Mistake] = ()
-    channels: Mapping[str, Sequence[str]] = {}
-    simulated: Sequence[str] = ()
-    missing: str = ""
-
-
-def _index(bundle: Bundle, data: str | None, run: Path | None, split: str) -> str | _Judged:
+def _index(bundle: Bundle, data: str | None, run: Path | None, split: str) -> str | Judged:
     """Return the data to judge on, or the reason that there are none."""
-    from ..contracts.tasks.scene_classification import SceneClassification
-
     manifest = bundle.manifest
-    if manifest.task != SceneClassification.name:
-        if data is not None:
-            raise click.UsageError(f"--data is for scene classification, not {manifest.task}")
-        return _Judged(missing=f"A bundle of {manifest.task} is shown as its training recorded it; "
-                       "`esccs-edge evaluate` judges it on data.")  # fmt: skip
     if manifest.model not in manifest.files:
         if data is not None:
             raise click.UsageError(f"the bundle has no {manifest.model}; run esccs-edge export")
-        return _Judged(missing="Not judged on pairs: the bundle is not exported yet.")
+        return Judged(missing="Not judged on pairs: the bundle is not exported yet.")
     if data is not None:
         return data
     if run is None or not (run / _HELDOUT).is_file():
-        return _Judged(missing="Not judged on pairs: none were given (--data INDEX).")
+        return Judged(missing="Not judged on pairs: none were given (--data INDEX).")
     from ..rasters.pair_index import read_index
 
-    if not any(row.split == split for row in read_index(run / _HELDOUT).rows):
-        return _Judged(missing=f"Not judged on pairs: the run holds out none as {split!r}.")
+    rows = read_index(run / _HELDOUT, manifest.classes, tuple(manifest.modalities)).rows
+    if not any(row.split == split for row in rows):
+        return Judged(missing=f"Not judged on pairs: the run holds out none as {split!r}.")
     return str(run / _HELDOUT)
 
 
 def _judge(
-    bundle: Bundle, index: str | _Judged, asked: Mapping[str, Any], where: Mapping[str, Any]
-) -> _Judged:
-    if isinstance(index, _Judged):
-        return index
+    bundle: Bundle, index: str, asked: Mapping[str, Any], where: Mapping[str, Any]
+) -> Judged:
     from esccs_edge.training.datasets import open_dataset
     from esccs_edge.training.judging.evaluate import (
         answered_pairs,
@@ -178,7 +171,8 @@ def _judge(
         )
     channels = {"optical": dataset.optical_channels, "sar": dataset.sar_channels}
     simulated = [f"{words} of the pairs that are judged here"] if words else []
-    return _Judged(dataset.name, numbers, mistakes, channels, simulated, missing)
+    figures = _figures(mistakes, bundle.manifest, channels)
+    return Judged(dataset.name, numbers, figures, _WORST_PAIRS, simulated, missing)
 
 
 def _latency(bundle: Bundle, seconds: float, backend: str, precision: Any) -> dict[str, Any] | None:
@@ -193,14 +187,14 @@ def _latency(bundle: Bundle, seconds: float, backend: str, precision: Any) -> di
 
 
 def _figures(
-    mistakes: Sequence[Mistake], bundle: Bundle, channels: Mapping[str, Sequence[str]]
+    mistakes: Sequence[Mistake], manifest: Manifest, channels: Mapping[str, Sequence[str]]
 ) -> list[str]:
     if not mistakes:
         return []
     from ..view.report.examples import data_picture
     from ..view.report.page import example_figure
 
-    optical, sar = bundle.manifest.modalities.values()
+    optical, sar = manifest.modalities.values()
     figures = []
     for one in mistakes:
         pictures = [
@@ -215,7 +209,7 @@ def _figures(
             f"pair {one.index}, place {one.group}",
             *sorted(flag.value for flag in one.answer.flags),
         ]
-        figures.append(example_figure(pictures, one.label, one.answer.label, facts))
+        figures.append(example_figure(pictures, one.answer.label, f"instead of {one.label}", facts))
     return figures
 
 
@@ -265,7 +259,7 @@ def _cell(value: float | None) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _text(target: Path, judged: _Judged) -> str:
+def _text(target: Path, judged: Judged) -> str:
     if judged.numbers is None:
         return f"{target}\n  {judged.missing}"
     part = judged.numbers["agreement"]["all"]
@@ -273,7 +267,8 @@ def _text(target: Path, judged: _Judged) -> str:
     note = [f"  {judged.missing}"] * bool(judged.missing)
     lines = [
         str(target),
-        f"  accuracy {part['value']:.3f}{between} on {judged.numbers['n']} pairs",
+        f"  accuracy {part['value']:.3f}{between} on {judged.numbers['counted']:,} "
+        f"{judged.numbers['unit']}",
         *note,
     ]
     return "\n".join(lines + [f"  simulated: {words}" for words in judged.simulated])

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .completion import complete_bundles
 from .shell import CommandResult, command
-from .training_options import config_option, data_option, settings_option, training_options
+from .training_options import (
+    config_option,
+    data_option,
+    given,
+    settings_option,
+    trainer_options,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from esccs_edge.training.options import RunOptions
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     esccs-edge train --data data/index.csv --out runs/first --seed 7
     esccs-edge train --config run.toml --set student.schedule.epochs=20
     esccs-edge train --config run.toml --resume
+    esccs-edge train --config run.toml --accelerator gpu --precision bf16-mixed --logger csv
     esccs-edge train --data mine/index.csv --out runs/mine --init runs/first/bundle
     """,
 )
@@ -50,6 +58,7 @@ if TYPE_CHECKING:
     shell_complete=complete_bundles,
     help="Start at the weights of a bundle that was trained before; classes may be others.",
 )
+@trainer_options
 @settings_option
 @click.option("--list-options", is_flag=True, help="Print all options of --task.")
 @click.option("--resume", is_flag=True, help="Go on after the last finished epoch.")
@@ -65,10 +74,10 @@ def run(
     settings: tuple[str, ...],
     list_options: bool,
     resume: bool,
+    **trainer: str | None,
 ) -> CommandResult:
-    given = {"data": data, "out": out, "name": name, "task": task, "seed": seed,
-             "init": init}  # fmt: skip
-    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    named = {"data": data, "out": out, "name": name, "task": task, "seed": seed, "init": init}
+    changes = given({**named, **trainer})
     if teacher is not None:
         changes["teacher"] = {"factory": teacher}
     options = training_options(config, changes, settings)

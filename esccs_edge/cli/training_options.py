@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,8 @@ from .completion import complete_files, complete_settings
 
 if TYPE_CHECKING:
     from esccs_edge.training.options import RunOptions
+
+AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
 config_option = click.option(
     "--config",
@@ -35,6 +37,27 @@ settings_option = click.option(
     metavar="KEY=VALUE",
     help="Any other option by its dotted name, as in the file; may be repeated.",
 )
+
+
+def trainer_options(function: AnyCommand) -> AnyCommand:
+    """Add what Lightning's trainer is told; the command passes what it gets to `given`."""
+    for option in (
+        click.option("--precision", help="Arithmetic of the networks [32-true]."),
+        click.option("--devices", metavar="WHICH", help="1, or a GPU by its number: 1, [1]."),
+        click.option("--accelerator", metavar="KIND", help="cpu, gpu and others [auto]."),
+        click.option(
+            "--logger",
+            metavar="NAME",
+            help="tensorboard, csv, none or PACKAGE.MODULE:FACTORY [tensorboard].",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that stand on the command line."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def training_options(

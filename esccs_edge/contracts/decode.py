@@ -34,8 +34,8 @@ class Decoder:
 
         Args:
             cls: A dataclass whose annotations are dataclasses, ``Literal``, tuples, mappings with
-                string keys, ``str``, ``int``, ``float``, ``bool``, ``Any``, or one of these or
-                None.
+                string keys, ``str``, ``int``, ``float``, ``bool``, ``Any``, or a union of these
+                and None.
             document: As parsed.
             where: Path of the object in its document, for messages.
         """
@@ -66,8 +66,11 @@ class Decoder:
             return self.build(typing.cast(type, hint), raw, where)
         origin = typing.get_origin(hint)
         if origin in (typing.Union, types.UnionType):
-            (wanted,) = (option for option in typing.get_args(hint) if option is not type(None))
-            return None if raw is None else self.value(wanted, raw, where)
+            options = typing.get_args(hint)
+            if raw is None and type(None) in options:
+                return None
+            wanted = [option for option in options if option is not type(None)]
+            return self.value(type(raw) if type(raw) in wanted else wanted[0], raw, where)
         if origin is Literal:
             choices = typing.get_args(hint)
             fits = any(type(raw) is type(one) and raw == one for one in choices)

@@ -9,10 +9,13 @@ from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.cli_parts import refused, run, run_json
 
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.example.series import example_series
+from esccs_edge.rasters.pair_index import read_index
 
 pytestmark = pytest.mark.skipif(find_spec("torch") is None, reason="judging needs torch")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -28,6 +31,42 @@ def run_folder(bundle, tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     bundle.copy(folder / "bundle")
     small_index(folder / "heldout", bundle.manifest, 48)
+    return folder
+
+
+@pytest.fixture
+def map_run(tmp_path: Path) -> Path:
+    """A run of a segmentation: its bundle and held-out maps."""
+    for package in ("onnx", "safetensors", "onnxruntime"):
+        pytest.importorskip(package)
+    from support.small_segmenter import exported_segmenter, segmenter_index
+
+    bundle = exported_segmenter(tmp_path / "maps" / "bundle")
+    segmenter_index(tmp_path / "maps" / "heldout", bundle.manifest)
+    return tmp_path / "maps"
+
+
+@pytest.fixture
+def series_run(tmp_path: Path) -> Path:
+    """A run of a series classification: the model of the package and its example, thrice."""
+    from esccs_edge.training.datasets.stored_samples import StoredSample, write_samples
+
+    folder = tmp_path / "series"
+    bundle = Bundle.open("crop-series").copy(folder / "bundle")
+    manifest, found = bundle.manifest, []
+    assert manifest.sample.calendar is not None
+    for part in range(3):  # whole, then with fewer dates
+        for i, one in enumerate(example_series()):
+            slots = manifest.sample.calendar.slots(one.dates)
+            pixels = {}
+            for name, stored in (("optical", one.optical), ("sar", one.sar)):
+                placed = np.zeros((len(stored), manifest.sample.dates or 0, 1), stored.dtype)
+                kept = np.arange(len(slots)) % 3 >= part
+                placed[:, np.asarray(slots)[kept], 0] = stored[:, kept]
+                pixels[name] = placed
+            name = f"{part}-{i}"
+            found.append(StoredSample(name, pixels, one.label, f"field {i}", "test"))
+    write_samples(folder / "heldout", tuple(manifest.modalities), found)
     return folder
 
 
@@ -68,6 +107,44 @@ def test_a_run_gets_a_page_whose_numbers_are_those_of_evaluate(run_folder):
     assert f"{100 * judged['overall']['oa']:.1f} %" in text
     wrong = numbers["n"] - sum(row[k] for k, row in enumerate(judged["confusion"]))
     assert text.count("<figure>") == min(wrong, 8) and wrong
+
+
+def test_label_maps_are_judged_by_pixel_with_their_worst_windows(map_run):
+    answer = run_json("report", map_run, "--seconds", 0)
+    numbers = answer["numbers"]
+    index = read_index(map_run / "heldout" / "index.csv", ("a", "b", "c", "d", "e"))
+    assert (numbers["n"], numbers["unit"]) == (16, "pixels")
+    assert numbers["counted"] == sum(
+        int((index.load_target(i) >= 0).sum())  # type: ignore[operator]
+        for i, row in enumerate(index.rows)
+        if row.split == "test"
+    )
+    assert numbers["miou"]["low"] < numbers["miou"]["value"] < numbers["miou"]["high"]
+    gates = [row["gate_optical"] for row in numbers["by_cloud"].values() if row["n"]]
+    assert len(gates) >= 3 and gates == sorted(gates, reverse=True)
+    text = (map_run / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * numbers['miou']['value']:.1f} %" in text and "Against cloud cover" in text
+    page = Page(text)
+    figures = text.count("<figure>")
+    assert figures == 8 and len(page.addresses) == 4 * figures
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+
+
+def test_series_are_judged_against_missing_dates(series_run):
+    answer = run_json("report", series_run, "--seconds", 0)
+    numbers = answer["numbers"]
+    assert (numbers["n"], numbers["unit"], "miou" in numbers) == (18, "series", False)
+    wrong = numbers["n"] - sum(row[k] for k, row in enumerate(numbers["confusion"]))
+    text = (series_run / "report.html").read_text(encoding="utf-8")
+    assert "Against missing optical dates" in text and "Series judged" in text
+    assert text.count("<figure>") == min(wrong, 8)
+    shown = [name for name, row in numbers["by_cloud"].items() if row["n"]]
+    assert len(shown) >= 2 and "0-20" not in shown  # clouds hide half of the real dates
+
+
+def test_clouds_are_simulated_for_scenes_alone(map_run):
+    done = run("report", map_run, "--clouds", 7, "--seconds", 0)
+    assert done.exit_code == 2 and "simulated for scenes only" in done.stderr
 
 
 def test_the_page_fetches_and_runs_nothing(run_folder):
@@ -113,7 +190,9 @@ def test_what_is_no_bundle_is_refused_and_nothing_is_written(tmp_path):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_browser_draws_it_without_a_complaint(run_folder):
+@pytest.mark.parametrize("folder", ["run_folder", "map_run", "series_run"])
+def test_a_browser_draws_it_without_a_complaint(request, folder):
+    run_folder = request.getfixturevalue(folder)
     run_json("report", run_folder, "--seconds", 0)
     words = [
         BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",

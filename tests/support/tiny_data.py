@@ -23,14 +23,16 @@ def tiny_pair(label: int, rng: np.random.Generator, size: int = 16):
     return (optical * 1e4).clip(1, 9000).astype(np.uint16), sar.astype(np.float32)
 
 
-def tiny_index(folder: Path, count: int = 48, seed: int = 0, cover: float | None = None) -> Path:
+def tiny_index(
+    folder: Path, count: int = 48, seed: int = 0, cover: float | None = None, size: int = 16
+) -> Path:
     """Write ``count`` pairs; of every four places two are train, one val, one test."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     rows = []
     for i in range(count):
         label = i % len(CLASSES)
-        optical, sar = tiny_pair(label, rng)
+        optical, sar = tiny_pair(label, rng, size)
         np.save(folder / f"optical-{i}.npy", optical)
         np.save(folder / f"sar-{i}.npy", sar)
         split = ("train", "train", "val", "test")[i // len(CLASSES) % 4]

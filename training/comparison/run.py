@@ -21,6 +21,7 @@ from esccs_edge.system.working_folder import remove_ownerless
 
 from ..options import RunOptions, TrainOptions, require
 from ..options_file import changed_options
+from ..stages.trainer import check_trainer
 from .kind import HEADLINE_GROUP, Kind, Plan, SeedWork
 from .kinds import kind_of
 from .queue import WorkItem, work_off
@@ -92,6 +93,7 @@ def compare(
     seeds_of = {name: seeds if name in headline else fewer for name in chosen}
     plan = Plan(train, test, RunFiles(folder), used, seeds_of, trials, str(judge or ""))
     kind.check_asked(plan)
+    check_trainer(used)
     asked = {"train": train, "test": test}
     asked |= {"trials": str(trials)} if trials else {}
     asked |= {"judge": plan.judge} if plan.judge else {}

@@ -63,7 +63,9 @@ def report_numbers(
         worst: Mistakes to keep: those that the model was surest of.
 
     Returns:
-        ``{n, places, level, overall, agreement, by_cloud, reliability, confusion, by_class}`` and
+        ``{n, unit, counted, lacking, measure, places, level, overall, agreement, by_cloud,
+        reliability, confusion, by_class}`` (``unit``: what is counted, ``lacking`` and ``measure``:
+        what ``by_cloud`` has bins of and shows) and
         the mistakes, the surest first, each pair once. ``agreement`` holds ``all`` and
         ``balanced`` with ``low`` and ``high``, None where there are fewer than two places;
         ``by_cloud`` each bin's ``n``, ``value``, ``low``, ``high`` and mean ``gate_optical``; the
@@ -80,6 +82,10 @@ def report_numbers(
     matrix = confusion_matrix(labels, found, len(classes))
     numbers = {
         "n": len(labels),
+        "unit": "pairs",
+        "counted": len(labels),
+        "lacking": "Cloud cover, %",
+        "measure": "accuracy",
         "places": len(answer["places"]),
         "level": LEVEL,
         "overall": scores(labels, found, sure, len(classes)),

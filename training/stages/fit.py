@@ -6,20 +6,15 @@ run again; until then `<name>.ckpt` holds the state after the last finished epoc
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
@@ -27,10 +22,10 @@ from torch.utils.data import DataLoader, Sampler
 from esccs_edge.errors import ArtifactError
 from esccs_edge.system.atomic import atomic_path, write_atomic
 
-from ..options import Precision
+from ..options import RunOptions
 from ..samples.epoch_samples import EpochSamples
-from .epoch_log import EpochLog
 from .stage import N, Stage, epoch_seed
+from .trainer import open_trainer, quiet
 
 
 class EpochOrder(Sampler[int]):
@@ -87,20 +82,21 @@ class EpochCheckpoint(Callback):
             trainer.save_checkpoint(partial)
 
 
-def fit(stage: Stage[N], samples: EpochSamples, folder: Path, precision: Precision) -> N:
+def fit(stage: Stage[N], samples: EpochSamples, folder: Path, options: RunOptions) -> N:
     """Train a stage, or go on where it stopped, or load it if it is finished.
 
     Args:
         stage: The stage; its name names the files.
         samples: Training split.
         folder: Run folder; gets ``checkpoints/`` and ``logs/``.
-        precision: As `RunOptions.precision`.
+        options: Of the run: precision, device and logger.
 
     Returns:
         The stage's averaged network in eval mode, on the CPU.
 
     Raises:
         ArtifactError: A file that an earlier run left is damaged, or of another network.
+        InputError: The logger or the device cannot be had; see `trainer`.
     """
     finished = folder / "checkpoints" / f"{stage.name}.safetensors"
     checkpoint = finished.with_suffix(".ckpt")
@@ -114,39 +110,14 @@ def fit(stage: Stage[N], samples: EpochSamples, folder: Path, precision: Precisi
         with _told_if_damaged(checkpoint):
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)
             stage.load_state_dict(state["state_dict"])
-    with _quiet(), _interruptible():
-        trainer = _trainer(stage, folder, EpochCheckpoint(checkpoint), precision)
+    with quiet(), _interruptible():
+        trainer = open_trainer(stage, folder, EpochCheckpoint(checkpoint), options)
         trainer.fit(stage, data, ckpt_path=str(checkpoint) if going_on else None,
                     weights_only=True)  # fmt: skip
     state = {name: value.cpu().contiguous() for name, value in stage.average.state_dict().items()}
     write_atomic(finished, save(state))
     checkpoint.unlink(missing_ok=True)
     return stage.average.cpu().eval()
-
-
-def _trainer(
-    stage: Stage[N], folder: Path, checkpoint: Callback, precision: Precision
-) -> L.Trainer:
-    logs = folder / "logs"
-    is_terminal = sys.stderr.isatty()
-    bars: list[Callback] = [TQDMProgressBar(leave=True)] if is_terminal else []
-    log = EpochLog(logs / f"{stage.name}.csv", stage.name, print_lines=not is_terminal)
-    return L.Trainer(
-        max_epochs=stage.schedule.epochs,
-        accelerator="auto",
-        devices=1,
-        # One process, whatever a batch system started: else Lightning takes its tasks for ranks.
-        plugins=[LightningEnvironment()],
-        precision=precision,
-        logger=TensorBoardLogger(logs, name="tensorboard", version=stage.name),
-        callbacks=[*bars, log, checkpoint],
-        reload_dataloaders_every_n_epochs=1,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=is_terminal,
-        default_root_dir=folder,
-        log_every_n_steps=1,
-    )
 
 
 @contextmanager
@@ -175,24 +146,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         if is_main:
             signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's messages about the machine; errors and our own lines stay."""
-    names = ("lightning.pytorch", "lightning.fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    with warnings.catch_warnings():
-        for pattern in (
-            ".*does not have many workers.*",  # loading in-process is what keeps draws in order
-            ".*isinstance.treespec, LeafSpec.*",
-            ".*GPU available but not used.*",
-        ):
-            warnings.filterwarnings("ignore", pattern)
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)

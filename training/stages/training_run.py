@@ -57,4 +57,4 @@ class TrainingRun:
             starts = [self.initial.start(net, parts) for net in (stage.net, stage.average)]
             where = f"at {self.initial.bundle.folder}" if all(starts) else "anew"
             print(f"{stage.name} starts {where}", file=sys.stderr, flush=True)
-        return fit(stage, samples, self.folder, self.options.precision)
+        return fit(stage, samples, self.folder, self.options)

@@ -15,18 +15,20 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 50
 _CELL = 34
 
 
-def chart_by_cloud(by_cloud: Mapping[str, Mapping[str, Any]]) -> str:
-    """Draw accuracy with its interval, and the mean share of optical, over bins of cloud cover.
+def chart_by_cloud(by_cloud: Mapping[str, Mapping[str, Any]], lacking: str, measure: str) -> str:
+    """Draw a measure with its interval, and the mean share of optical, over bins of cloud cover.
 
     Args:
+        lacking: What the bins are of, for the axis.
+        measure: What ``value`` is.
         by_cloud: Bin in percent -> ``{n, value, low, high, gate_optical}``, shares or None.
     """
     step = (_WIDTH - _LEFT - _RIGHT) / len(by_cloud)
-    marks = [_axes("Cloud cover, %", "Share, %")]
+    marks = [_axes(lacking, "Share, %")]
     middles = [_LEFT + step * (i + 0.5) for i in range(len(by_cloud))]
     for x, (name, row) in zip(middles, by_cloud.items(), strict=True):
         marks.append(_text(x, _HEIGHT - _BOTTOM + 16, name.replace("-", "\u2013"), "tick"))
-        marks.append(_text(x, _HEIGHT - _BOTTOM + 28, f"n = {row['n']}", "tick faint"))
+        marks.append(_text(x, _HEIGHT - _BOTTOM + 28, f"n = {short_count(row['n'])}", "tick faint"))
         if row["value"] is not None and row["low"] is not None:
             low, high = _y(row["low"]), _y(row["high"])
             marks.append(
@@ -35,7 +37,7 @@ def chart_by_cloud(by_cloud: Mapping[str, Mapping[str, Any]]) -> str:
             )
     for key, label, style in (
         ("gate_optical", "share of optical in the gate", "second"),
-        ("value", "accuracy", "first"),
+        ("value", measure, "first"),
     ):
         points = [
             (x, _y(row[key]), name, row)
@@ -45,11 +47,11 @@ def chart_by_cloud(by_cloud: Mapping[str, Mapping[str, Any]]) -> str:
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
         marks.append(f'<polyline class="line {style}" points="{line}"/>')
         for x, y, name, row in points:
-            title = f"{label} at {name} % cloud: {percent(row[key])}"
+            title = f"{label} at {name} %: {percent(row[key])}"
             if key == "value" and row["low"] is not None:
                 title += f" [{percent(row['low'])}, {percent(row['high'])}]"
             marks.append(_dot(x, y, style, title))
-    return _svg("Accuracy and gate against cloud cover", marks)
+    return _svg(f"{measure} and gate against {lacking}", marks)
 
 
 def chart_reliability(bins: Sequence[Mapping[str, Any]]) -> str:
@@ -114,11 +116,19 @@ def chart_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str]) 
                 f'<g><title>{escape(title)}</title><rect class="cell {kind}" x="{x + 1}" '
                 f'y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" rx="3" '
                 f'fill-opacity="{0.06 + 0.94 * share if count else 0.04:.2f}"/>'
-                + (_text(x + _CELL / 2, y + _CELL / 2 + 4,
-                         str(count), "count strong" if share > 0.5 else "count") if count else "")
+                + (_text(x + _CELL / 2, y + _CELL / 2 + 4, short_count(count),
+                         "count strong" if share > 0.5 else "count") if count else "")
                 + "</g>"
             )  # fmt: skip
     return _svg("Confusion: rows are true classes, columns answers", marks, width, height)
+
+
+def short_count(count: int) -> str:
+    """Return a count in at most four characters, such as 12k."""
+    for size, letter in ((10_000_000, "M"), (10_000, "k")):
+        if count >= size:
+            return f"{count // (size // 10)}{letter}"
+    return str(count)
 
 
 def percent(share: float | None) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...contracts.manifest import Manifest
 from ...contracts.modality import modality_title
-from .charts import chart_by_cloud, chart_confusion, chart_reliability, percent
+from .charts import chart_by_cloud, chart_confusion, chart_reliability, percent, short_count
 from .style import STYLE
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -34,7 +34,7 @@ def report_page(
             ``missing`` (why there are none, or
             what they do not tell), ``simulated`` (words), ``recorded`` (tables of the
             training run), ``latency`` (as `bench`, or None), ``created`` (date),
-            ``version`` (of this package).
+            ``version`` (of this package), ``examples`` (which those are, in words).
         examples: Figures of mistakes; see `example_figure`.
     """
     numbers, latency = found["numbers"], found["latency"]
@@ -45,8 +45,8 @@ def report_page(
     if examples:
         parts.append(_section(
             "Worst mistakes",
-            "<p class='faint'>Wrong answers that the model was surest of; optical left, SAR right, "
-            f"as it saw them.</p><div class='examples'>{''.join(examples)}</div>",
+            f"<p class='faint'>{escape(found['examples'])}</p>"
+            f"<div class='examples'>{''.join(examples)}</div>",
         ))  # fmt: skip
     parts += [_section(title, table(*rows)) for title, rows in found["recorded"].items()]
     if latency is not None:
@@ -62,20 +62,20 @@ def report_page(
     )
 
 
-def example_figure(pictures: Sequence[str], label: str, answer: str, facts: Sequence[str]) -> str:
+def example_figure(pictures: Sequence[str], lead: str, rest: str, facts: Sequence[str]) -> str:
     """Return the figure of one mistake.
 
     Args:
         pictures: ``data:`` addresses.
-        label: The true class.
-        answer: What was answered.
+        lead: What is wrong, in a word or two, such as the class that was answered.
+        rest: The rest of the sentence.
         facts: Confidence, gate, cloud and place, in words.
     """
     images = "".join(f'<img alt="" src="{escape(picture)}">' for picture in pictures)
     words = "<br>".join(f"<span class='faint'>{escape(fact)}</span>" for fact in facts)
     return (
-        f"<figure><div class='images'>{images}</div><figcaption><b>{escape(answer)}</b> instead of "
-        f"{escape(label)}<br>{words}</figcaption></figure>"
+        f"<figure><div class='images'>{images}</div><figcaption><b>{escape(lead)}</b> "
+        f"{escape(rest)}<br>{words}</figcaption></figure>"
     )
 
 
@@ -119,14 +119,18 @@ def _tiles(
     tiles = []
     if numbers is not None:
         overall, agreed = numbers["overall"], numbers["agreement"]
+        if "miou" in numbers:
+            tiles.append(("mIoU", percent(numbers["miou"]["value"]),
+                          _interval(numbers["miou"], numbers)))  # fmt: skip
         tiles += [
             ("Accuracy", percent(agreed["all"]["value"]), _interval(agreed["all"], numbers)),
             ("Balanced accuracy", percent(agreed["balanced"]["value"]),
              _interval(agreed["balanced"], numbers)),
             ("Macro F1", percent(overall["macro_f1"]), f"kappa {overall['kappa']:.2f}"),
             ("Calibration error", percent(overall["ece"]),
-             f"{percent(overall['ece_by_chance'])} by chance on so few pairs"),
-            ("Pairs judged", f"{numbers['n']:,}",
+             f"{percent(overall['ece_by_chance'])} by chance on so few pairs"
+             if "ece_by_chance" in overall else "gap of confidence and share right"),
+            (f"{numbers['unit'].capitalize()} judged", short_count(numbers["counted"]),
              f"of {numbers['places']} places; {overall['failed']} without answer"),
         ]  # fmt: skip
     if latency is not None:
@@ -155,14 +159,17 @@ def _interval(part: Mapping[str, Any], numbers: Mapping[str, Any]) -> str:
 
 def _judged(numbers: Mapping[str, Any]) -> list[str]:
     legend = (
-        "<div class='legend'><span><i></i>accuracy, with its interval over places</span>"
-        "<span><i class='second'></i>share of optical in the gate</span></div>"
+        f"<div class='legend'><span><i></i>{numbers['measure']}, with its interval over places"
+        "</span>"
     )
-    known = any(row["n"] for row in numbers["by_cloud"].values())
+    by_cloud, lacking = numbers["by_cloud"], numbers["lacking"]
+    if any(row["gate_optical"] is not None for row in by_cloud.values()):
+        legend += "<span><i class='second'></i>share of optical in the gate</span>"
+    title = f"Against {lacking.partition(',')[0].lower()}"
     cloud = (
-        _section("Against cloud cover", chart_by_cloud(numbers["by_cloud"]) + legend)
-        if known
-        else _section("Against cloud cover", "<p>The cover of no pair is known.</p>")
+        _section(title, chart_by_cloud(by_cloud, lacking, numbers["measure"]) + legend + "</div>")
+        if any(row["n"] for row in by_cloud.values())
+        else _section(title, "<p>It is known of none.</p>")
     )
     sure = _section(
         "Reliability",
@@ -170,14 +177,15 @@ def _judged(numbers: Mapping[str, Any]) -> list[str]:
         + "<div class='legend'><span>Stronger bars hold more answers; on the dotted line "
         "confidence is the share that is right.</span></div>",
     )
+    shares = ("recall", "precision", *["IoU"] * ("miou" in numbers))
     rows = [
-        (row["class"], row["n"], percent(row["recall"]), percent(row["precision"]))
+        (row["class"], f"{row['n']:,}", *(percent(row[name.lower()]) for name in shares))
         for row in numbers["by_class"]
     ]
     majority = percent(numbers["majority"])
     classes = _section(
         "By class",
-        table(("class", "pairs", "recall", "precision"), rows)
+        table(("class", numbers["unit"], *shares), rows)
         + f"<p class='faint'>Always answering the most frequent class is right on {majority}.</p>",
     )
     confusion = _section(
