@@ -63,7 +63,7 @@ def write_sandbox(folder: Path) -> Path:
     tiny_index(folder / "data")
     tiny_index(folder / "mine", seed=1)
     tiny_index(folder / "wide", size=CHIP)
-    tiny_map_index(folder / "maps")
+    tiny_map_index(folder / "maps", count=12)  # enough held-out windows to calibrate on
     write_fcn3d(folder / "fields.hdf5")
     _write_places(folder / "crops-of-places")
     _write_season(folder / "season", Bundle.open("crop-series").copy(folder / "crops"))
