@@ -21,6 +21,7 @@ from ..contracts.types import Pixels
 from ..contracts.values import DevicePixels, Sample
 from ..errors import InputError
 from .device_pixels import device_pixels_of
+from .host_array import host_array
 from .pixel_memory import PixelMemory
 from .preprocess import KERNEL_DTYPES
 from .series import placed_series
@@ -92,10 +93,7 @@ def _checked(
             "it: classify_scene",
         )
     if not isinstance(pixels, np.ndarray):
-        try:
-            pixels = np.asarray(pixels)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{name} cannot be read as an array: {error}") from error
+        pixels = host_array(pixels, name)
     if sample.dates is not None:
         pixels = pixels.reshape(_stacked(pixels.shape, sample))
     if isinstance(pixels, np.ma.MaskedArray):

@@ -162,7 +162,12 @@ def test_lists_and_array_containers_are_read():
     assert (optical_of(Arrayish(OPTICAL)) == OPTICAL).all()
 
 
-@pytest.mark.parametrize("error", [RuntimeError("requires grad"), TypeError("on a GPU")])
+@pytest.mark.fault(25)
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("requires grad"), TypeError("on a GPU"), OSError("file gone"), ValueError("odd"),
+     KeyError("band"), ZeroDivisionError("by zero"), AssertionError("own check")],
+)  # fmt: skip
 def test_a_container_that_cannot_be_read_is_refused_with_its_reason(error):
     with pytest.raises(InputError, match=str(error)):
         optical_of(Arrayish(OPTICAL, error))
