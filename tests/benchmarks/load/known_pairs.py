@@ -119,9 +119,9 @@ def _bad(optical: Any, sar: Any) -> list[tuple[int, Any, Any]]:
         (14, optical.astype(complex), sar),
         (15, optical.astype(np.float32), sar),
         (18, optical, np.power(10, sar / 10, dtype=np.float32)),
-        (25, RaisingPixels(KeyError("no such pixels")), sar),
-        (25, RaisingPixels(OSError("the file of these pixels is gone")), sar),
-        (25, RaisingPixels(ZeroDivisionError("an error of another library")), sar),
+        (25, RaisingPixels(KeyError, "no such pixels"), sar),
+        (25, RaisingPixels(OSError, "the file of these pixels is gone"), sar),
+        (25, RaisingPixels(ZeroDivisionError, "an error of another library"), sar),
     ]
 
 
@@ -129,10 +129,11 @@ def _bad(optical: Any, sar: Any) -> list[tuple[int, Any, Any]]:
 class RaisingPixels:
     """An array of another library that fails when it is read."""
 
-    error: Exception
+    error: type[Exception]
+    words: str
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        raise self.error
+        raise self.error(self.words)  # a new one, since each keeps the frames that it went through
 
 
 @dataclass(frozen=True)
