@@ -107,7 +107,6 @@ def test_a_wrong_answer_is_noticed(monkeypatch, without_processes):
     monkeypatch.setattr(running._LongRun, "_start", noted_start)
     found = soaked(patience_s=5.0)
     assert any("wrong:" in line for line in found.broken), found.broken
-    assert any("health: the test sample is answered differently" in line for line in found.broken)
 
 
 def test_a_temporary_that_is_left_is_noticed(monkeypatch, without_processes):
@@ -126,7 +125,7 @@ def test_growth_is_noticed(monkeypatch, without_processes):
     now, kept = ProcessState.now.__func__, []
 
     def growing(cls, began_s, asked):
-        kept.append(np.ones(2**17))
+        kept.append(np.ones(2**20))
         state = now(cls, began_s, asked)
         return replace(state, descriptors=state.descriptors + len(kept))
 

@@ -35,8 +35,10 @@ from .troubles import Troubles
 SAMPLES = 400
 #: Longest wait for an answer on a busy machine; what takes longer is lost.
 PATIENCE_S = 120.0
+#: A run whose second quarter begins earlier tells nothing of growth: the process still settles.
+SETTLING_S = 60.0
 #: Growth from the second quarter of the run to the fourth, by medians.
-MAX_GROWN_BYTES = 16 * 2**20
+MAX_GROWN_BYTES = 32 * 2**20
 MAX_GROWN_THREADS, MAX_GROWN_DESCRIPTORS = 2, 2
 #: Pauses between two troubles, and how many quick ones come before one that starts a process.
 PAUSE_S, QUICK_PER_SLOW = 0.2, 10
@@ -209,6 +211,12 @@ class _LongRun:
                 self._ledger.broke(f"{way}: {count} requests are not accounted for")
         for left in temporaries(self._folder):
             self._ledger.broke(f"{left} was left behind")
+        for field in ("threads", "descriptors"):
+            start, end = getattr(before, field), getattr(after, field)
+            if end > start:
+                self._ledger.broke(f"{end} {field} after all was closed, {start} before")
+        if states[-1].at_s / 4 < SETTLING_S:
+            return
         for field, most in (
             ("resident_bytes", MAX_GROWN_BYTES),
             ("threads", MAX_GROWN_THREADS),
@@ -217,12 +225,6 @@ class _LongRun:
             _, second, _, fourth = quarters(states, field)
             if fourth - second > most:
                 self._ledger.broke(f"{field} grew from {second:.0f} to {fourth:.0f}")
-        if after.threads > before.threads:
-            self._ledger.broke(f"{after.threads} threads after, {before.threads} before")
-        if after.descriptors > before.descriptors:
-            self._ledger.broke(
-                f"{after.descriptors} descriptors after, {before.descriptors} before"
-            )
 
     def _ended(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {way: {} for way in self._ledger.asked}
