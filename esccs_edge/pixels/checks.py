@@ -226,12 +226,21 @@ def _filled(pixels: np.ma.MaskedArray[Any, Any], name: str, spec: ModalitySpec) 
     """A pixel masked in any channel becomes nodata in all of them."""
     if pixels.ndim != 3 or not np.ma.is_masked(pixels):
         return pixels.data
+    dtype = pixels.dtype
+    if dtype.kind not in "iuf":
+        return pixels.data  # refused for its type
+    absent = np.nan if dtype.kind == "f" else spec.nodata
+    if dtype.kind != "f" and not _is_value_of(dtype, absent):
+        raise InputError(
+            f"{name} is a masked array of {dtype}, expected floats, since the bundle's nodata value "
+            f"is {'missing' if absent is None else f'{absent:g}'}",
+            hint="Fill it yourself, or convert it",
+        )
     data = pixels.data.copy()
-    if data.dtype.kind == "f":
-        absent: float = np.nan
-    elif spec.nodata is not None:
-        absent = spec.nodata
-    else:
-        raise InputError(f"{name} is a masked integer array, but the bundle has no nodata value")
     data[:, np.ma.getmaskarray(pixels).any(axis=0)] = absent
     return data
+
+
+def _is_value_of(dtype: np.dtype[Any], value: float | None) -> bool:
+    limits = np.iinfo(dtype)
+    return value is not None and limits.min <= value <= limits.max and float(value).is_integer()
