@@ -232,8 +232,8 @@ def _filled(pixels: np.ma.MaskedArray[Any, Any], name: str, spec: ModalitySpec) 
     absent = np.nan if dtype.kind == "f" else spec.nodata
     if dtype.kind != "f" and not _is_value_of(dtype, absent):
         raise InputError(
-            f"{name} is a masked array of {dtype}, expected floats, since the bundle's nodata value "
-            f"is {'missing' if absent is None else f'{absent:g}'}",
+            f"{name} is a masked array of {dtype}, expected floats, since the bundle's nodata "
+            f"value is {'missing' if absent is None else f'{absent:g}'}",
             hint="Fill it yourself, or convert it",
         )
     data = pixels.data.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -73,11 +74,11 @@ def edited_json(content: bytes, edits: Sequence[Edit]) -> bytes:
         node, key = places[edit.at % len(places)]
         other, from_key = places[edit.value % len(places)]
         kind = KINDS[edit.kind % len(KINDS)]
-        value = VALUES[edit.value % len(VALUES)]
+        value = copy.deepcopy(VALUES[edit.value % len(VALUES)])
         if kind == "set":
             node[key] = value
         elif kind == "copy":
-            node[key] = json.loads(json.dumps(other[from_key]))
+            node[key] = copy.deepcopy(other[from_key])
         elif node is holder:
             continue
         elif kind == "delete":
