@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from esccs_edge.bench.host import host
@@ -47,7 +48,8 @@ class _Told:
     def __call__(self, done: int, total: int) -> None:
         if total and done / total >= self._next:
             self._next += _TOLD_EVERY
-            print(f"{time.strftime('%H:%M:%S')} {done:,} of {total:,} s", file=sys.stderr)
+            with suppress(OSError):  # a log is a file, and for moments no file may grow
+                print(f"{time.strftime('%H:%M:%S')} {done:,} of {total:,} s", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
