@@ -106,7 +106,7 @@ def test_a_wrong_answer_is_noticed(monkeypatch, without_processes):
     monkeypatch.setattr(CpuLane, "finish", wrong)
     monkeypatch.setattr(running._LongRun, "_start", noted_start)
     found = soaked(patience_s=5.0)
-    assert any("wrong:" in line for line in found.broken), found.broken
+    assert any("wrong: " in line for line in found.broken), found.broken
 
 
 def test_a_temporary_that_is_left_is_noticed(monkeypatch, without_processes):

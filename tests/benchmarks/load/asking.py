@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from esccs_edge.classifier import Classifier
 from esccs_edge.contracts.values import Prediction
-from esccs_edge.errors import EsccsError, Overloaded
+from esccs_edge.errors import EsccsError, InputError, Overloaded
 
 from .known_pairs import Known, Pairs
 from .ledger import Ledger
@@ -64,20 +64,21 @@ class Caller:
     def bursts(self, dice: random.Random) -> None:
         """Ask by `Classifier.submit`, now and then for more than the queue holds."""
         count = 600 if dice.random() < 0.05 else dice.randint(1, 64)
-        waiting: list[tuple[Known, Future[Prediction]]] = []
+        waiting: list[tuple[Known, Future[Prediction], set[str]]] = []
         for _ in range(count):
             known = self._drawn(dice, "submit")
+            deadline_ms = self._deadline_ms(dice)
             try:
-                future = self._classifier.submit(
-                    known.optical, known.sar, deadline_ms=self._deadline_ms(dice)
-                )
+                future = self._classifier.submit(known.optical, known.sar, deadline_ms=deadline_ms)
             except Exception as error:
-                self._enter("submit", known, error)
+                self._enter("submit", known, error, {"Overloaded"})
                 continue
-            self._meddle(future, dice)
-            waiting.append((known, future))
-        for known, future in waiting:
-            self._enter("submit", known, self._outcome(future))
+            may_end = self._meddle(future, dice)
+            if deadline_ms is not None:
+                may_end.add("DeadlineExceeded")
+            waiting.append((known, future, may_end))
+        for known, future, may_end in waiting:
+            self._enter("submit", known, self._outcome(future), may_end)
 
     def streams(self, dice: random.Random) -> None:
         """Ask by `Classifier.stream`; some sources raise, and some callers leave."""
@@ -119,7 +120,7 @@ class Caller:
                 self._ledger.made(76)
                 self._ledger.end("aclassify", "cancelled")
             else:
-                self._enter("aclassify", known, found)
+                self._enter("aclassify", known, found, {"Overloaded"})
 
     async def _gathered(self, asked: list[Known], timeouts_s: list[float]) -> list[Any]:
         calls = [
@@ -141,15 +142,20 @@ class Caller:
         self._ledger.made(72)
         return dice.choice((0.01, 1.0, 5.0, 1e3 * self._patience_s))
 
-    def _meddle(self, future: Future[Prediction], dice: random.Random) -> None:
-        """Do to a future what its owner may: cancel it, or hang callbacks of all kinds on it."""
+    def _meddle(self, future: Future[Prediction], dice: random.Random) -> set[str]:
+        """Do to a future what its owner may: cancel it, or hang callbacks of all kinds on it.
+
+        Returns:
+            How it may end because of that, and in no other way.
+        """
         kind = dice.random()
         if kind < 0.08:
             self._ledger.made(73)
-            future.cancel()
-        elif kind < 0.16:
+            return {"cancelled"} if future.cancel() else set()
+        if kind < 0.16:
             self._ledger.made(74)
             future.add_done_callback(dice.choice((_raise, _block, self._ask_again)))
+        return set()
 
     def _ask_again(self, _: Future[Prediction]) -> None:
         """Ask from within a callback, and wait for the answer."""
@@ -160,7 +166,8 @@ class Caller:
             found = self._outcome(self._classifier.submit(known.optical, known.sar))
         except Exception as error:
             found = error
-        self._enter("submit in a callback", known, found)
+        may_end = {"Overloaded", "ClosedError", "cancelled"}  # it may run while all is closed
+        self._enter("submit in a callback", known, found, may_end)
 
     def _outcome(self, future: Future[Prediction]) -> object:
         try:
@@ -168,30 +175,35 @@ class Caller:
         except (Exception, CancelledError) as error:
             return error
 
-    def _enter(self, way: str, known: Known, found: object) -> None:
+    def _enter(self, way: str, known: Known, found: object, may_end: Collection[str] = ()) -> None:
         if isinstance(found, FutureTimeoutError) and not isinstance(found, EsccsError):
             self._ledger.broke(f"{way}: no answer within {self._patience_s:g} s")
             return  # so that it stays open
-        self._ledger.end(way, how_it_ended(known, found))
+        self._ledger.end(way, how_it_ended(known, found, may_end))
         if isinstance(found, Overloaded):
             self._ledger.made(71)
             time.sleep(0.01)
 
 
-def how_it_ended(known: Known, found: object) -> str:
-    """Return one of `ledger.ENDS`, or what is wrong in words."""
-    if isinstance(found, CancelledError):
-        return "cancelled"
-    if known.answer is None and isinstance(found, Prediction):
-        return f"answered, though it is to be refused (row {known.row})"
+def how_it_ended(known: Known, found: object, may_end: Collection[str] = ()) -> str:
+    """Return one of `ledger.ENDS`, or what is wrong in words.
+
+    Args:
+        known: What was asked.
+        found: Its answer, or what was raised.
+        may_end: Ends that are right too, besides that of the pair itself.
+    """
+    name = "cancelled" if isinstance(found, CancelledError) else type(found).__name__
+    if name in may_end:
+        return name
+    if known.answer is None:
+        right = isinstance(found, InputError)
+        return name if right else f"{found!r} of a pair to be refused (row {known.row})"
     if known.is_answered_by(found):
         return "answered"
     if isinstance(found, Prediction):
         return f"wrong: {found.label} {found.confidence:.4f} instead of {known.answer}"
-    name = type(found).__name__
-    if name == "InputError" and known.answer is not None:
-        return f"refused, though it is to be answered (row {known.row}): {found}"
-    return name if isinstance(found, EsccsError) else f"raised {name}: {found}"
+    return f"{found!r} of a pair to be answered (row {known.row})"
 
 
 def _raise(_: Future[Prediction]) -> None:

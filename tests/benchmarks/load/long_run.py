@@ -14,7 +14,8 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def long_run(
     """
     if not hours > 0:
         raise InputError(f"hours is {hours}, expected a positive number")
-    with tempfile.TemporaryDirectory() as folder, _quiet_callbacks():
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         return _LongRun(bundle, Path(folder), threads, seed, patience_s).run(hours * 3600, progress)
 
 
@@ -251,15 +252,15 @@ def _in_turns(quick: Sequence[Deed], slow: Sequence[Deed]) -> Deed:
     return one
 
 
-class _quiet_callbacks:
-    """Keep what callbacks raise, and what the bundle's updates tell, out of the output."""
-
-    def __enter__(self) -> None:
-        self._loggers = [logging.getLogger(f"esccs_edge.{name}") for name in ("runtime", "bundle")]
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.CRITICAL)
-
-    def __exit__(self, *_: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what callbacks raise, and what updates of the bundle tell, out of the output."""
+    loggers = [logging.getLogger(f"esccs_edge.{name}") for name in ("runtime", "bundle")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

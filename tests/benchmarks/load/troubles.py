@@ -197,13 +197,17 @@ class Troubles:
                 waiting.append(other.submit(known.optical, known.sar))
             except Exception as error:
                 found = error
-                self._ledger.end(way, how_it_ended(known, found))
+                self._ledger.end(
+                    way, how_it_ended(known, found, ("ClosedError", "cancelled", "Overloaded"))
+                )
         for future in waiting:
             try:
                 found = future.result(self._patience_s)
             except (Exception, CancelledError) as error:
                 found = error
-            self._ledger.end(way, how_it_ended(known, found))
+            self._ledger.end(
+                way, how_it_ended(known, found, ("ClosedError", "cancelled", "Overloaded"))
+            )
         closing.join()
         stats = other.stats()
         if stats.submitted != stats.completed + stats.failed + stats.rejected + stats.cancelled:
