@@ -359,6 +359,25 @@ class Npy(OnDisk):
         assert found.ndim == 3 and len(found) == 2
 
 
+class Npz(Target):
+    """`read_npz`; what is read has the names that were asked for."""
+
+    error = ValueError
+
+    def __init__(self) -> None:
+        seeds = []
+        for save in (np.savez, np.savez_compressed):
+            stream = io.BytesIO()
+            save(stream, a=np.arange(30.0).reshape(5, 6), b=np.array("text"))  # type: ignore
+            seeds.append(stream.getvalue())
+        self.seeds = tuple(seeds)
+
+    def read(self, content: bytes) -> None:
+        from esccs_edge.contracts.npz_file import read_npz
+
+        assert set(read_npz(content, ("a",), also=("b", "c"))) - {"b", "c"} == {"a"}
+
+
 #: First bytes of the input of `Arrays` -> type and order of its numbers.
 _DTYPES = (
     "<f4 >f4 <f8 >f8 <f2 u1 i1 <u2 >u2 <i2 >i2 <u4 <i4 >i4 <i8 <u8 ? <c8 O S2 U1 M8[s]".split()
@@ -462,6 +481,7 @@ TARGETS: dict[str, type[Target]] = {
     "stac": Stac,
     "raster": Raster,
     "npy": Npy,
+    "npz": Npz,
     "arrays": Arrays,
 }
 
