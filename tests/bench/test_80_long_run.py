@@ -9,7 +9,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 if not sys.platform.startswith("linux"):
@@ -122,19 +121,22 @@ def test_a_temporary_that_is_left_is_noticed(monkeypatch, without_processes):
 
 
 def test_growth_is_noticed(monkeypatch, without_processes):
-    now, kept = ProcessState.now, []
+    now, numbers = ProcessState.now, itertools.count(1)
 
     def growing(began_s, asked):
-        kept.append(np.ones(2**20))
-        state = now(began_s, asked)
-        return replace(state, descriptors=state.descriptors + len(kept))
+        state, number = now(began_s, asked), next(numbers)
+        return replace(
+            state,
+            resident_bytes=state.resident_bytes + number * 2**26,
+            threads=state.threads + 50 * number,
+            descriptors=state.descriptors + 50 * number,
+        )
 
     monkeypatch.setattr(ProcessState, "now", growing)
     monkeypatch.setattr(running, "SETTLING_S", 0.0)
-    monkeypatch.setattr(running, "MAX_GROWN_BYTES", 2**22)  # a busy machine takes few samples
     found = soaked(patience_s=5.0)
-    assert any(line.startswith("descriptors grew") for line in found.broken), found.broken
-    assert any(line.startswith("resident_bytes grew") for line in found.broken), found.broken
+    for field in ("resident_bytes", "threads", "descriptors"):
+        assert any(line.startswith(f"{field} grew") for line in found.broken), found.broken
 
 
 def test_no_time_is_no_soak():

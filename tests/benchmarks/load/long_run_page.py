@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from esccs_edge.system.atomic import write_atomic
+from esccs_edge.view.markdown import markdown_table
 
 from .ledger import ENDS
 from .long_run import LongRun
 from .process_state import quarters, slope_per_hour
-from .report import _table
 
 _MIB = 2**20
 
@@ -48,7 +48,9 @@ def long_run_page(run: LongRun, host: Mapping[str, Any]) -> str:
         f"{run.stats.rejected:,} refused, {run.stats.cancelled:,} canceled; health checks and the "
         "patches of maps are among them, pixels that `submit` refuses at once are not.",
         "## Faults made",
-        _table(("row", "times"), [(row, f"{count:,}") for row, count in run.faults.items()]),
+        markdown_table(
+            ("row", "times"), [(row, f"{count:,}") for row, count in run.faults.items()]
+        ),
         "## The process",
         _process(run),
     ]
@@ -69,7 +71,7 @@ def _accounts(run: LongRun) -> str:
         )  # fmt: skip
     sums = [sum(int(row[n].replace(",", "")) for row in rows) for n in range(1, len(ends) + 4)]
     rows.append(("all", *(f"{count:,}" for count in sums)))
-    return _table(("asked by", "requests", *ends, "wrong", "not accounted for"), rows)
+    return markdown_table(("asked by", "requests", *ends, "wrong", "not accounted for"), rows)
 
 
 def _process(run: LongRun) -> str:
@@ -91,7 +93,7 @@ def _process(run: LongRun) -> str:
             )
         )
     head = ("", "before", "1st quarter", "2nd", "3rd", "4th", "most", "after", "slope per hour")
-    return _table(head, rows) + (
+    return markdown_table(head, rows) + (
         "\n\nQuarters are medians; the slope is that of a straight line through the second half."
     )
 

@@ -350,8 +350,8 @@ _UPDATING = """
         Bundle.open(sys.argv[1]).add({"note.json": b'"%s"' % os.urandom(50).hex().encode()})
 """
 
-# Under the limit no thread is started: CPython before 3.15 waits for ever for one that found no
-# memory to begin with (its issue 140746).
+# Under the limit no thread is started: CPython may wait for ever for one that found no memory to
+# begin with (its issue 140746).
 _SCARCE = """
     import os, resource, sys
     from esccs_edge import Classifier, EsccsError, RasterError
