@@ -16,6 +16,7 @@ from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.bundle_files import REFERENCE
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.contracts.modality import ModalitySpec
+from esccs_edge.contracts.npz_file import read_npz
 from esccs_edge.contracts.types import Array, Doubles, Floats
 from esccs_edge.errors import ArtifactError
 from esccs_edge.pixels.synthetic import smooth
@@ -94,9 +95,8 @@ def read_reference(bundle: Bundle) -> tuple[Arrays, Arrays]:
     outputs = bundle.manifest.outputs
     wanted = {**bundle.manifest.inputs, **outputs}
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in wanted}
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        arrays = read_npz(content, wanted)
+    except ValueError as error:
         raise ArtifactError(f"{REFERENCE} cannot be read: {error}") from error
     rows = len(arrays[bundle.manifest.availability])
     for name, tensor in wanted.items():

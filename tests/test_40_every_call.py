@@ -1,13 +1,15 @@
 """What every writer leaves when the system denies it any one call, or it dies there.
 
-Sampled here; ``pytest --whole-loops`` goes through every call.
+Sampled here; ``pytest --whole-loops`` goes through every call, and kills at 2,000 moments.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from support.killing import denied_at, killed_at
+from support.killing import denied_at, killed_after, killed_at
 from support.mapping_parts import MANIFEST, FakeClassifier
 from support.rasters import random_scene, write_raster
 from support.tiny import tiny_bundle
@@ -33,6 +35,8 @@ pytestmark = [
 ]
 #: Calls that are tried in the suite, spread over all; the first and the last are among them.
 SAMPLES = 4
+#: Kills at random moments, of all writers together.
+KILLS, WHOLE_KILLS = 28, 2000
 #: What the system may say.
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 
@@ -255,3 +259,25 @@ def test_a_kill_at_a_call_leaves_the_old_or_the_new(tmp_path, writer, whole):
         return died
 
     assert each_call(tmp_path, writer, whole, one) >= 2
+
+
+@pytest.mark.fault(47, 61)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("writer", WRITERS, ids=[writer.__name__ for writer in WRITERS])
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path, writer, whole):
+    writer, dice = writer(), random.Random(writer.__name__)
+    ready, folder = tmp_path / "ready", tmp_path / "folder"
+    ready.mkdir()
+    apart(lambda: writer.prepare(ready))
+    wanted = -(-(WHOLE_KILLS if whole else KILLS) // len(WRITERS))
+    after_s, longest_s, died = 60.0, 60.0, 0
+    while died < wanted:
+        shutil.copytree(ready, folder, symlinks=True)
+        began_s = time.monotonic()
+        is_dead = killed_after(after_s, lambda: writer.write(folder))
+        if not is_dead:  # then it takes no longer than this, whatever else the machine does
+            longest_s = min(longest_s, time.monotonic() - began_s)
+        assert require_whole(writer, folder) == "new" or is_dead
+        shutil.rmtree(folder)
+        died += is_dead
+        after_s = dice.uniform(0, longest_s)

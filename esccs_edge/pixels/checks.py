@@ -21,6 +21,7 @@ from ..contracts.types import Pixels
 from ..contracts.values import DevicePixels, Sample
 from ..errors import InputError
 from .device_pixels import device_pixels_of
+from .host_array import host_array
 from .pixel_memory import PixelMemory
 from .preprocess import KERNEL_DTYPES
 from .series import placed_series
@@ -92,10 +93,7 @@ def _checked(
             "it: classify_scene",
         )
     if not isinstance(pixels, np.ndarray):
-        try:
-            pixels = np.asarray(pixels)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{name} cannot be read as an array: {error}") from error
+        pixels = host_array(pixels, name)
     if sample.dates is not None:
         pixels = pixels.reshape(_stacked(pixels.shape, sample))
     if isinstance(pixels, np.ma.MaskedArray):
@@ -228,12 +226,21 @@ def _filled(pixels: np.ma.MaskedArray[Any, Any], name: str, spec: ModalitySpec) 
     """A pixel masked in any channel becomes nodata in all of them."""
     if pixels.ndim != 3 or not np.ma.is_masked(pixels):
         return pixels.data
+    dtype = pixels.dtype
+    if dtype.kind not in "iuf":
+        return pixels.data  # refused for its type
+    absent = np.nan if dtype.kind == "f" else spec.nodata
+    if dtype.kind != "f" and not _is_value_of(dtype, absent):
+        raise InputError(
+            f"{name} is a masked array of {dtype}, expected floats, since the bundle's nodata "
+            f"value is {'missing' if absent is None else f'{absent:g}'}",
+            hint="Fill it yourself, or convert it",
+        )
     data = pixels.data.copy()
-    if data.dtype.kind == "f":
-        absent: float = np.nan
-    elif spec.nodata is not None:
-        absent = spec.nodata
-    else:
-        raise InputError(f"{name} is a masked integer array, but the bundle has no nodata value")
     data[:, np.ma.getmaskarray(pixels).any(axis=0)] = absent
     return data
+
+
+def _is_value_of(dtype: np.dtype[Any], value: float | None) -> bool:
+    limits = np.iinfo(dtype)
+    return value is not None and limits.min <= value <= limits.max and float(value).is_integer()

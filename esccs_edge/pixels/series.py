@@ -12,6 +12,7 @@ from ..contracts.manifest import Manifest
 from ..contracts.modality import modality_title
 from ..contracts.types import Array
 from ..errors import InputError
+from .host_array import host_array
 
 #: Dates of all sensors, or sensor -> its dates.
 Dates = Sequence[Any] | Mapping[str, Sequence[Any]]
@@ -112,13 +113,8 @@ def _on_host(images: Any, name: str) -> Array:
             f"{modality_title(name)} is a masked array with dates, expected a plain one",
             hint="Fill it with nodata, or NaN",
         )
-    try:
-        array = np.asarray(images)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{modality_title(name)} cannot be read as an array: {error}",
-            hint="Images with dates are put in order on the host",
-        ) from error
+    hint = "Images with dates are put in order on the host"
+    array = host_array(images, modality_title(name), hint=hint)
     if array.dtype.kind not in "iuf":
         raise InputError(f"{modality_title(name)} has dtype {array.dtype}, expected numbers")
     return array

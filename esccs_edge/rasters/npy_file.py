@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
 
 from ..contracts.modality import ModalitySpec
 from ..contracts.types import Array, PathLike
 from ..errors import RasterError
+from ..system.regular_file import require_regular
 
 #: Most bytes of pixels one file may declare.
 MAX_NPY_BYTES = 1 << 30
-#: What a damaged header makes NumPy raise, found by trying; it is a piece of Python source.
-_PARSER_ERRORS = (
-    OSError, ValueError, EOFError, SyntaxError, OverflowError, TypeError, MemoryError, TokenError,
-)  # fmt: skip
+_ZIP = b"PK\x03\x04"
 
 
 def read_npy(path: PathLike, spec: ModalitySpec) -> Array:
@@ -63,13 +59,16 @@ def npy_channels(path: PathLike) -> int:
 def _mapped(file: Path) -> Array:
     """Map the file, so that a wrong header is found before any memory is spent on it."""
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise RasterError(f"{file} is not a regular file, expected a .npy file")
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except _PARSER_ERRORS as error:
+        require_regular(file)
+        with file.open("rb") as stream:
+            is_archive = stream.read(len(_ZIP)) == _ZIP
+        if not is_archive:  # `np.load` would open it as one, or as a pickle
+            return np.lib.format.open_memmap(file, mode="r")
+    except (
+        Exception
+    ) as error:  # a header is a piece of Python source; a damaged one raises anything
+        said = error.strerror if isinstance(error, OSError) else error
         raise RasterError(
-            f"cannot read {file}: {error}", hint="Write it with numpy.save, without objects"
+            f"cannot read {file}: {said}", hint="Write it with numpy.save, without objects"
         ) from error
-    if not isinstance(array, np.ndarray):
-        raise RasterError(f"{file} is an archive of arrays, expected one array (numpy.save)")
-    return array
+    raise RasterError(f"{file} is an archive of arrays, expected one array (numpy.save)")

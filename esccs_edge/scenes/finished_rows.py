@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..contracts.npz_file import read_npz
 from ..contracts.types import PathLike
 from ..errors import RasterError
 from ..system.atomic import write_atomic
@@ -56,13 +56,11 @@ class FinishedRows:
         """Yield the rows from the first on, up to the first that is missing or damaged."""
         for i in range(1 << 31):
             try:
-                with np.load(self._path(i), allow_pickle=False) as stored:
-                    row = FinishedRow(
-                        stored["classes"], stored["scores"], stored["tally"], int(stored["refused"])
-                    )
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                stored = read_npz(self._path(i), FinishedRow._fields)
+                refused = int(stored.pop("refused"))
+            except (ValueError, TypeError):
                 return
-            yield row
+            yield FinishedRow(**stored, refused=refused)
 
     def write(self, i: int, row: FinishedRow) -> None:
         """Keep the row of patches ``i``."""

@@ -6,6 +6,8 @@ scales that look wrong.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -162,7 +164,12 @@ def test_lists_and_array_containers_are_read():
     assert (optical_of(Arrayish(OPTICAL)) == OPTICAL).all()
 
 
-@pytest.mark.parametrize("error", [RuntimeError("requires grad"), TypeError("on a GPU")])
+@pytest.mark.fault(25)
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("requires grad"), TypeError("on a GPU"), OSError("file gone"), ValueError("odd"),
+     KeyError("band"), ZeroDivisionError("by zero"), AssertionError("own check")],
+)  # fmt: skip
 def test_a_container_that_cannot_be_read_is_refused_with_its_reason(error):
     with pytest.raises(InputError, match=str(error)):
         optical_of(Arrayish(OPTICAL, error))
@@ -250,14 +257,19 @@ def test_a_mask_that_hides_nothing_costs_nothing():
     assert np.shares_memory(optical_of(np.ma.MaskedArray(OPTICAL)), OPTICAL)
 
 
-def test_a_masked_integer_without_a_nodata_value_is_refused():
-    from dataclasses import replace
+@pytest.mark.fault(25)
+@pytest.mark.parametrize("nodata", [None, -9999.0, 0.5, 70000.0, float("nan")])
+def test_a_mask_on_integers_that_cannot_hold_the_nodata_value_is_refused(nodata):
+    spec = replace(MANIFEST.modalities["optical"], nodata=nodata)
+    with pytest.raises(InputError, match="nodata value is"):
+        checked_pair(masked(OPTICAL, np.s_[0, 0, 0]), None, MANIFEST.with_modality("optical", spec))
 
-    manifest = MANIFEST.with_modality(
-        "optical", replace(MANIFEST.modalities["optical"], nodata=None)
-    )
-    with pytest.raises(InputError, match="no nodata value"):
-        checked_pair(masked(OPTICAL, np.s_[0, 0, 0]), None, manifest)
+
+@pytest.mark.fault(14)
+@pytest.mark.parametrize("dtype", ["M8[s]", "bool", "complex64", "S4"])
+def test_a_mask_on_what_is_no_number_is_refused_for_its_type(dtype):
+    with pytest.raises(InputError, match="dtype"):
+        optical_of(masked(np.zeros(OPTICAL.shape, dtype), np.s_[0, 0, 0]))
 
 
 @pytest.mark.fault(1)

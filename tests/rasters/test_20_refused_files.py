@@ -12,11 +12,13 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import Affine
+from support.mapping_parts import FakeClassifier
 from support.rasters import NORTH_UP, UTM, north_up, random_scene, write_raster
 from support.tiny import tiny_manifest
 
 from esccs_edge.errors import InputError, RasterError
 from esccs_edge.rasters.reader import open_scene, read_patch, read_sample
+from esccs_edge.scenes.mapping import classify_scene
 
 MANIFEST = tiny_manifest(16)
 MODALITIES = MANIFEST.modalities
@@ -47,6 +49,9 @@ def test_what_is_no_raster_file_is_refused_at_once(tmp_path, kind):
     started = time.perf_counter()
     with pytest.raises(RasterError, match=str(path)):
         read_patch(path, SAR)
+    if kind != "folder":
+        with pytest.raises(RasterError):
+            classify_scene(FakeClassifier(), path, None, tmp_path / "map.tif")
     assert time.perf_counter() - started < 1
 
 

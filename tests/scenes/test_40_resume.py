@@ -93,7 +93,10 @@ def test_progress_goes_on_where_it_stopped(tmp_path, scene):
     assert seen[0][0] == 22 and seen[-1][0] == seen[-1][1]
 
 
-@pytest.mark.parametrize("change", ["raster", "how", "stride", "row damaged", "row of another"])
+@pytest.mark.fault(47)
+@pytest.mark.parametrize(
+    "change", ["raster", "how", "stride", "row cut", "row damaged", "row of another"]
+)
 def test_rows_of_another_run_are_not_used(tmp_path, scene, change):
     out, options, how = tmp_path / "map.tif", {}, "test"
     stopped(scene, out, 30)
@@ -105,8 +108,13 @@ def test_rows_of_another_run_are_not_used(tmp_path, scene, change):
         how = "another precision"
     elif change == "stride":
         options = {"stride": 5}
-    elif change == "row damaged":
+    elif change == "row cut":
         (tmp_path / ROWS / "row-000000.npz").write_bytes(b"PK")
+    elif change == "row damaged":
+        row = tmp_path / ROWS / "row-000000.npz"
+        content = bytearray(row.read_bytes())
+        content[70:80] = b"\xff" * 10  # of what is compressed
+        row.write_bytes(content)
     else:
         (tmp_path / ROWS / "key.json").write_text("another")
     classifier = Counting()

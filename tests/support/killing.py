@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,30 @@ def killed_at(number: int, folder: Path, action: Callable[[], object]) -> bool:
         finally:
             os._exit(1)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL), f"the child failed with {status}"
+    return status != 0
+
+
+def killed_after(seconds: float, action: Callable[[], object]) -> bool:
+    """Run an action in a child that dies by SIGKILL so long after its start.
+
+    Returns:
+        Whether it died; false where it ended before.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    end_s = time.monotonic() + seconds
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < end_s:
+        time.sleep(1e-4)
+    if ended[0] == 0:
+        os.kill(child, signal.SIGKILL)
+        ended = os.waitpid(child, 0)
+    status = os.waitstatus_to_exitcode(ended[1])
     assert status in (0, -signal.SIGKILL), f"the child failed with {status}"
     return status != 0
 

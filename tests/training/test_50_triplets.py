@@ -113,6 +113,11 @@ def test_unfit_npz_is_refused(tmp_path):
     write_npz(tmp_path / "t.npz", ["1"], clear=None)
     with pytest.raises(InputError, match="lacks the arrays clear"):
         open_sen12ms_cr(tmp_path / "t.npz")
+    content = bytearray((tmp_path / "t.npz").read_bytes())
+    content[90:100] = b"\xff" * 10
+    (tmp_path / "damaged.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read .*damaged\.npz"):
+        open_sen12ms_cr(tmp_path / "damaged.npz")
     write_npz(tmp_path / "u.npz", ["1"], s1=np.zeros((1, 1, 16, 16), np.int16))
     with pytest.raises(RasterError, match=r"expected \(1, 2, 16, 16\)"):
         open_sen12ms_cr(tmp_path / "u.npz")

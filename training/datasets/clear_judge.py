@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from esccs_edge.contracts.npz_file import read_npz
 from esccs_edge.errors import InputError
 
 from .triplets import Chips
@@ -30,17 +31,17 @@ def with_judge(chips: Chips, path: str | Path) -> Chips:
         InputError: The file is not a judge's, or it is sure of none of these chips.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            names = zip(stored["id"].tolist(), stored["row"].tolist(), stored["col"].tolist(),
-                        strict=True)  # fmt: skip
-            probabilities, classes = stored["probabilities"], stored["classes"].tolist()
-    except (OSError, ValueError, KeyError) as error:
+        stored = read_npz(path, ("id", "row", "col", "probabilities", "classes"))
+        columns = (stored[name].tolist() for name in ("id", "row", "col"))
+        places = list(zip(*columns, strict=True))
+        probabilities, classes = stored["probabilities"], stored["classes"].tolist()
+    except ValueError as error:
         raise InputError(
             f"{path} is not a judge file: {error}",
             hint="Expected an .npz with id, row, col, probabilities and classes",
         ) from error
     answer = np.where(probabilities.max(axis=1) > SURE, probabilities.argmax(axis=1), -1)
-    known = dict(zip(names, answer.tolist(), strict=True))
+    known = dict(zip(places, answer.tolist(), strict=True))
     ids = chips.triplets.ids
     labels = tuple(known.get((ids[c.triplet], c.row, c.column), -1) for c in chips.corners)
     if max(labels) < 0:

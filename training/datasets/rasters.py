@@ -54,10 +54,9 @@ def read_array(path: Path) -> Array:
         RasterError: It cannot be read.
     """
     try:
-        found: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except Exception as error:  # a header is Python source; a damaged one raises anything
         raise RasterError(f"cannot read {path}: {error}") from error
-    return found
 
 
 @contextmanager

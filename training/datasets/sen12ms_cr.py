@@ -29,6 +29,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from esccs_edge.contracts.npz_file import read_npz
 from esccs_edge.contracts.sensors import SENTINEL1_POLARIZATIONS, SENTINEL2_L1C_BANDS
 from esccs_edge.contracts.types import Array
 from esccs_edge.errors import InputError, RasterError
@@ -159,14 +160,15 @@ class FileTriplets:
 @lru_cache(maxsize=1)
 def _memory_triplets(archive: Path) -> MemoryTriplets:
     """Decode the file once per process; the arrays are read-only since callers share them."""
-    with np.load(archive, allow_pickle=False) as stored:
-        if missing := {"id", "s1", "cloudy", "clear"} - set(stored.files):
-            raise InputError(f"{archive} lacks the arrays {', '.join(sorted(missing))}")
-        ids = tuple(str(name) for name in stored["id"])
-        sar = stored["s1"].astype(np.float32) * np.float32(DB_PER_UNIT)
-        cloudy, clear = stored["cloudy"], stored["clear"]
-        mask = stored["mask"] > 0 if "mask" in stored.files else None
-        groups = stored["place"] if "place" in stored.files else places_of(ids)
+    try:
+        stored = read_npz(archive, ("id", "s1", "cloudy", "clear"), also=("mask", "place"))
+    except ValueError as error:
+        raise InputError(f"cannot read {archive}: {error}") from error
+    ids = tuple(str(name) for name in stored["id"])
+    sar = stored["s1"].astype(np.float32) * np.float32(DB_PER_UNIT)
+    cloudy, clear = stored["cloudy"], stored["clear"]
+    mask = stored["mask"] > 0 if "mask" in stored else None
+    groups = stored["place"] if "place" in stored else places_of(ids)
     for pixels, channels in ((sar, 2), (cloudy, 13), (clear, 13)):
         if pixels.shape[:2] != (len(ids), channels) or pixels.shape[2:] != cloudy.shape[2:]:
             raise RasterError(f"{archive} holds {pixels.shape}, expected ({len(ids)}, {channels}, "

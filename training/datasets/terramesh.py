@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from esccs_edge.contracts.npz_file import read_npz
 from esccs_edge.contracts.sensors import (
     SENTINEL1_POLARIZATIONS,
 )
@@ -45,10 +46,10 @@ def open_terramesh(folder: str | Path) -> MemoryMaps:
     file = Path(folder) / FILE
     if not file.is_file():
         raise InputError(f"no {FILE} in {folder}", hint="Give the folder of the TerraMesh samples")
-    with np.load(file, allow_pickle=False) as stored:
-        if missing := {"id", "s1rtc", "s2l1c", "lulc"} - set(stored.files):
-            raise RasterError(f"{file} lacks {sorted(missing)}")
-        ids, sars, opticals, covers = (stored[n] for n in ("id", "s1rtc", "s2l1c", "lulc"))
+    try:
+        ids, sars, opticals, covers = read_npz(file, ("id", "s1rtc", "s2l1c", "lulc")).values()
+    except ValueError as error:
+        raise RasterError(f"cannot read {file}: {error}") from error
     samples = []
     for sar, optical, cover in zip(sars, opticals, covers, strict=True):
         numbers = optical.astype(np.int32)

@@ -31,6 +31,8 @@ def is_product(path: PathLike) -> bool:
     file = Path(text)
     if file.is_dir() or _stands_for_folder(file):
         return True
+    if not file.is_file():  # a pipe would have to be waited for
+        return False
     try:
         with file.open("rb") as stream:
             head = stream.read(12)
