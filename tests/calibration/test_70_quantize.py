@@ -64,7 +64,6 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 finite = st.floats(-1e4, 1e4, width=32)
 
 
-@settings(deadline=None)
 @given(st.lists(arrays(np.float32, st.integers(1, 50), elements=finite), min_size=1, max_size=5))
 def test_a_histogram_counts_every_value_and_every_method_stays_below_the_largest(parts):
     histogram = Histogram()
@@ -77,7 +76,7 @@ def test_a_histogram_counts_every_value_and_every_method_stays_below_the_largest
         assert 0 <= method(histogram) <= values.max()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_the_percentile_of_a_growing_histogram_is_that_of_the_values(seed, parts):
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.pairs import pair_row
 from support.small_student import small_index
@@ -46,7 +46,6 @@ def real_looking(tmp_path_factory) -> PairIndex:
     return read_index(small_index(folder, MANIFEST, count=96))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=MIN_PAIRS, max_size=120),
     st.integers(8, 60),

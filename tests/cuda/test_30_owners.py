@@ -46,7 +46,7 @@ def test_owner_frees_exactly_once(device, name):
     device.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(sorted(MAKERS)), max_size=12), st.randoms(use_true_random=False))
 def test_device_closes_what_is_left_in_reverse_order_of_making(names, chooser):
     driver = FakeDriver()

@@ -211,7 +211,7 @@ MIXED_SAR = combinations(
 
 
 @pytest.mark.fault(40, 43)
-@settings(max_examples=150, deadline=None, derandomize=True,
+@settings(max_examples=150, derandomize=True,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(stored=st.one_of(MIXED_OPTICAL, MIXED_SAR))
 def test_no_combination_is_wrong_in_silence(tmp_path, stored):

@@ -26,7 +26,7 @@ def instructions(request):
     _preprocess_cpu.use(_preprocess_cpu.instruction_sets()[0])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     instructions=st.sampled_from(_preprocess_cpu.instruction_sets()),
     dtype=st.sampled_from(DTYPES),

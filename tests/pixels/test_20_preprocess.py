@@ -78,7 +78,7 @@ def assert_equals_twin(pixels, spec, plane, stats) -> None:
 sizes = st.integers(1, 70)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(KERNEL_DTYPES),
@@ -103,7 +103,7 @@ def test_the_kernel_equals_its_slow_twin(
             assert_equals_twin(image, spec, plane, found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     height=sizes,
@@ -183,7 +183,7 @@ def assert_is_quantized(bytes_, plane, step) -> None:
     step=0.001,
     instructions=_preprocess_cpu.instruction_sets()[0],
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32),
     dtype=st.sampled_from(KERNEL_DTYPES),

@@ -131,7 +131,7 @@ labels = st.one_of(st.none(), names)
 covers = st.one_of(st.none(), st.floats(0, 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(names, labels, names, st.sampled_from(SPLITS), covers), min_size=1))
 def test_what_is_written_is_read_back(rows):
     with tempfile.TemporaryDirectory() as name:

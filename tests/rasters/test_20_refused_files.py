@@ -106,7 +106,7 @@ def intact(tmp_path_factory):
     "ignore:Exception ignored in.*rasterio._env.log_error:pytest.PytestUnraisableExceptionWarning"
 )
 @pytest.mark.parametrize("name", ["strips.tif", "tiles.tif", "array.npy"])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1))
 def test_a_damaged_file_is_read_or_refused_but_never_anything_else(
     changes, name, intact, tmp_path_factory

@@ -116,7 +116,7 @@ def test_weights_at_half_overlap_sum_to_one_and_none_is_zero(size):
     assert weights.min() > 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 50), st.integers(1, 20), st.integers(0, 2**31), st.data())
 def test_blending_equals_a_loop_over_whole_arrays(height, width, size, seed, data):
     tiling = Tiling.of(height, width, size, data.draw(st.integers(1, size)))

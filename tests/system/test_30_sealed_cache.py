@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esccs_edge.errors import ArtifactError, BackendError
@@ -64,7 +64,7 @@ def test_order_of_the_key_does_not_matter(cache):
 
 
 @pytest.mark.fault(59)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_no_changed_byte_and_no_cut_gets_through(data):
     sealed = seal(KEY, b"native code " * 20, SECRET)
@@ -300,7 +300,7 @@ def test_folder_follows_the_environment(monkeypatch, environment, expected):
     assert str(default_folder()) == expected
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.binary(max_size=2000), st.dictionaries(st.text(), st.integers() | st.text(), max_size=5))
 def test_any_content_and_key_survive_the_seal(content, key):
     assert unseal(seal(key, content, SECRET), key, SECRET) == content

@@ -39,7 +39,7 @@ def assert_split_by_place(dataset, *, every_class: bool = True) -> None:
 # --- splitting by place -------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), classes=st.integers(1, 5), groups=st.integers(12, 40))
 def test_split_keeps_groups_whole_and_every_class_everywhere(seed, classes, groups):
     rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ from esccs_edge.training.run import train
 from esccs_edge.training.samples.fold import FoldDataset
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), classes=st.integers(1, 4), groups=st.integers(6, 30),
        folds=st.integers(2, 6))  # fmt: skip
 def test_folds_keep_groups_whole_and_are_of_like_size(seed, classes, groups, folds):

@@ -40,7 +40,7 @@ def test_weights_at_the_documented_check_values(rho, expected):
     torch.testing.assert_close(found[0], torch.tensor(expected), atol=6e-4, rtol=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.floats(-2, 2))
 def test_the_weights_sum_to_two(seed, beta):
     decision = torch.softmax(logits(seed), dim=1)

@@ -57,7 +57,7 @@ def test_chance_agreement_has_kappa_zero():
     assert measured([0, 0, 1, 1], [0, 1, 0, 1])["kappa"] == pytest.approx(0, abs=EXACT)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
 def test_calibration_error_equals_its_slow_twin(pairs):
     confidence = np.array([c for c, _ in pairs])

@@ -27,7 +27,7 @@ def test_certainty_that_says_nothing_gains_nothing_whatever_the_order():
         assert set(found["accuracy"].values()) == {0.5} and found["aurc"] == pytest.approx(0.5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from([0.2, 0.5, 0.9]), st.booleans()), min_size=1))
 def test_ties_count_as_the_mean_over_all_orders(pairs):
     confidence, right = (np.array(column) for column in zip(*pairs, strict=True))

@@ -46,7 +46,7 @@ def test_power_law_field_has_the_asked_slope():
     assert slope == pytest.approx(-3.0, abs=0.1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(5, 20), st.integers(5, 20), st.integers(1, 3), st.integers(0, 999))
 def test_box_mean_equals_the_slow_mean(height, width, radius, seed):
     field = np.random.default_rng(seed).normal(size=(height, width)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_box_mean_equals_the_slow_mean(height, width, radius, seed):
 # --- clouds -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cover=st.floats(0, 1), seed=st.integers(0, 10_000))
 def test_cover_is_exact_to_one_pixel_and_equals_the_mask(cover, seed):
     clear = vegetated_patch()

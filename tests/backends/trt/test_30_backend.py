@@ -45,7 +45,7 @@ def test_lane_answers_as_the_cpu_backend_in_any_order_of_streams(
     assert machine.driver.released
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([1, 2, 3, 8]), min_size=3, max_size=8), st.integers(0, 1000))
 def test_graphs_replay_the_same_answers(tmp_path_factory, sizes, seed):
     with pytest.MonkeyPatch.context() as patch:

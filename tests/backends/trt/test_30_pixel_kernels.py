@@ -87,7 +87,7 @@ def _aligned_like(array):
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     dtype=st.sampled_from(["uint8", "uint16", "int16", "float32"]),
     height=st.integers(1, 17),
