@@ -122,6 +122,7 @@ NOT_RUN = [
     NotRun("docs/performance.md", "python docs/pareto.py", HOURS),
     NotRun("docs/series.md", "python -m benchmarks.series_speed", CI),
     NotRun("docs/reliability.md", "", CI),
+    NotRun("docs/soak.md", "", CI),
 ]  # fmt: skip
 
 
