@@ -20,6 +20,7 @@ from support.toy_task import toy_bundle
 
 from esccs_edge import Classifier, Prediction
 from esccs_edge.backends.cpu import compiled as cpu_compiled
+from esccs_edge.backends.cpu.openvino import ov
 from esccs_edge.errors import (
     ArtifactError,
     BackendError,
@@ -220,8 +221,13 @@ FORKING = """
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize(
     "way, requests",
-    [("leave", 0), ("batch", 0), ("close", 0), ("forget", 0), ("another", 0), ("leave", 100)],
-)
+    [
+        ("leave", 0), ("batch", 0), ("close", 0), ("forget", 0), ("leave", 100),
+        pytest.param("another", 0, marks=pytest.mark.skipif(
+            ov.get_version().startswith("2025"), reason="hangs in one of ten, not since 2026.4",
+        )),
+    ],
+)  # fmt: skip
 def test_a_forked_child_of_a_live_classifier_ends_as_any_process_does(bundle, way, requests):
     lines = FORKING.format(way=way, folder=str(bundle.folder))
     child = run_program(bundle, lines, requests)

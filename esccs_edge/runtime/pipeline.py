@@ -264,7 +264,8 @@ class Pipeline(Generic[A]):
         if os.getpid() != self._process:
             raise ForkedProcessError(
                 "this model was opened before fork() and cannot be used in the child process",
-                hint="Open one in the child, or use the 'spawn' start method of multiprocessing",
+                hint="Start processes with the 'spawn' method of multiprocessing. One opened in a "
+                "forked child works, but with OpenVINO 2025.0 it hangs in some",
             )
         if self._closed:
             raise ClosedError("the model was closed", hint="Open it again")
