@@ -13,6 +13,7 @@ import numpy as np
 from esccs_edge.contracts.types import Doubles
 from esccs_edge.system.atomic import atomic_path
 
+from ..judging.map_metrics import miou
 from .run_files import RunFiles
 from .significance import Difference, crossed
 
@@ -62,16 +63,6 @@ def miou_lead(counted: Counted, first: str, second: str, pixels: str = "all") ->
     seeds = min(len(counted[first]), len(counted[second]))
     one, other = (_matrices(counted[name][:seeds], pixels) for name in (first, second))
     return crossed([one, other], _miou_gained) if one.any() else None
-
-
-def miou(matrices: Doubles) -> Doubles:
-    """Confusion matrices ``(..., K, K + 1)`` -> mIoU ``(...)``; NaN without pixels."""
-    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
-    union = matrices.sum(axis=-1) + matrices[..., :-1].sum(axis=-2) - hits
-    iou = np.divide(hits, union, out=np.zeros(union.shape), where=union > 0)
-    occurs = (union > 0).sum(axis=-1)
-    found: Doubles = np.where(occurs > 0, iou.sum(axis=-1) / np.maximum(occurs, 1), np.nan)
-    return found
 
 
 def _miou_gained(first: Doubles, second: Doubles) -> Doubles:

@@ -79,24 +79,24 @@ def difference(
     Both are resampled by the same draws of places.
     """
     tables = [_tables(chips, answer) for answer in (first, second)]
-    times = _times(len(tables[0][0]), seed, draws)
+    times = place_draws(len(tables[0][0]), seed, draws)
     ours, other = (_measures(*table, times) for table in tables)
     here = [_measures(*table, np.ones((1, len(table[0])))) for table in tables]
     return {
-        name: _interval(here[0][name][0] - here[1][name][0], ours[name] - other[name], times)
+        name: interval(here[0][name][0] - here[1][name][0], ours[name] - other[name], times)
         for name in ours
     }
 
 
 def _row(chips: JudgedChips, answer: Labels, seed: int, draws: int) -> dict[str, Any]:
     totals, hits = _tables(chips, answer)
-    times = _times(len(totals), seed, draws)
+    times = place_draws(len(totals), seed, draws)
     drawn = _measures(totals, hits, times)
     here = _measures(totals, hits, np.ones((1, len(totals))))
     names = np.unique(chips.places).tolist()
     share = hits.sum(axis=1) / totals.sum(axis=1)
     return {
-        **{name: _interval(here[name][0], drawn[name], times) for name in here},
+        **{name: interval(here[name][0], drawn[name], times) for name in here},
         "by_place": dict(zip(names, share.tolist(), strict=True)),
         "by_cloud": _by_cloud(chips, answer, seed, draws),
         "failed": int((answer < 0).sum()),
@@ -115,10 +115,10 @@ def _by_cloud(chips: JudgedChips, answer: Labels, seed: int, draws: int) -> dict
             chips.labels[inside], chips.places[inside], chips.covers[inside], chips.classes
         )
         totals, hits = _tables(part, answer[inside])
-        times = _times(len(totals), seed, draws)
+        times = place_draws(len(totals), seed, draws)
         value = float(hits.sum() / totals.sum())
         drawn = _measures(totals, hits, times)["all"]
-        found[name] = {"n": int(inside.sum()), **_interval(value, drawn, times)}
+        found[name] = {"n": int(inside.sum()), **interval(value, drawn, times)}
     return found
 
 
@@ -132,7 +132,7 @@ def _tables(chips: JudgedChips, answer: Labels) -> tuple[Doubles, Doubles]:
     return totals, hits
 
 
-def _times(places: int, seed: int, draws: int) -> Doubles:
+def place_draws(places: int, seed: int, draws: int) -> Doubles:
     """How often each place stands in each draw, ``(D, P)``."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(places, np.full(places, 1 / places), size=draws).astype(np.float64)
@@ -150,7 +150,14 @@ def _measures(totals: Doubles, hits: Doubles, times: Doubles) -> dict[str, Doubl
     }
 
 
-def _interval(value: float, drawn: Doubles, times: Doubles) -> dict[str, float | None]:
+def interval(value: float, drawn: Doubles, times: Doubles) -> dict[str, float | None]:
+    """Return a value and its interval over draws; None where fewer than two places were drawn.
+
+    Args:
+        value: Of all places.
+        drawn: ``(D,)`` of each draw.
+        times: As `place_draws` returned them.
+    """
     if times.shape[1] < 2:
         return {"value": float(value), "low": None, "high": None}
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

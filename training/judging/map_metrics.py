@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esccs_edge.contracts.cloud_bins import CLOUD_BINS, UNKNOWN_COVER, cloud_bin
-from esccs_edge.contracts.types import Array, Mask
+from esccs_edge.contracts.types import Array, Doubles, Mask
 
 from ..datasets.map_dataset import IGNORED
 
@@ -68,6 +68,16 @@ def map_measures(matrix: Matrix) -> dict[str, Any]:
         "miou": float(np.nanmean(iou)),
         "iou": [None if np.isnan(value) else float(value) for value in iou],
     }
+
+
+def miou(matrices: Doubles) -> Doubles:
+    """Confusion matrices ``(..., K, K + 1)`` -> mIoU ``(...)``; NaN without pixels."""
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    union = matrices.sum(axis=-1) + matrices[..., :-1].sum(axis=-2) - hits
+    iou = np.divide(hits, union, out=np.zeros(union.shape), where=union > 0)
+    occurs = (union > 0).sum(axis=-1)
+    found: Doubles = np.where(occurs > 0, iou.sum(axis=-1) / np.maximum(occurs, 1), np.nan)
+    return found
 
 
 class PixelCounts:

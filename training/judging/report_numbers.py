@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -95,7 +95,7 @@ def report_numbers(
         "reliability": reliability(sure, right),
         "classes": list(classes),
         "confusion": matrix.tolist(),
-        "by_class": list(_by_class(matrix, classes)),
+        "by_class": by_class(matrix, classes),
     }
     mistakes = [_mistake(pair, classes, groups) for _, _, pair in sorted(kept, reverse=True)]
     return numbers, mistakes
@@ -132,16 +132,23 @@ def _with_gates(by_cloud: dict[str, Any], cover: Array, gate: Array) -> dict[str
     }
 
 
-def _by_class(matrix: Labels, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
-    answered = matrix[:, : len(classes)].sum(axis=0)
+def by_class(matrix: Labels, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return ``{class, n, recall, precision}`` of each class; a share of nothing is None.
+
+    Args:
+        matrix: As `confusion_matrix` counts.
+        classes: Names.
+    """
+    found = []
     for k, name in enumerate(classes):
-        hits, there = int(matrix[k, k]), int(matrix[k].sum())
-        yield {
+        hits, there, answered = int(matrix[k, k]), int(matrix[k].sum()), int(matrix[:, k].sum())
+        found.append({
             "class": name,
             "n": there,
             "recall": hits / there if there else None,
-            "precision": hits / int(answered[k]) if answered[k] else None,
-        }
+            "precision": hits / answered if answered else None,
+        })  # fmt: skip
+    return found
 
 
 def _mistake(pair: AnsweredPair, classes: Sequence[str], groups: Sequence[str]) -> Mistake:

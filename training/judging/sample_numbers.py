@@ -20,8 +20,10 @@ from esccs_edge.errors import EsccsError, InputError
 from esccs_edge.rasters.pair_index import PairIndex
 from esccs_edge.runtime.model import ModelRuntime
 
-from .agreement import LEVEL
-from .metrics import cohen_kappa, macro_f1
+from .agreement import LEVEL, interval, place_draws
+from .map_metrics import map_measures, miou
+from .metrics import cohen_kappa, confusion_matrix, macro_f1
+from .report_numbers import by_class
 
 #: Samples asked at once, samples that a report shows, draws of places behind an interval.
 CHUNK, WORST, DRAWS = 32, 8, 1000
@@ -147,8 +149,7 @@ def sample_numbers(
     counts, number = np.zeros((2, 101), np.int64), 0
     for number, one in enumerate(samples, 1):
         known = one.truth >= 0
-        flat = one.truth[known] * (size + 1) + one.found[known]
-        matrix = np.bincount(flat, minlength=size * (size + 1)).reshape(size, size + 1)
+        matrix = confusion_matrix(one.truth[known], one.found[known], size)
         places[one.group] = places.get(one.group, 0) + matrix
         if np.isfinite(one.cover):
             inside = cloud_bin(one.cover)
@@ -162,8 +163,8 @@ def sample_numbers(
             push = heapq.heappush if len(worst) < WORST else heapq.heappushpop
             push(worst, (badness, -number, one))
     matrix = np.sum(list(places.values()), axis=0)
-    hits, there = np.diag(matrix), matrix.sum(axis=1)
-    measure = mean_iou if is_map else accuracy
+    there = matrix.sum(axis=1)
+    measure = miou if is_map else accuracy
     bars = _bars(*counts)
     numbers = {
         "n": number,
@@ -196,20 +197,12 @@ def sample_numbers(
         "reliability": bars,
         "classes": list(classes),
         "confusion": matrix.tolist(),
-        "by_class": [
-            {
-                "class": name,
-                "n": int(there[k]),
-                "recall": _share(hits[k], there[k]),
-                "precision": _share(hits[k], matrix[:, k].sum()),
-                **({"iou": _share(hits[k], there[k] + matrix[:, k].sum() - hits[k])}
-                   if is_map else {}),
-            }
-            for k, name in enumerate(classes)
-        ],
-    }  # fmt: skip
+        "by_class": by_class(matrix, classes),
+    }
     if is_map:
-        numbers["miou"] = _interval(mean_iou, places)
+        numbers["miou"] = _interval(miou, places)
+        for row, iou in zip(numbers["by_class"], map_measures(matrix)["iou"], strict=True):
+            row["iou"] = iou
     return numbers, [one for _, _, one in sorted(worst, reverse=True, key=lambda row: row[:2])]
 
 
@@ -221,20 +214,9 @@ def accuracy(matrices: Doubles) -> Doubles:
 
 def balanced_accuracy(matrices: Doubles) -> Doubles:
     """``(..., K, K + 1)`` -> ``(...)``: mean share right of the classes that occur."""
-    there = matrices.sum(axis=-1)
-    return _mean(np.diagonal(matrices, axis1=-2, axis2=-1), there)
-
-
-def mean_iou(matrices: Doubles) -> Doubles:
-    """``(..., K, K + 1)`` -> ``(...)``: mean IoU of the classes that occur or are answered."""
-    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
-    return _mean(hits, matrices.sum(axis=-1) + matrices[..., :-1].sum(axis=-2) - hits)
-
-
-def _mean(part: Doubles, whole: Doubles) -> Doubles:
-    """Mean of ``part / whole`` over the last axis, where there is a whole."""
-    shares = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
-    return np.asarray(shares.sum(axis=-1) / np.maximum((whole > 0).sum(axis=-1), 1))
+    there, hits = matrices.sum(axis=-1), np.diagonal(matrices, axis1=-2, axis2=-1)
+    shares = np.divide(hits, there, out=np.zeros(np.shape(hits)), where=there > 0)
+    return np.asarray(shares.sum(axis=-1) / np.maximum((there > 0).sum(axis=-1), 1))
 
 
 def _interval(
@@ -244,14 +226,9 @@ def _interval(
     matrices = np.array(list(places.values()), np.float64)
     if not len(matrices) or not matrices.sum():
         return {"value": None, "low": None, "high": None}
-    found: dict[str, float | None] = {"value": float(measure(matrices.sum(axis=0)))}
-    if len(matrices) < 2:
-        return found | {"low": None, "high": None}
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(len(matrices), np.full(len(matrices), 1 / len(matrices)), DRAWS)
-    drawn = measure(np.tensordot(weights.astype(np.float64), matrices, axes=1))
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return found | {"low": float(low), "high": float(high)}
+    times = place_draws(len(matrices), 0, DRAWS)
+    drawn = np.nan_to_num(measure(np.tensordot(times, matrices, axes=1)))  # one may hold nothing
+    return interval(float(measure(matrices.sum(axis=0))), drawn, times)
 
 
 def _bars(answers: Labels, right: Labels) -> list[dict[str, Any]]:
@@ -267,7 +244,3 @@ def _bars(answers: Labels, right: Labels) -> list[dict[str, Any]]:
             "accuracy": int(right[bar == k].sum()) / n if n else None,
         })  # fmt: skip
     return found
-
-
-def _share(part: Any, whole: Any) -> float | None:
-    return int(part) / int(whole) if whole else None
