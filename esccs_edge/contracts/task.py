@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from ..errors import EsccsError
+from ..errors import BackendError, EsccsError
 from .familiarity import Familiarity
 from .modality import Modalities, SampleSpec
 from .tensor import Tensor
@@ -160,6 +160,14 @@ def input_tensors(contract: Contract) -> tuple[Tensor, ...]:
         for name, spec in contract.modalities.items()
     ]
     return (*pixels, Tensor("availability", ("N", len(pixels)), "availability"))
+
+
+def not_finite(what: str) -> BackendError:
+    """Return the error where the network answered what is no number, for a ``what``."""
+    return BackendError(
+        f"the network answered NaN or infinity for this {what}, expected finite numbers",
+        hint="A damaged or overflowing model does this; check it with `esccs-edge verify`",
+    )
 
 
 def prevailing_class(labels: Labels) -> int | None:

@@ -7,11 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import ManifestError
+from ..task import Contract
+from ..tensor import NOT_FINITE
 from ..types import Bytes
 from ..values import NODATA, Flag, flag_names
 
 #: Classes that the short form of an answer names.
 NAMED_CLASSES = 3
+
+
+def require_classes_of_a_byte(contract: Contract) -> None:
+    """Refuse a model of more classes than the images of bytes can tell apart.
+
+    Raises:
+        ManifestError: It has more.
+    """
+    if len(contract.classes) > NOT_FINITE:
+        raise ManifestError(
+            f"manifest field 'classes' has {len(contract.classes)} names, expected at most "
+            f"{NOT_FINITE}: a pixel's class is stored in one byte"
+        )
 
 
 @dataclass(frozen=True)

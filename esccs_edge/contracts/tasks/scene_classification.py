@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ...errors import BackendError, ManifestError
-from ..task import Contract, MapMask, Measure, input_tensors, prevailing_class
+from ..task import Contract, MapMask, Measure, input_tensors, not_finite, prevailing_class
 from ..tensor import Tensor
 from ..types import Array, Floats, Labels, Mask
 from ..values import NODATA_LABEL, Flag, Gate, Prediction
@@ -73,10 +73,7 @@ class SceneClassification:
         """Return the most probable class; `Flag.UNFAMILIAR` if a modality is too far off."""
         logits, gate, distances = row
         if not math.isfinite(sum(logits) + sum(gate) + sum(distances)):
-            return BackendError(
-                "the network answered NaN or infinity for this sample, expected finite numbers",
-                hint="A damaged or overflowing model does this; check it with `esccs-edge verify`",
-            )
+            return not_finite("sample")
         probabilities = softmax(logits, contract.temperature)
         confidence = max(probabilities)
         return Prediction(

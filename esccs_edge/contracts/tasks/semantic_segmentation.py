@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ...errors import BackendError, ManifestError
-from ..task import Contract, MapMask, Measure, input_tensors, prevailing_class
+from ..task import Contract, MapMask, Measure, input_tensors, not_finite, prevailing_class
 from ..tensor import NOT_FINITE, Tensor
 from ..types import Array, Bytes, Floats, Labels, Mask
 from ..values import NODATA, Flag
-from .pixel_answer import PixelAnswer
+from .pixel_answer import PixelAnswer, require_classes_of_a_byte
 
 #: Share of pixels that may change their class without another answer: near ties round either way in
 #: low precision when the sample shares its batch with others.
@@ -78,11 +78,7 @@ class SemanticSegmentation:
                 f"manifest field 'modalities' has {', '.join(contract.modalities)} on "
                 f"{contract.sample.dates or 'no'} dates, expected optical, sar on no dates"
             )
-        if len(contract.classes) > NOT_FINITE:
-            raise ManifestError(
-                f"manifest field 'classes' has {len(contract.classes)} names, expected at most "
-                f"{NOT_FINITE}: a pixel's class is stored in one byte"
-            )
+        require_classes_of_a_byte(contract)
         return input_tensors(contract)
 
     def outputs(self, contract: Contract) -> tuple[Tensor, ...]:
@@ -114,10 +110,7 @@ class SemanticSegmentation:
         """Return the images of one patch."""
         label, confidence, optical, scores = row
         if NOT_FINITE in (confidence.max(), optical.max()):
-            return BackendError(
-                "the network answered NaN or infinity for this sample, expected finite numbers",
-                hint="A damaged or overflowing model does this; check it with `esccs-edge verify`",
-            )
+            return not_finite("sample")
         gate = PixelGate(optical, np.subtract(100, optical, dtype=np.uint8))
         return Segmentation(label, confidence, scores, contract.classes, frozenset(flags), gate)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...errors import BackendError, ManifestError
-from ..task import Contract, Measure, input_tensors, prevailing_class
+from ..task import Contract, Measure, input_tensors, not_finite, prevailing_class
 from ..tensor import Tensor
 from ..types import Array, Floats, Labels, Mask
 from ..values import NODATA_LABEL, Flag, Gate, Prediction
@@ -95,10 +95,7 @@ class SeriesClassification:
         """Return the most probable class."""
         logits, shares, seen = row
         if not math.isfinite(sum(logits) + sum(shares)):
-            return BackendError(
-                "the network answered NaN or infinity for this series, expected finite numbers",
-                hint="A damaged or overflowing model does this; check it with `esccs-edge verify`",
-            )
+            return not_finite("series")
         probabilities = softmax(logits, contract.temperature)
         confidence = max(probabilities)
         days = [tuple(of_sensor) for of_sensor in seen]

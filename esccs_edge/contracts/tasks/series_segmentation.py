@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...errors import BackendError, ManifestError
-from ..task import Contract, Measure, input_tensors, prevailing_class
+from ...errors import BackendError
+from ..task import Contract, Measure, input_tensors, not_finite, prevailing_class
 from ..tensor import NOT_FINITE, Tensor
 from ..types import Array, Floats, Labels, Mask
 from ..values import NODATA, Flag
-from .pixel_answer import PixelAnswer
+from .pixel_answer import PixelAnswer, require_classes_of_a_byte
 from .semantic_segmentation import SAME_LABELS, SAME_PERCENT
 from .series_classification import require_series, seen_tensor
 
@@ -53,11 +53,7 @@ class SeriesSegmentationTask:
             ManifestError: Other modalities, no dates, or more classes than fit a byte.
         """
         require_series(contract)
-        if len(contract.classes) > NOT_FINITE:
-            raise ManifestError(
-                f"manifest field 'classes' has {len(contract.classes)} names, expected at most "
-                f"{NOT_FINITE}: a pixel's class is stored in one byte"
-            )
+        require_classes_of_a_byte(contract)
         return input_tensors(contract)
 
     def outputs(self, contract: Contract) -> tuple[Tensor, ...]:
@@ -86,10 +82,7 @@ class SeriesSegmentationTask:
         """Return the images of one series."""
         label, confidence, scores, seen = row
         if confidence.max() == NOT_FINITE:
-            return BackendError(
-                "the network answered NaN or infinity for this series, expected finite numbers",
-                hint="A damaged or overflowing model does this; check it with `esccs-edge verify`",
-            )
+            return not_finite("series")
         shares = [tuple(float(share) for share in of_sensor) for of_sensor in seen]
         days = dict(zip(contract.modalities, shares, strict=True))
         return SeriesSegmentation(
