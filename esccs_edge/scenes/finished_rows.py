@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contracts.npz_file import read_npz
-from ..contracts.types import PathLike
+from ..contracts.types import Bytes, PathLike
 from ..errors import RasterError
 from ..system.atomic import write_atomic
 from ..system.file_lock import file_lock
@@ -27,7 +27,6 @@ from ..system.file_lock import file_lock
 _KEY = "key.json"
 #: Raised when rows of an earlier version of this package would not fit.
 _FORMAT = 2
-Bytes = npt.NDArray[np.uint8]
 
 
 class FinishedRow(NamedTuple):

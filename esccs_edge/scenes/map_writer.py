@@ -14,8 +14,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..contracts.types import Bytes, PathLike
 from ..contracts.values import NODATA
 from ..errors import InputError, RasterError
@@ -75,16 +73,16 @@ class MapWriter:
         self._files = (classes, scores)
         self.checksums = [0], [0] * scores.count
 
-    def write_rows(self, row: int, classes: Bytes, scores: Sequence[Bytes]) -> None:
-        """Write rows of pixels, each array ``(rows, width)`` with `NODATA` where unjudged.
+    def write_rows(self, row: int, classes: Bytes, scores: Bytes) -> None:
+        """Write rows of pixels, with `NODATA` where unjudged.
 
         Args:
             row: First pixel row.
-            classes: Positions in the class list.
-            scores: Percent: the confidence, then each layer of the task.
+            classes: ``(rows, width)`` positions in the class list.
+            scores: ``(layers, rows, width)`` percent: the confidence, then each layer of the task.
         """
         window = Window(0, row, classes.shape[1], classes.shape[0])
-        bands = (classes[None], np.stack(scores))
+        bands = (classes[None], scores)
         with _write_errors(self._files[0].name):
             for file, rows, checksums in zip(self._files, bands, self.checksums, strict=True):
                 file.write(rows, window=window)

@@ -204,7 +204,7 @@ class _SceneRun:
         """Write the rows that an earlier run finished; return how many rows of patches they are."""
         count = 0
         for row in self._kept.read() if self._kept is not None else ():
-            self._writer.write_rows(self._tiling.rows[count], row.classes, list(row.scores))
+            self._writer.write_rows(self._tiling.rows[count], row.classes, row.scores)
             self.tally.restore(row.tally)
             self.refused, count = row.refused, count + 1
         return count
@@ -240,16 +240,17 @@ class _SceneRun:
             masks = [np.asarray(layers[m] < below, np.float32) for m, below in self._masks]
             shares = [confidence, *layers, *masks]
             self.tally.add(winners[answered], *(share[answered] for share in shares))
-            scores = [_at_pixels(np.rint(share * 100), answered) for share in shares]
-            made.append((_at_pixels(winners, answered), np.stack(scores)))
-            self._writer.write_rows(first, made[-1][0], scores)
+            rows = _at_pixels(winners, answered)
+            scores = np.stack([_at_pixels(np.rint(share * 100), answered) for share in shares])
+            self._writer.write_rows(first, rows, scores)
+            made.append((rows, scores))
         if self._kept is not None:
-            rows, layers_of_rows = (list(part) for part in zip(*made, strict=True))
+            every_rows, every_scores = zip(*made, strict=True)
             self._kept.write(
                 i,
                 FinishedRow(
-                    np.concatenate(rows),
-                    np.concatenate(layers_of_rows, axis=1),
+                    np.concatenate(every_rows),
+                    np.concatenate(every_scores, axis=1),
                     self.tally.state,
                     self.refused,
                 ),
