@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from esccs_edge.errors import InputError
-from esccs_edge.system.file_lock import folder_lock
+from esccs_edge.system.file_lock import folder_lock_if_any
 from esccs_edge.system.working_folder import remove_ownerless
 
 
@@ -22,11 +22,7 @@ def own_run_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make {folder}: {error.strerror}") from None
-    with ExitStack() as until:
-        try:
-            held = until.enter_context(folder_lock(folder))
-        except OSError:  # a file system without locks
-            held = True
+    with folder_lock_if_any(folder) as held:
         if not held:
             raise InputError(
                 f"another process is at work in {folder}",

@@ -13,12 +13,12 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ArtifactError, ManifestError
 from ..system.atomic import sync_folder, write_atomic
-from ..system.file_lock import folder_lock
+from ..system.file_lock import folder_lock, folder_lock_if_any
 from ..system.regular_file import read_regular
 from ..system.working_folder import remove_ownerless
 from .bundle_files import MANIFEST
@@ -42,11 +42,7 @@ def update_lock(folder: Path) -> Iterator[None]:
         ArtifactError: Another one does not end.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as until:
-        try:
-            held = until.enter_context(folder_lock(folder, timeout_s=LOCK_TIMEOUT_S))
-        except OSError:  # a file system without locks
-            held = True
+    with folder_lock_if_any(folder, timeout_s=LOCK_TIMEOUT_S) as held:
         if not held:
             raise ArtifactError(
                 f"another process has been updating {folder} for {LOCK_TIMEOUT_S:.0f} s",

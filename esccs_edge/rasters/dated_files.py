@@ -133,14 +133,22 @@ def _sensor_of(path: Path, sensors: Sequence[str]) -> str | None:
     )
 
 
-def _of_index(index: Path, sensors: Sequence[str]) -> list[DatedFile]:
+def index_rows(index: Path, max_bytes: int) -> list[dict[str, str]]:
+    """Return the rows of a CSV file by column; cells too many stand under None.
+
+    Raises:
+        InputError: It cannot be read, or is larger.
+    """
     try:
-        text = read_regular(index, MAX_INDEX_BYTES).decode("utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        text = read_regular(index, max_bytes).decode("utf-8-sig")
+        return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{index} cannot be read as an index: {error}") from error
+
+
+def _of_index(index: Path, sensors: Sequence[str]) -> list[DatedFile]:
     found = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(index_rows(index, MAX_INDEX_BYTES), start=2):
         place = f"{index}, line {number}"
         if None in row or any(not row.get(name) for name in COLUMNS[:2]):
             raise InputError(

@@ -26,7 +26,7 @@ def read_npy(path: PathLike, spec: ModalitySpec) -> Array:
             another number of channels.
     """
     file = Path(path)
-    array = _mapped(file)
+    array = map_npy(file)
     if array.nbytes > MAX_NPY_BYTES:
         raise RasterError(
             f"{file} declares {array.nbytes / 1e9:.3g} GB of pixels, "
@@ -52,21 +52,23 @@ def npy_channels(path: PathLike) -> int:
     Raises:
         RasterError: Not a regular file or not a plain array.
     """
-    array = _mapped(Path(path))
+    array = map_npy(Path(path))
     return len(array) if array.ndim == 3 else 1
 
 
-def _mapped(file: Path) -> Array:
-    """Map the file, so that a wrong header is found before any memory is spent on it."""
+def map_npy(file: Path) -> Array:
+    """Map the file, so that a wrong header is found before any memory is spent on it.
+
+    Raises:
+        RasterError: Not a regular file or not a plain array.
+    """
     try:
         require_regular(file)
         with file.open("rb") as stream:
             is_archive = stream.read(len(_ZIP)) == _ZIP
         if not is_archive:  # `np.load` would open it as one, or as a pickle
             return np.lib.format.open_memmap(file, mode="r")
-    except (
-        Exception
-    ) as error:  # a header is a piece of Python source; a damaged one raises anything
+    except Exception as error:  # a header is Python source; a damaged one raises anything
         said = error.strerror if isinstance(error, OSError) else error
         raise RasterError(
             f"cannot read {file}: {said}", hint="Write it with numpy.save, without objects"

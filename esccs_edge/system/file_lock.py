@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 try:
@@ -51,6 +51,17 @@ def folder_lock(folder: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
         yield True
         return
     with _locked(folder, os.O_RDONLY | os.O_DIRECTORY, timeout_s) as held:
+        yield held
+
+
+@contextmanager
+def folder_lock_if_any(folder: Path, *, timeout_s: float = 0.0) -> Iterator[bool]:
+    """Hold the lock of a folder; also counts as held where its file system has no locks."""
+    with ExitStack() as until:
+        try:
+            held = until.enter_context(folder_lock(folder, timeout_s=timeout_s))
+        except OSError:
+            held = True
         yield held
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from esccs_edge.contracts.types import Array
 from esccs_edge.errors import MissingDependencyError, RasterError
+from esccs_edge.rasters.npy_file import map_npy
 
 #: ``((first row, last row + 1), (first column, last column + 1))``.
 Part = tuple[tuple[int, int], tuple[int, int]]
@@ -53,10 +54,7 @@ def read_array(path: Path) -> Array:
     Raises:
         RasterError: It cannot be read.
     """
-    try:
-        return np.array(np.lib.format.open_memmap(path, mode="r"))
-    except Exception as error:  # a header is Python source; a damaged one raises anything
-        raise RasterError(f"cannot read {path}: {error}") from error
+    return np.array(map_npy(path))
 
 
 @contextmanager

@@ -7,8 +7,6 @@ of dated rasters or an index of them, as ``esccs-edge map`` takes it
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +20,10 @@ from esccs_edge.contracts.types import Array
 from esccs_edge.contracts.values import NODATA
 from esccs_edge.errors import InputError
 from esccs_edge.pixels.series import in_slots
-from esccs_edge.rasters.dated_files import DatedFile, dated_files
+from esccs_edge.rasters.dated_files import DatedFile, dated_files, index_rows
 from esccs_edge.rasters.grid import Grid, require_same_grid
 from esccs_edge.rasters.label_map import read_label_map
 from esccs_edge.rasters.raster_file import open_raster
-from esccs_edge.system.regular_file import read_regular
 
 from .index import file_channels, reading_spec, require_disjoint
 from .series import UNKNOWN
@@ -146,13 +143,8 @@ def open_series_index(where: str | Path, classes: Sequence[str], step: str) -> S
             f"{path} has label rasters, but no class names are given",
             hint='Name them in the options: [series] classes = ["other", "maize"]',
         )
-    try:
-        text = read_regular(path, MAX_INDEX_BYTES).decode("utf-8-sig")
-        lines = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as an index: {error}") from error
     rows = []
-    for number, line in enumerate(lines, start=2):
+    for number, line in enumerate(index_rows(path, MAX_INDEX_BYTES), start=2):
         cells = [line.get(name) or "" for name in COLUMNS]
         if None in line or not all(cells) or cells[3] not in SPLITS:
             raise InputError(
