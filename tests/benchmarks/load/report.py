@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from esccs_edge.system.atomic import write_atomic
+from esccs_edge.view.markdown import markdown_table
 
 from .figure import draw_scaling
 from .rows import Scaling, Verdict
@@ -89,13 +90,13 @@ def markdown(scaling: Scaling, host: Mapping[str, Any]) -> str:
         f"Bundle {scaling.bundle}, CPU backend, random pixels; {host['processor']}, "
         f"{host['cores']} cores, openvino {host['openvino']}.",
         "![Scaling](scaling.png)",
-        _table(
+        markdown_table(
             ("target", "found", "holds"),
             [(v.target, v.found, "yes" if v.holds else "NO") for v in verdicts(scaling)],
         ),
         "## Threads and callers",
         "Each caller submits a pair, waits for its answer, submits the next.",
-        _table(
+        markdown_table(
             ("threads", "callers", "pairs/s", "p50 ms", "p99 ms", "mean batch"),
             [
                 (r.threads, r.callers, _0(r.pairs_per_s), _2(r.p50_ms), _2(r.p99_ms),
@@ -105,7 +106,7 @@ def markdown(scaling: Scaling, host: Mapping[str, Any]) -> str:
         ),
         "## Batch size",
         "One caller of `classify_batch`, all cores.",
-        _table(
+        markdown_table(
             ("batch", "pairs/s", "p50 ms", "p99 ms"),
             [(r.batch, _0(r.pairs_per_s), _2(r.p50_ms), _2(r.p99_ms)) for r in scaling.batches],
         ),
@@ -114,7 +115,7 @@ def markdown(scaling: Scaling, host: Mapping[str, Any]) -> str:
         f"{load.bound_ms:.0f} ms of it. Arrivals are random (Poisson) and do not wait for answers; "
         "one thread of the same process submits them, and its processor time (client cores) is "
         "taken from the answers. Medians of the rounds.",
-        _table(
+        markdown_table(
             ("load", "asked/s", "offered/s", "client cores", "goodput/s", "of peak", "rejected",
              "reject p50 ms", "reject p99 ms", "p50 ms", "p99 ms"),
             [
@@ -135,11 +136,6 @@ def markdown(scaling: Scaling, host: Mapping[str, Any]) -> str:
             "call by a straight line through the samples of the second half.",
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _0(value: float) -> str:
