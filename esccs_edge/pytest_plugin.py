@@ -47,13 +47,14 @@ def esccs_classifier(pytestconfig: pytest.Config) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def esccs_pairs(esccs_classifier: Any) -> list[tuple[Any, Any]]:
-    """`PAIRS` simulated pairs ``(optical, sar)``, raw, as the classifier's bundle asks for them.
+    """`PAIRS` pairs ``(optical, sar)``, raw, as the classifier's bundle asks for them.
 
-    Fields as smooth as land, the same at every run; what they show means nothing.
+    Parts of the example scene where the bundle reads such, else simulated fields as smooth as land;
+    the same at every run.
     """
-    from .pixels.synthetic import smooth_samples
+    from .bench.pixels import timed_samples
 
-    samples = smooth_samples(esccs_classifier.manifest, PAIRS)
+    samples = timed_samples(esccs_classifier.manifest, PAIRS)
     return [(sample.pixels["optical"], sample.pixels["sar"]) for sample in samples]
 
 

@@ -25,6 +25,7 @@ from esccs_edge.system.working_folder import remove_ownerless
 
 from .datasets.dataset import Dataset
 from .datasets.stored_samples import write_samples
+from .kept_files import kept_json
 from .learning.initial_weights import InitialWeights
 from .learning.own_teacher import Teacher
 from .learning.tasks import learning_task
@@ -164,7 +165,8 @@ def check_folder(folder: Path, options: RunOptions, *, resume: bool) -> None:
         return
     if not resume:
         raise InputError(f"{folder} already holds a run", hint="Add --resume or give a new folder")
-    if changed := changed_options(json.loads(record.read_text(encoding="utf-8")), options):
+    planned = kept_json(record, "Give a new folder")
+    if changed := changed_options(planned, options):
         raise InputError(
             f"the run in {folder} was started with other options: {', '.join(changed)}",
             hint="Resume with the same options, or give a new folder",

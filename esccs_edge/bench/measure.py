@@ -1,6 +1,7 @@
 """How fast a bundle answers on this machine: latency, throughput by batch, parts, cold start.
 
-Pixels are simulated; only time is measured here, never accuracy. `esccs-edge bench` prints it.
+Pixels are those of `timed_samples`; only time is measured here, never accuracy. `esccs-edge bench`
+prints it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from ..contracts.bundle_files import Precision
 from ..contracts.types import Progress
 from ..contracts.values import Sample
 from ..errors import InputError
-from ..pixels.synthetic import smooth_samples
 from ..power import PowerMeter, find_meter
 from ..runtime.counters import percentiles_ms
 from ..runtime.model import ModelRuntime
 from .calls import CpuParts, answers, described, queue_ms, runs_on_cpu
 from .host import host
+from .pixels import timed_samples
 from .rows import BenchResult, Parts, Timing
 from .start import time_starts
 from .timing import median_parts, timed
@@ -82,7 +83,7 @@ def bench(
     total = len(plan.threads) * len(plan.batches) + 1
     rows: list[Timing] = []
     parts: list[Parts] = []
-    samples = smooth_samples(bundle.manifest, max(plan.batches))
+    samples = timed_samples(bundle.manifest, max(plan.batches))
     for threads in plan.threads:
         # No waiting for others, so that what `submit` costs is the queue and nothing else.
         with open_model(

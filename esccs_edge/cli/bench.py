@@ -20,8 +20,9 @@ JSON_NAME, PAGE_NAME = "bench.json", "bench.md"
     help="""
     Measure latency, throughput, parts, energy, cold start and memory on this machine.
 
-    Rows go from raw pixels to labels. Pixels are simulated; only time is measured. Energy is
-    reported where this machine has a sensor that can be read.
+    Rows go from raw pixels to labels. Pixels are those of the
+    example scene where the model reads such, else simulated; only time
+    is measured. Energy is reported where a sensor can be read.
     """,
     example="""
     esccs-edge bench --batch 1 --batch 32 --json

@@ -43,9 +43,15 @@ class ExampleScene:
     clear: npt.NDArray[np.uint16]
 
     def window(self, row: int, column: int, size: int) -> ExampleScene:
-        """Return a square part."""
+        """Return a square part, contiguous, as models read it without a copy."""
         part = (slice(None), slice(row, row + size), slice(column, column + size))
-        return ExampleScene(self.optical[part], self.sar[part], self.clear[part])
+        return ExampleScene(*(_kept(np.ascontiguousarray(image[part])) for image in
+                              (self.optical, self.sar, self.clear)))  # fmt: skip
+
+
+def _kept(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    pixels.setflags(write=False)
+    return pixels
 
 
 @lru_cache(maxsize=1)
@@ -54,10 +60,7 @@ def example_scene() -> ExampleScene:
     with np.load(_FILE, allow_pickle=False) as stored:
         # Backscatter is stored in hundredths of a decibel, far below the noise of the sensor.
         sar = stored["sar"].astype(np.float32) / np.float32(100)
-        arrays: list[npt.NDArray[Any]] = [stored["optical"], sar, stored["clear"]]
-    for pixels in arrays:
-        pixels.setflags(write=False)
-    return ExampleScene(*arrays)
+        return ExampleScene(_kept(stored["optical"]), _kept(sar), _kept(stored["clear"]))
 
 
 def example_pair() -> ExampleScene:

@@ -22,6 +22,7 @@ from esccs_edge.training.comparison.figures import (
 )
 from esccs_edge.training.comparison.recorded_answers import RecordedAnswers
 from esccs_edge.training.comparison.run import compare
+from esccs_edge.training.comparison.run_files import RunFiles
 from esccs_edge.training.comparison.trials import RATES, TRIAL_SEED, Trials, scaled
 from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.methods import METHODS
@@ -87,7 +88,7 @@ def test_tables_have_one_row_per_method_and_one_column_per_cloud_bin(indexes, tm
 def test_recorded_answers_give_back_the_scores_of_the_run(indexes, tmp_path):
     compare(*indexes, tmp_path / "out", methods=["source-only", "esccs"], options=OPTIONS)
     for name in ("source-only", "esccs"):
-        stored = RecordedAnswers.read(tmp_path / "out" / "runs" / f"{name}-0.npz")
+        stored = RecordedAnswers.read(RunFiles(tmp_path / "out"), name, 0)
         run = json.loads((tmp_path / "out" / "runs" / f"{name}-0.json").read_text())
         accuracy = (stored.judged.probabilities.argmax(axis=1) == stored.judged.labels).mean()
         assert accuracy == pytest.approx(run["metrics"]["overall"]["oa"])
@@ -95,14 +96,40 @@ def test_recorded_answers_give_back_the_scores_of_the_run(indexes, tmp_path):
         assert (stored.optical_share is None) == (name == "source-only")
 
 
+@pytest.mark.parametrize("damaged", ["npz", "json"])
+def test_a_damaged_run_is_refused_with_the_way_to_go_on(indexes, tmp_path, damaged):
+    wanted = {"methods": ["source-only"], "options": OPTIONS}
+    found = compare(*indexes, tmp_path / "out", **wanted)
+    record = tmp_path / "out" / "runs" / "source-only-0.json"
+    file = record.with_suffix(f".{damaged}")
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(
+        InputError, match=rf"{re.escape(file.name)}.*Remove {re.escape(str(record))}"
+    ):
+        compare(*indexes, tmp_path / "out", **wanted, resume=True)
+    record.unlink()
+    again = compare(*indexes, tmp_path / "out", **wanted, resume=True)
+    assert again.rows[0]["oa_mean"] == found.rows[0]["oa_mean"]
+
+
+def test_a_comparison_whose_plan_is_damaged_is_refused_in_words(indexes, tmp_path):
+    wanted = {"methods": ["source-only"], "options": OPTIONS}
+    compare(*indexes, tmp_path / "out", **wanted)
+    (tmp_path / "out" / "plan.json").write_text("[]")
+    with pytest.raises(
+        InputError, match=r"plan\.json holds a list, expected an object.*new folder"
+    ):
+        compare(*indexes, tmp_path / "out", **wanted, resume=True)
+
+
 def test_a_killed_comparison_goes_on_with_what_is_missing(indexes, tmp_path, monkeypatch):
     killed, real = [], RecordedAnswers.write
 
-    def write_once(answers, path):
+    def write_once(answers, *where):
         if killed:
             raise KeyboardInterrupt
         killed.append(1)
-        real(answers, path)
+        real(answers, *where)
 
     monkeypatch.setattr(RecordedAnswers, "write", write_once)
     wanted = {"methods": ["source-only", "sar-auxiliary"], "options": OPTIONS}

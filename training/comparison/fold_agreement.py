@@ -35,14 +35,10 @@ def fold_agreement(
     """
     files = RunFiles(folder)
     answers = {
-        name: [RecordedAnswers.read(files.answers(name, seed)) for seed in range(seeds)]
-        for name in methods
+        name: [RecordedAnswers.read(files, name, seed) for seed in range(seeds)] for name in methods
     }
     first = answers[methods[0]]
-    names = [
-        json.loads(files.record(methods[0], seed).read_text(encoding="utf-8"))["places"]
-        for seed in range(seeds)
-    ]
+    names = [run["places"] for run in files.records({methods[0]: seeds})[methods[0]]]
     places = [[known[str(n)] for n in run.places] for run, known in zip(first, names, strict=True)]
     chips = JudgedChips(
         np.concatenate([run.judged.labels for run in first]),

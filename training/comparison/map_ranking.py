@@ -44,8 +44,8 @@ class RecordedCounts:
     @classmethod
     def read(cls, files: RunFiles, name: str, seed: int) -> RecordedCounts:
         """Read what `write` wrote."""
-        with np.load(files.answers(name, seed), allow_pickle=False) as stored:
-            return cls(tuple(stored["places"].tolist()), stored["counts"].astype(np.float64))
+        stored = files.answered(name, seed, ("places", "counts"))
+        return cls(tuple(stored["places"].tolist()), stored["counts"].astype(np.float64))
 
 
 #: Method -> what it counted, one entry per seed.

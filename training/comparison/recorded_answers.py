@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from esccs_edge.contracts.cloud_bins import CLOUD_BINS, cloud_bin
 from esccs_edge.system.atomic import atomic_path
 
 from ..judging.judge import Judged
+from .run_files import RunFiles
 
 #: Highest cover of the regime that ESCCS is made for, patches that are partly contaminated.
 PARTLY = 0.6
@@ -54,7 +54,7 @@ class RecordedAnswers:
             judged, self.places[chosen], None if share is None else share[chosen]
         )
 
-    def write(self, path: Path) -> None:
+    def write(self, files: RunFiles, name: str, seed: int) -> None:
         """Write a compressed ``.npz``; probabilities and shares as float32."""
         arrays: dict[str, Any] = {
             "labels": self.judged.labels.astype(np.int16),
@@ -64,21 +64,25 @@ class RecordedAnswers:
         }
         if self.optical_share is not None:
             arrays["optical_share"] = self.optical_share.astype(np.float32)
-        with atomic_path(path) as partial, open(partial, "wb") as stream:
+        with atomic_path(files.answers(name, seed)) as partial, open(partial, "wb") as stream:
             np.savez_compressed(stream, **arrays)
 
     @classmethod
-    def read(cls, path: Path) -> RecordedAnswers:
+    def read(cls, files: RunFiles, name: str, seed: int) -> RecordedAnswers:
         """Read what `write` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            judged = Judged(
-                stored["labels"].astype(np.int64),
-                stored["probabilities"].astype(np.float64),
-                stored["cover"].astype(np.float64),
-            )
-            share = stored["optical_share"] if "optical_share" in stored.files else None
-            places = stored["places"].astype(np.int64)
-        return cls(judged, places, None if share is None else share.astype(np.float64))
+        needed = ("labels", "probabilities", "cover", "places")
+        stored = files.answered(name, seed, needed, also=("optical_share",))
+        judged = Judged(
+            stored["labels"].astype(np.int64),
+            stored["probabilities"].astype(np.float64),
+            stored["cover"].astype(np.float64),
+        )
+        share = stored.get("optical_share")
+        return cls(
+            judged,
+            stored["places"].astype(np.int64),
+            None if share is None else share.astype(np.float64),
+        )
 
 
 def by_bin(values: npt.NDArray[np.float64], cover: npt.NDArray[np.float64]) -> list[float | None]:

@@ -19,6 +19,7 @@ from esccs_edge.errors import InputError
 from esccs_edge.system.atomic import write_atomic
 from esccs_edge.system.working_folder import remove_ownerless
 
+from ..kept_files import kept_json
 from ..options import RunOptions, TrainOptions, require
 from ..options_file import changed_options
 from ..stages.trainer import check_trainer
@@ -167,7 +168,7 @@ def _check_folder(folder: Path, plan: dict[str, str], options: RunOptions, resum
         raise InputError(
             f"{folder} already holds a comparison", hint="Add --resume or give a new folder"
         )
-    before = json.loads(record.read_text(encoding="utf-8"))
+    before = kept_json(record, "Give a new folder")
     planned = before.pop("options")
     changed = sorted(name for name in before | plan if before.get(name) != plan.get(name))
     if changed := changed + changed_options(planned, options):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from esccs_edge.contracts.types import Array
 from esccs_edge.system.atomic import write_atomic
+
+from ..kept_files import kept_arrays, kept_json
 
 Row = dict[str, Any]
 
@@ -31,6 +34,12 @@ class RunFiles:
         """Return the file of what a run answered, as its task keeps it."""
         return self.folder / "runs" / f"{name}-{seed}.npz"
 
+    def answered(
+        self, name: str, seed: int, needed: Collection[str], also: Collection[str] = ()
+    ) -> dict[str, Array]:
+        """Read the arrays of that file; see `kept_arrays`."""
+        return kept_arrays(self.answers(name, seed), needed, also, record=self.record(name, seed))
+
     def networks(self, seed: int) -> Path:
         """Return the folder of a seed's checkpoints."""
         return self.folder / f"seed-{seed}"
@@ -42,17 +51,14 @@ class RunFiles:
             seeds: Row -> with how many seeds it ran.
         """
         return {
-            name: [
-                json.loads(self.record(name, seed).read_text(encoding="utf-8"))
-                for seed in range(count)
-            ]
+            name: [kept_json(self.record(name, seed)) for seed in range(count)]
             for name, count in seeds.items()
         }
 
     def shared_times(self, seed: int) -> dict[str, float]:
         """Return the core-seconds of what the rows of a seed share, by part."""
         file = self._shared(seed)
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return kept_json(file) if file.is_file() else {}
 
     def write_shared_times(self, seed: int, times: dict[str, float]) -> None:
         """Keep them."""

@@ -152,7 +152,7 @@ class SeedRuns:
                 share, judged.cover
             )
             metrics.update(self._with_one_modality(student, temperature))
-        RecordedAnswers(judged, self._places(), share).write(self.files.answers(name, self.seed))
+        RecordedAnswers(judged, self._places(), share).write(self.files, name, self.seed)
         clear = judge(predict, self.clear).tempered(temperature).report() if self.clear else None
         run = {
             "method": name,

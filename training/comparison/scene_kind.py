@@ -84,7 +84,7 @@ class SceneComparison:
         by_method = files.records(plan.seeds)
         runs = [run for own in by_method.values() for run in own]
         recorded = {
-            name: [RecordedAnswers.read(files.answers(name, seed)) for seed in range(count)]
+            name: [RecordedAnswers.read(files, name, seed) for seed in range(count)]
             for name, count in plan.seeds.items()
         }
         compared: Recorded = recorded

@@ -16,6 +16,7 @@ from pathlib import Path
 from esccs_edge.errors import InputError
 from esccs_edge.system.atomic import write_atomic
 
+from ..kept_files import kept_json
 from ..methods import FAMILIES, METHODS
 from ..methods.method import Method
 from ..methods.prepared import PREPARED
@@ -69,8 +70,7 @@ class Trials:
         """Return the learning rate of a row as a multiple of the run's."""
         if not self.of(name):
             return 1.0
-        found = json.loads(self.record(tuned_as(name)).read_text(encoding="utf-8"))
-        return float(found["best"])
+        return float(kept_json(self.record(tuned_as(name)))["best"])
 
 
 def tuned_as(name: str) -> str:

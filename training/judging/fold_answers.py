@@ -21,6 +21,7 @@ from esccs_edge.contracts.types import Array
 from esccs_edge.system.atomic import atomic_path
 
 from ..datasets.triplets import Chips
+from ..kept_files import kept_arrays
 from ..samples.degraded import Degradation, DegradedPair
 from ..samples.samples import CloudySamples
 from ..simulate.light import Light
@@ -71,18 +72,21 @@ class FoldAnswers:
 
     @classmethod
     def load(cls, path: Path) -> FoldAnswers:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            mappings: dict[str, Any] = {
-                group: {
-                    name.partition("/")[2]: stored[name]
-                    for name in stored.files
-                    if name.startswith(f"{group}/")
-                }
-                for group in _MAPPINGS
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: It cannot be read, or is damaged.
+        """
+        stored = kept_arrays(path, _ARRAYS, also=None, record=path)
+        parts: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
+        for group in _MAPPINGS:
+            within = f"{group}/"
+            parts[group] = {
+                name.removeprefix(within): array
+                for name, array in stored.items()
+                if name.startswith(within)
             }
-            parts: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
-            return cls(**parts, **mappings)
+        return cls(**parts)
 
 
 _ARRAYS = ("labels", "real_gate", "real_place", "real_corner", "real_cover")

@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from esccs_edge.bench.pixels import timed_samples
 from esccs_edge.classifier import Classifier
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.values import PatchPair
-from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.runtime.counters import percentiles_ms
 
 from .rows import BatchRow, CallersRow, Progress, no_progress
@@ -52,7 +52,7 @@ def scale_callers(
     rows: list[CallersRow] = []
     for count in threads:
         with Classifier(bundle, "cpu", threads=count) as classifier:
-            pairs = random_samples(classifier.manifest, PAIRS)
+            pairs = timed_samples(classifier.manifest, PAIRS)
             classifier.warmup()
             for number in callers:
                 progress(len(rows), len(threads) * len(callers))
@@ -71,7 +71,7 @@ def scale_batches(
     """Measure `Classifier.classify_batch` at each batch size, on all cores of the CPU."""
     rows: list[BatchRow] = []
     with Classifier(bundle, "cpu", max_batch=max(batches)) as classifier:
-        pairs = random_samples(classifier.manifest, max(batches))
+        pairs = timed_samples(classifier.manifest, max(batches))
         for batch in batches:
             progress(len(rows), len(batches))
             opticals, sars = zip(*(pair.pixels.values() for pair in pairs[:batch]), strict=True)

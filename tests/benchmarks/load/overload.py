@@ -21,11 +21,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from esccs_edge.bench.pixels import timed_samples
 from esccs_edge.classifier import Classifier
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.values import PatchPair, Prediction
 from esccs_edge.errors import Overloaded
-from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.runtime.counters import percentiles_ms
 
 from .callers import PAIRS
@@ -69,7 +69,7 @@ def overload(
     with Classifier(
         bundle, "cpu", max_batch=MAX_BATCH, lanes=LANES, queue_size=queue_size
     ) as classifier:
-        pairs = random_samples(classifier.manifest, PAIRS)
+        pairs = timed_samples(classifier.manifest, PAIRS)
         classifier.warmup()
         with _start_frozen():
             for seed in range(rounds):

@@ -87,7 +87,7 @@ def markdown(scaling: Scaling, host: Mapping[str, Any]) -> str:
     load = scaling.overload
     parts = [
         "# How the classifier scales",
-        f"Bundle {scaling.bundle}, CPU backend, random pixels; {host['processor']}, "
+        f"Bundle {scaling.bundle}, CPU backend, pixels of the example scene; {host['processor']}, "
         f"{host['cores']} cores, openvino {host['openvino']}.",
         "![Scaling](scaling.png)",
         markdown_table(

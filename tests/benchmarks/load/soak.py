@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from esccs_edge.bench.pixels import timed_samples
 from esccs_edge.classifier import Classifier
 from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.errors import EsccsError
-from esccs_edge.pixels.synthetic import random_samples
 
 from .callers import PAIRS
 from .rows import Progress, Soak, no_progress
@@ -40,7 +40,7 @@ def soak(bundle: Bundle, calls: int, *, progress: Progress = no_progress) -> Soa
     every = max(calls // SAMPLES, 1)
     at_calls, resident = [0], []
     with Classifier(bundle, "cpu") as classifier:
-        pairs = random_samples(classifier.manifest, PAIRS)
+        pairs = timed_samples(classifier.manifest, PAIRS)
         resident.append(resident_bytes())
         begin = time.perf_counter()
         for done in range(1, calls + 1):

@@ -2,7 +2,7 @@
 
 The same student, the same raw pixels, labels out. Each peer is a process of its own; they take
 turns in short rounds, so that whatever else slows the machine down slows all of them. Pixels are
-simulated; only time is measured here, never accuracy.
+real where the model reads them; only time is measured here, never accuracy.
 """
 
 from __future__ import annotations

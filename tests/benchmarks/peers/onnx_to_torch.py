@@ -23,7 +23,7 @@ Call = Callable[[fx.Graph, "list[fx.Node]", "dict[str, Any]", "list[Any]"], fx.N
 
 
 def torch_module(content: bytes) -> fx.GraphModule:
-    """Return a module ``(optical, sar, availability) -> (logits, gate)`` in evaluation mode.
+    """Return a module from the graph's inputs to its outputs, in their order, for evaluation.
 
     Args:
         content: An ONNX file whose tensors are stored inside.
@@ -36,7 +36,7 @@ def torch_module(content: bytes) -> fx.GraphModule:
     root, graph = torch.nn.Module(), fx.Graph()
     values: dict[str, fx.Node] = {item.name: graph.placeholder(item.name) for item in source.input}
     for name, array in constants.items():
-        if np.issubdtype(array.dtype, np.floating) and array.ndim:
+        if np.issubdtype(array.dtype, np.floating):
             key = name.replace(".", "_")
             root.register_buffer(key, torch.from_numpy(array.copy()))
             values[name] = graph.get_attr(key)
@@ -88,9 +88,9 @@ def _slice(graph: fx.Graph, tensors: Sequence[Any], attributes: Any, fixed: Any)
 
 
 def _clip(graph: fx.Graph, tensors: Sequence[Any], attributes: Any, fixed: Any) -> fx.Node:
-    if len(fixed) != 1:
-        raise ArtifactError("Clip has an upper bound, expected a lower one alone")
-    return graph.call_function(torch.clamp, (tensors[0],), {"min": fixed[0]})
+    if not fixed:
+        raise ArtifactError("Clip has no constant bounds, expected a lower one or both")
+    return graph.call_function(torch.clamp, (tensors[0], *fixed))
 
 
 def _plain(function: Any) -> Call:
@@ -106,16 +106,23 @@ def _with_axis(function: Any, *, of_list: bool) -> Call:
 
 
 _CALLS: dict[str, Call] = {
+    "Abs": _plain(torch.abs),
     "Add": _plain(torch.add),
+    "Ceil": _plain(torch.ceil),
     "Clip": _clip,
     "Concat": _with_axis(torch.cat, of_list=True),
     "Conv": _conv,
     "Div": _plain(torch.div),
     "Gemm": _gemm,
+    "Log": _plain(torch.log),
+    "MatMul": _plain(torch.matmul),
     "Mul": _plain(torch.mul),
+    "Reciprocal": _plain(torch.reciprocal),
     "ReduceMean": _reduce(torch.mean),
     "ReduceSum": _reduce(torch.sum),
     "Relu": _plain(torch.relu),
     "Slice": _slice,
     "Softmax": _with_axis(torch.softmax, of_list=False),
+    "Sqrt": _plain(torch.sqrt),
+    "Sub": _plain(torch.sub),
 }

@@ -7,7 +7,9 @@ from typing import Any
 
 from esccs_edge.backends.cpu.openvino import ov
 from esccs_edge.contracts.bundle import Bundle
+from esccs_edge.contracts.bundle_files import INT8_ONNX
 from esccs_edge.errors import BackendError
+from esccs_edge.system.cpu_features import has_int8_dot_products
 
 from .numpy_preprocess import Float
 from .peer import NumpyPeer
@@ -23,12 +25,16 @@ class OpenVinoPeer(NumpyPeer):
         precision: ``"f32"`` or ``"bf16"``; None for OpenVINO's choice.
 
     Raises:
-        BackendError: The CPU has no bfloat16, or may not use it, but it was asked for.
+        BackendError: The CPU has no bfloat16, or may not use it, but it was asked for. Or the graph
+            is in INT8 and the CPU has no dot products of it: sums then saturate in 16 bits, and
+            labels are not those of the model.
     """
 
     def __init__(
         self, bundle: Bundle, threads: int | None, graph: str, precision: str | None
     ) -> None:
+        if graph == INT8_ONNX and not has_int8_dot_products():
+            raise BackendError("OpenVINO's INT8 sums saturate on this CPU: no INT8 dot products")
         super().__init__(bundle, graph)
         self._core, self._threads = ov.Core(), threads
         capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
