@@ -29,10 +29,10 @@ from esccs_edge.training.judging.judge import Predictor, batches, judge
 from esccs_edge.training.methods import METHODS
 from esccs_edge.training.methods.prepared import PREPARED
 from esccs_edge.training.methods.shared import Shared
-from esccs_edge.training.options import FoldOptions
 from esccs_edge.training.samples.degraded import Cover, Degradation
 from esccs_edge.training.samples.real_target import RealTargetDataset, open_real_target
 from esccs_edge.training.samples.samples import CloudySamples
+from esccs_edge.training.scene_options import FoldOptions
 from esccs_edge.training.stages.scene_classification.run import SceneRun
 
 CONFIG = Path(__file__).parents[1] / "training" / "configs" / "b4-real.toml"

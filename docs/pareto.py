@@ -29,8 +29,8 @@ from esccs_edge.export.to_onnx import export_student
 from esccs_edge.pixels.synthetic import random_samples
 from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.judging.evaluate import evaluate
-from esccs_edge.training.options import EncoderOptions, TrainOptions
 from esccs_edge.training.run import OPTIONS_NAME, train
+from esccs_edge.training.scene_options import EncoderOptions, TrainOptions
 
 #: Optical and SAR branch of every size. Two reparameterized blocks have as many 3 x 3 convolutions
 #: as one residual block.

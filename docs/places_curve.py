@@ -15,7 +15,7 @@ from typing import Any
 
 from esccs_edge.cli.training_options import training_options
 from esccs_edge.training.cross_validation import cross_validate
-from esccs_edge.training.options import FoldOptions
+from esccs_edge.training.scene_options import FoldOptions
 
 CONFIG = Path(__file__).parents[1] / "training" / "configs" / "eurosat.toml"
 #: Places that teach; of six, a fold of four leaves four or five.

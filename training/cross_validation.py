@@ -22,9 +22,10 @@ from .datasets.triplets import Chips
 from .judging.fold_answers import FoldAnswers, fold_answers
 from .judging.fold_report import fold_report
 from .learning.tasks.scene_classification import SceneClassificationLearning
-from .options import TrainOptions, require
+from .options import require
 from .run import OPTIONS_NAME, check_folder
 from .samples.samples import patch_size
+from .scene_options import TrainOptions
 from .stages.trainer import check_trainer
 
 ANSWERS_NAME = "answers.npz"

@@ -12,7 +12,8 @@ from esccs_edge.errors import InputError
 from esccs_edge.system.regular_file import read_regular
 
 from .learning.tasks import learning_task
-from .options import FREE, RunOptions, TrainOptions
+from .options import FREE, RunOptions
+from .scene_options import TrainOptions
 
 if sys.version_info >= (3, 11):
     import tomllib

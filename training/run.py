@@ -29,10 +29,11 @@ from .kept_files import kept_json
 from .learning.initial_weights import InitialWeights
 from .learning.own_teacher import Teacher
 from .learning.tasks import learning_task
-from .options import RunOptions, TrainOptions
+from .options import RunOptions
 from .options_file import changed_options
 from .provenance import provenance
 from .run_folder import own_run_folder
+from .scene_options import TrainOptions
 from .stages.trainer import check_trainer
 
 OPTIONS_NAME = "options.json"

@@ -63,7 +63,7 @@ def run(
 
     from esccs_edge.training.cross_validation import cross_validate
     from esccs_edge.training.judging.agreement import agreement_table
-    from esccs_edge.training.options import TrainOptions
+    from esccs_edge.training.scene_options import TrainOptions
 
     if not isinstance(options, TrainOptions):
         raise click.UsageError(f"--task {options.task} has no cross-validation")

@@ -148,7 +148,7 @@ def small_student(manifest: Manifest, seed: int = 0):
     import torch
 
     from esccs_edge.training.learning.networks import StudentNet
-    from esccs_edge.training.options import EncoderOptions
+    from esccs_edge.training.scene_options import EncoderOptions
 
     torch.manual_seed(seed)
     sizes = {

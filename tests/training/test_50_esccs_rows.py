@@ -22,9 +22,9 @@ from esccs_edge.training.methods.prepared import PREPARED
 from esccs_edge.training.methods.regulation import branch_logits
 from esccs_edge.training.methods.shared import Auxiliaries, Shared
 from esccs_edge.training.methods.told import told
-from esccs_edge.training.options import EncoderOptions
 from esccs_edge.training.options_file import options_from
 from esccs_edge.training.samples.degraded import Degradation
+from esccs_edge.training.scene_options import EncoderOptions
 from esccs_edge.training.stages.scene_classification.auxiliary import (
     ApartOpticalStage,
     OpticalAuxiliaryStage,

@@ -14,10 +14,10 @@ from esccs_edge.errors import InputError
 from esccs_edge.rasters.pair_index import read_index
 from esccs_edge.training.datasets import indices_of, open_dataset
 from esccs_edge.training.datasets.splits import folds_by_group, place_splits
-from esccs_edge.training.options import FoldOptions
 from esccs_edge.training.options_file import options_from
 from esccs_edge.training.run import train
 from esccs_edge.training.samples.fold import FoldDataset
+from esccs_edge.training.scene_options import FoldOptions
 
 
 @settings(max_examples=25)

@@ -15,9 +15,9 @@ from esccs_edge.errors import InputError
 from esccs_edge.training.cross_validation import cross_validate
 from esccs_edge.training.learning.initial_weights import InitialWeights
 from esccs_edge.training.learning.tasks import learning_task
-from esccs_edge.training.options import TrainOptions
 from esccs_edge.training.options_file import options_from
 from esccs_edge.training.run import train
+from esccs_edge.training.scene_options import TrainOptions
 
 NEW = ("Desert", "Forest", "River")  # one new class before two known ones, one is gone
 
@@ -61,7 +61,7 @@ def test_classes_keep_their_weights_by_name_and_new_ones_keep_what_was_drawn(bef
 
 def test_a_network_of_other_sizes_starts_anew_and_whole(before):
     from esccs_edge.training.learning.networks import UnimodalNet
-    from esccs_edge.training.options import EncoderOptions
+    from esccs_edge.training.scene_options import EncoderOptions
 
     initial, _ = started(before)
     branch = {"encoder.": "optical."}

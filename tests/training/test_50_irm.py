@@ -17,7 +17,7 @@ from esccs_edge.training.learning.irm import (
     modality_weights,
     present_weights,
 )
-from esccs_edge.training.options import IrmOptions
+from esccs_edge.training.scene_options import IrmOptions
 
 ATOL = 1e-5  # float32 sigmoids and tanh
 

@@ -13,7 +13,7 @@ from esccs_edge.training.learning.networks import (
     StudentNet,
     UnimodalNet,
 )
-from esccs_edge.training.options import EncoderOptions
+from esccs_edge.training.scene_options import EncoderOptions
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "stride"), [(5, 5, 1), (5, 5, 2), (4, 8, 1)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter, filter_report
-from esccs_edge.training.options import FilterOptions
+from esccs_edge.training.scene_options import FilterOptions
 
 
 def answers(confidences: list[float], labels: list[int], classes: int = 3):

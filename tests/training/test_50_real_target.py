@@ -17,11 +17,11 @@ from esccs_edge.rasters.pair_index import SampleRow, write_index
 from esccs_edge.training.comparison.run import compare
 from esccs_edge.training.datasets import MemoryDataset, indices_of, open_dataset
 from esccs_edge.training.datasets.clear_judge import with_judge
-from esccs_edge.training.options import FoldOptions
 from esccs_edge.training.options_file import options_from, read_options
 from esccs_edge.training.samples.degraded import Degradation, DegradedPairs
 from esccs_edge.training.samples.real_target import RealTargetDataset
 from esccs_edge.training.samples.transfer_parts import labeled_and_unlabeled
+from esccs_edge.training.scene_options import FoldOptions
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 IDS = ["1", "1000", "2000", "3000"]

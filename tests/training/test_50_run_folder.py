@@ -11,9 +11,9 @@ import pytest
 
 from esccs_edge.errors import InputError
 from esccs_edge.training.comparison.run import _check_folder as check_comparison
-from esccs_edge.training.options import TrainOptions
 from esccs_edge.training.run import check_folder, train
 from esccs_edge.training.run_folder import own_run_folder
+from esccs_edge.training.scene_options import TrainOptions
 
 HOLDER = """
 import sys

@@ -14,9 +14,9 @@ from esccs_edge.contracts.bundle import Bundle
 from esccs_edge.contracts.bundle_files import STUDENT_WEIGHTS
 from esccs_edge.errors import InputError
 from esccs_edge.training.comparison.run import compare
-from esccs_edge.training.options import TrainOptions
 from esccs_edge.training.options_file import changed_options, options_from
 from esccs_edge.training.run import train
+from esccs_edge.training.scene_options import TrainOptions
 from esccs_edge.training.stages.trainer import check_trainer
 
 STAGES = ("teacher", "sar-auxiliary", "optical-auxiliary", "student")

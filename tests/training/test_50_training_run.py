@@ -22,9 +22,9 @@ from esccs_edge.training.datasets import open_dataset
 from esccs_edge.training.learning.networks import StudentNet, UnimodalNet
 from esccs_edge.training.learning.pseudo_labels import PseudoLabelFilter
 from esccs_edge.training.learning.tasks import learning_task
-from esccs_edge.training.options import EncoderOptions, TrainOptions
 from esccs_edge.training.options_file import changed_options, options_from, read_options
 from esccs_edge.training.run import train
+from esccs_edge.training.scene_options import EncoderOptions, TrainOptions
 from esccs_edge.training.stages.scene_classification.run import SceneRun
 from esccs_edge.training.stages.scene_classification.student import StudentStage
 from esccs_edge.training.stages.scene_classification.teacher import TeacherStage

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from esccs_edge.errors import InputError
 
-from ..options import RunOptions, TrainOptions
+from ..options import RunOptions
+from ..scene_options import TrainOptions
 from ..segmentation_options import SegmentationOptions
 from .kind import Kind
 

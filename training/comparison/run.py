@@ -20,8 +20,9 @@ from esccs_edge.system.atomic import write_atomic
 from esccs_edge.system.working_folder import remove_ownerless
 
 from ..kept_files import kept_json
-from ..options import RunOptions, TrainOptions, require
+from ..options import RunOptions, require
 from ..options_file import changed_options
+from ..scene_options import TrainOptions
 from ..stages.trainer import check_trainer
 from .kind import HEADLINE_GROUP, Kind, Plan, SeedWork
 from .kinds import kind_of

@@ -27,10 +27,10 @@ from ..methods import METHODS
 from ..methods.prepared import PREPARED
 from ..methods.shared import Shared
 from ..methods.told import told
-from ..options import FoldOptions, TrainOptions
 from ..samples.real_target import open_real_target
 from ..samples.samples import CloudySamples
 from ..samples.train_test_dataset import TrainTestDataset
+from ..scene_options import FoldOptions, TrainOptions
 from ..stages.scene_classification.run import SceneRun
 from .recorded_answers import RecordedAnswers, by_bin, rank_correlation
 from .run_files import Row, RunFiles

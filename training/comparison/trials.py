@@ -21,7 +21,7 @@ from ..methods import FAMILIES, METHODS
 from ..methods.method import Method
 from ..methods.prepared import PREPARED
 from ..methods.shared import Shared
-from ..options import TrainOptions
+from ..scene_options import TrainOptions
 
 #: What is tried, in this order.
 RATES = (1.0, 1 / 3, 3.0)

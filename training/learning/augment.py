@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..options import AugmentOptions
+from ..scene_options import AugmentOptions
 
 
 def augmented(images: dict[str, Tensor], options: AugmentOptions) -> dict[str, Tensor]:

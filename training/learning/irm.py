@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..options import IrmOptions
+from ..scene_options import IrmOptions
 
 #: Added to both contributions, so that their ratio stays finite.
 CONTRIBUTION_EPS = 1e-4

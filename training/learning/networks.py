@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from esccs_edge.errors import InputError
 
-from ..options import EncoderOptions
+from ..scene_options import EncoderOptions
 from .factories import imported
 from .pixel_distance import PixelDistance
 

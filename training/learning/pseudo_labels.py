@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..options import FilterOptions
+from ..scene_options import FilterOptions
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import nn
 from ..learning.networks import StudentNet, UnimodalNet
 from ..learning.own_teacher import AnyTeacher
 from ..learning.pseudo_labels import PseudoLabelFilter
-from ..options import Schedule, TrainOptions
+from ..options import Schedule
+from ..scene_options import TrainOptions
 from ..stages.scene_classification.run import SceneRun
 from ..stages.scene_classification.student import StudentStage
 from ..stages.scene_classification.teacher_answers import Supervision

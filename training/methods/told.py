@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..options import TrainOptions
+from ..scene_options import TrainOptions
 
 
 @dataclass(frozen=True)

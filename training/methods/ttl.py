@@ -20,8 +20,8 @@ from ..judging.predictors import unimodal
 from ..learning.losses import soften
 from ..learning.networks import UnimodalNet
 from ..learning.pseudo_labels import PseudoLabelFilter
-from ..options import FilterOptions
 from ..samples.degraded import Degradation
+from ..scene_options import FilterOptions
 from ..stages.stage import Batch, epoch_seed
 from .method import Method, MethodStage, both_see, trained, unimodal_net
 from .shared import Shared

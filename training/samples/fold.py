@@ -6,7 +6,7 @@ import numpy as np
 
 from ..datasets import PairDataset
 from ..datasets.splits import folds_by_group
-from ..options import FoldOptions
+from ..scene_options import FoldOptions
 from .with_splits import WithSplits
 
 

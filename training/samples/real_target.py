@@ -17,7 +17,7 @@ from ..datasets import PairDataset, RawPair, open_dataset
 from ..datasets.clear_judge import with_judge
 from ..datasets.splits import folds_by_group
 from ..datasets.triplets import Chips
-from ..options import FoldOptions, TrainOptions
+from ..scene_options import FoldOptions, TrainOptions
 
 
 class RealTargetDataset:

@@ -17,7 +17,8 @@ from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError, ManifestError
 
 from ...datasets.dataset import PairDataset
-from ...options import EncoderOptions, RunOptions, TrainOptions
+from ...options import RunOptions
+from ...scene_options import EncoderOptions, TrainOptions
 
 if TYPE_CHECKING:
     from ...datasets import PairDataset

@@ -18,7 +18,7 @@ from ...learning.augment import augmented
 from ...learning.losses import distillation_loss, label_loss, soften
 from ...learning.networks import UnimodalNet
 from ...learning.reliability import trusted_decision
-from ...options import TrainOptions
+from ...scene_options import TrainOptions
 from ..stage import Batch, Stage, kept_mean, masked_mean
 from .teacher_answers import Supervision, TeacherAnswer
 

@@ -25,7 +25,6 @@ from ...learning.losses import class_weights
 from ...learning.networks import Ensemble, StudentNet, UnimodalNet, check_encoder
 from ...learning.own_teacher import AnyTeacher, AskedTeacher, Teacher, teacher_named
 from ...learning.pseudo_labels import PseudoLabelFilter, filter_report
-from ...options import TrainOptions
 from ...samples.degraded import Degradation, SarSource
 from ...samples.epoch_samples import EpochSamples, JoinedSamples
 from ...samples.fold import FoldDataset
@@ -34,6 +33,7 @@ from ...samples.samples import CloudySamples, patch_size
 from ...samples.specs import modality_specs
 from ...samples.transfer_parts import labeled_and_target, labeled_and_unlabeled
 from ...samples.usable import require_trainable
+from ...scene_options import TrainOptions
 from ...simulate.textures import CloudTextures
 from ..stage import Batch
 from ..training_run import TrainingRun

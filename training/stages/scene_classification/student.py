@@ -23,7 +23,7 @@ from ...learning.irm import (
 from ...learning.losses import distillation_loss, gate_loss, label_loss, soften
 from ...learning.networks import StudentNet, UnimodalNet
 from ...learning.reliability import known_or, trusted_decision
-from ...options import TrainOptions
+from ...scene_options import TrainOptions
 from ..stage import Batch, Stage, kept_mean, masked_mean
 from .teacher_answers import Supervision, TeacherAnswer
 

@@ -10,7 +10,7 @@ from ...learning.augment import augmented, mixed
 from ...learning.losses import distillation_loss
 from ...learning.networks import UnimodalNet
 from ...learning.reliability import teacher_reliability
-from ...options import TrainOptions
+from ...scene_options import TrainOptions
 from ..stage import Batch, Stage, masked_mean
 
 

@@ -19,7 +19,7 @@ from ...learning.networks import Ensemble, UnimodalNet
 from ...learning.own_teacher import AnyTeacher, AskedTeacher
 from ...learning.pseudo_labels import PseudoLabelFilter
 from ...learning.reliability import teacher_reliability
-from ...options import DistillationOptions
+from ...scene_options import DistillationOptions
 from ..stage import Batch
 
 
