@@ -19,7 +19,6 @@ from esccs_edge.contracts.bundle import Bundle
 KILLS, WHOLE_KILLS = 1, 100
 
 pytestmark = [
-    pytest.mark.fault(47, 61),
     pytest.mark.timeout(7200),
     pytest.mark.skipif(
         "forkserver" not in multiprocessing.get_all_start_methods(),
