@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ...contracts.manifest import Manifest
@@ -96,7 +97,7 @@ class PixelUpload:
         for tensor in manifest.inputs.values():
             if tensor.role == "availability":
                 self.inputs[tensor.name] = shares
-        self._set = Filled(0, ())  # what the arguments hold
+        self._set, self._shape = Filled(0, ()), LaunchShape((0, 0), 0)  # how the kernel is launched
 
     def fill(self, batch: Sequence[Sample], rows: int) -> Filled:
         """Gather a batch in the pinned buffer, and absent samples up to ``rows``.
@@ -108,7 +109,7 @@ class PixelUpload:
         """
         modalities = [[sample.pixels[name] for sample in batch] for name in self._specs]
         layout, raw = self._layout, self._raw
-        on_device = any([DevicePixels in set(map(type, images)) for images in modalities])
+        on_device = DevicePixels in set(map(type, chain(*modalities)))
         if on_device or self.producers or self.events:
             self._look_at_device_pixels(modalities)
         if on_device:
@@ -145,9 +146,9 @@ class PixelUpload:
             values = self._arguments.struct["of"]
             values["tiles"][: len(tiles)] = tiles
             values["settled"][: len(tiles)] = results.stats_addresses
+            self._shape = LaunchShape((sum(tiles), rows), self._block, self._shared_bytes)
             self._set = filled
-        shape = LaunchShape((sum(tiles), rows), self._block, self._shared_bytes)
-        self._kernel.launch(stream, shape, self._arguments)
+        self._kernel.launch(stream, self._shape, self._arguments)
 
     def read(self, results: ResultRows) -> dict[str, list[PixelStats]]:
         """Return what the kernel saw in the batch that was filled in last."""

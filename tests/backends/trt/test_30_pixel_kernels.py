@@ -220,7 +220,8 @@ def on_gpu(images, spec):
         upload.upload(stream)
         upload.preprocess(filled, results.of(rows), stream)
         results.download(rows, stream)
-        device.driver.copy_to_host(back.array, upload.inputs["optical"], stream.handle)
+        optical = upload.inputs["optical"]
+        device.driver.copy_to_host(back.handle, optical, back.size, stream.handle)
         stream.synchronize()
         out = back.array.view(np.float32).reshape(rows, channels, side, side).copy()
         return out, upload.read(results.of(rows))["optical"]
