@@ -22,7 +22,7 @@ namespace {
 
 using esccs::Image, esccs::Patch, esccs::kVectorBytes;
 
-// Less than this is copied in the calling thread with the interpreter lock held: once released, it may take
+// Less than twice this is copied in the calling thread with the interpreter lock held: once released, it may take
 // milliseconds to get the lock back.
 constexpr std::int64_t kBytesPerThread = 4 << 20;
 
@@ -41,7 +41,7 @@ void copy_all(const std::vector<Copy> &copies, std::int64_t threads) {
     auto copy = [&](std::int64_t first, std::int64_t last) {
         for (std::int64_t n = first; n < last; ++n) std::memcpy(copies[n].to, copies[n].from, copies[n].size);
     };
-    if (workers < 1) return copy(0, count);
+    if (workers < 2) return copy(0, count);
     nb::gil_scoped_release release;
     esccs::crew(workers, [&](std::int64_t worker) { copy(count * worker / workers, count * (worker + 1) / workers); });
 }
