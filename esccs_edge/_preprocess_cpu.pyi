@@ -1,8 +1,10 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+_Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 def preprocess(
     images: Sequence[npt.NDArray[Any] | None],
@@ -33,11 +35,20 @@ def quantize(
     threads: int,
 ) -> None: ...
 def gather(
-    images: Sequence[npt.NDArray[Any] | None],
+    modalities: Sequence[Sequence[npt.NDArray[Any] | None]],
+    rows: int,
     buffer: npt.NDArray[np.uint8],
     start: int,
     threads: int,
-) -> int: ...
+) -> tuple[int, list[bytes]]: ...
+def read_counts(
+    rows: bytes,
+    present: bytes,
+    channels: int,
+    pixels: int,
+    kind: type[_Row],
+    absent: _Row,
+) -> list[_Row]: ...
 def ranks(
     images: Sequence[npt.NDArray[Any] | None],
     places: npt.NDArray[np.int64],

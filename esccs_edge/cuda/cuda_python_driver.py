@@ -120,13 +120,11 @@ class CudaPythonDriver:
         content = (ctypes.c_uint8 * memory.size).from_address(int(memory.pointer))
         return np.frombuffer(content, np.uint8)
 
-    def copy_to_device(self, target: int, source: npt.NDArray[np.uint8], stream: Handle) -> None:
-        answer = cu.cuMemcpyHtoDAsync(target, source, source.nbytes, stream)  # by its buffer
-        done("cuMemcpyHtoDAsync", answer)
+    def copy_to_device(self, target: int, source: Handle, size: int, stream: Handle) -> None:
+        done("cuMemcpyHtoDAsync", cu.cuMemcpyHtoDAsync(target, source.pointer, size, stream))
 
-    def copy_to_host(self, target: npt.NDArray[np.uint8], source: int, stream: Handle) -> None:
-        answer = cu.cuMemcpyDtoHAsync(target.ctypes.data, source, target.nbytes, stream)
-        check("cuMemcpyDtoHAsync", answer)
+    def copy_to_host(self, target: Handle, source: int, size: int, stream: Handle) -> None:
+        done("cuMemcpyDtoHAsync", cu.cuMemcpyDtoHAsync(target.pointer, source, size, stream))
 
     def fill_zero(self, address: int, size: int, stream: Handle) -> None:
         check("cuMemsetD8Async", cu.cuMemsetD8Async(address, 0, size, stream))
@@ -195,7 +193,7 @@ class CudaPythonDriver:
         answer = cu.cuLaunchKernel(
             function, columns, rows, 1, block, 1, 1, shared, stream, arguments.address, 0
         )
-        check("cuLaunchKernel", answer)
+        done("cuLaunchKernel", answer)
 
     def begin_capture(self, stream: Handle) -> None:
         mode = cu.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from typing import Any
 
 from ..errors import ClosedError, CudaError, ForkedProcessError, Remedy
@@ -36,16 +35,26 @@ class Active:
         self._device = device
 
     def __enter__(self) -> None:
-        self._device.push()
+        device = self._device
+        if device._closed or device.lost or device._forks != len(_FORKS):
+            device._refuse()
+        try:
+            device.driver.push()
+        except CudaError as error:
+            device.note(error)
+            raise
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        device = self._device
         if error is not None:
-            self._device.note(error)
-        if not self._device.lost:
-            self._device.pop()
-            return
-        with suppress(CudaError):  # only so that this thread's contexts stay in order
-            self._device.driver.pop()
+            device.note(error)
+        try:
+            device.driver.pop()
+        except CudaError as failure:
+            if device.lost:  # popped only so that this thread's contexts stay in order
+                return
+            device.note(failure)
+            raise
 
 
 class Device:
@@ -96,16 +105,6 @@ class Device:
         """Give the GPU up for this process; the first reason counts."""
         self.lost = self.lost or reason
 
-    def push(self) -> None:
-        """See `active`."""
-        if self._closed or self.lost or self._forks != len(_FORKS):
-            self._refuse()
-        try:
-            self.driver.push()
-        except CudaError as error:
-            self.note(error)
-            raise
-
     def _refuse(self) -> None:
         if not self.is_ours:
             raise ForkedProcessError(
@@ -114,14 +113,6 @@ class Device:
         if self._closed:
             raise ClosedError("the CUDA device was closed")
         self.require()
-
-    def pop(self) -> None:
-        """See `active`."""
-        try:
-            self.driver.pop()
-        except CudaError as error:
-            self.note(error)
-            raise
 
     def require(self) -> None:
         """Refuse to go on with a lost GPU.

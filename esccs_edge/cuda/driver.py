@@ -108,11 +108,11 @@ class Driver(Protocol):
     def host_array(self, memory: Handle) -> npt.NDArray[np.uint8]:
         """Return a view of memory from `alloc_host`; it does not own it."""
 
-    def copy_to_device(self, target: int, source: npt.NDArray[np.uint8], stream: Handle) -> None:
-        """Enqueue a copy from pinned memory."""
+    def copy_to_device(self, target: int, source: Handle, size: int, stream: Handle) -> None:
+        """Enqueue a copy from the start of memory from `alloc_host`."""
 
-    def copy_to_host(self, target: npt.NDArray[np.uint8], source: int, stream: Handle) -> None:
-        """Enqueue a copy to pinned memory."""
+    def copy_to_host(self, target: Handle, source: int, size: int, stream: Handle) -> None:
+        """Enqueue a copy to the start of memory from `alloc_host`."""
 
     def fill_zero(self, address: int, size: int, stream: Handle) -> None:
         """Enqueue setting device memory to zero."""

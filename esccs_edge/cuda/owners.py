@@ -181,15 +181,17 @@ class DeviceMemory(Owner):
             self._address = self.device.driver.address(handle)
         return self._address
 
-    def upload(self, source: npt.NDArray[np.uint8], stream: Stream) -> None:
-        """Enqueue a copy from pinned bytes to the start of this memory."""
-        self._require(source.nbytes)
-        self.device.driver.copy_to_device(self.address, source, stream.handle)
+    def upload(self, source: HostMemory, size: int, stream: Stream) -> None:
+        """Enqueue a copy of the first bytes of pinned memory to the start of this memory."""
+        self._require(size)
+        source._require(size)
+        self.device.driver.copy_to_device(self.address, source.handle, size, stream.handle)
 
-    def download(self, target: npt.NDArray[np.uint8], stream: Stream) -> None:
-        """Enqueue a copy from the start of this memory to pinned bytes."""
-        self._require(target.nbytes)
-        self.device.driver.copy_to_host(target, self.address, stream.handle)
+    def download(self, target: HostMemory, size: int, stream: Stream) -> None:
+        """Enqueue a copy of the first bytes of this memory to the start of pinned memory."""
+        self._require(size)
+        target._require(size)
+        self.device.driver.copy_to_host(target.handle, self.address, size, stream.handle)
 
     def clear(self, stream: Stream, start: int = 0, size: int | None = None) -> None:
         """Enqueue setting bytes to zero: ``size`` of them from ``start`` on, or all that follow."""

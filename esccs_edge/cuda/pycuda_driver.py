@@ -120,13 +120,13 @@ class PycudaDriver:
         view: npt.NDArray[np.uint8] = memory[:]
         return view
 
-    def copy_to_device(self, target: int, source: npt.NDArray[np.uint8], stream: Handle) -> None:
+    def copy_to_device(self, target: int, source: Handle, size: int, stream: Handle) -> None:
         with checked("cuMemcpyHtoDAsync"):
-            pycuda.memcpy_htod_async(target, source, stream)
+            pycuda.memcpy_htod_async(target, source[:size], stream)
 
-    def copy_to_host(self, target: npt.NDArray[np.uint8], source: int, stream: Handle) -> None:
+    def copy_to_host(self, target: Handle, source: int, size: int, stream: Handle) -> None:
         with checked("cuMemcpyDtoHAsync"):
-            pycuda.memcpy_dtoh_async(target, source, stream)
+            pycuda.memcpy_dtoh_async(target[:size], source, stream)
 
     def fill_zero(self, address: int, size: int, stream: Handle) -> None:
         with checked("cuMemsetD8Async"):

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "block.h"
+#include "counts.h"
 #include "crew.h"
 #include "gather.h"
 #include "image.h"
@@ -237,6 +238,7 @@ NB_MODULE(_preprocess_cpu, m) {
     define<Planes>(m, "preprocess");
     define<Steps>(m, "quantize");
     define_gather(m);
+    define_counts(m);
     m.def("ranks", &ranks, nb::arg("images"), nb::arg("places"), nb::arg("order"), nb::arg("stepped"),
           nb::arg("dn_scale"), nb::arg("dn_offset"), nb::arg("table").noconvert(), nb::arg("steps").noconvert());
     m.def("instruction_sets", &names_of_sets, "What the kernels can use on this processor, best first.");

@@ -1,7 +1,9 @@
 """What the CPU does for a batch on the GPU; `test_host_cost.py` runs it over an idle libcuda.
 
-Prints one JSON line per way of enqueueing and batch size: microseconds of `start` and `finish`, and
-of ``copy``, which is a plain copy of the pixels and part of `start` in any case.
+Prints one JSON line per way of enqueueing and batch size: microseconds of `start` and `finish`;
+``copy``, those of a plain copy of the pixels, which is part of `start` in any case; and how many
+``calls`` of functions both make. A last line has the microseconds of a ``lane`` with one pair and
+of its ``floor``: that copy and the calls of the driver, which no lane can do without.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +59,13 @@ def main(folder: Path) -> None:
         for _ in range(ROUNDS):  # in turns, since the speed of a shared machine drifts
             for graphs, lane in lanes.items():
                 times[graphs].append(one_round(lane, pairs))
-        copy = median_us(copies(pairs))
+        copy = quiet_us(copies(pairs))
         for graphs, found in times.items():
-            start, finish = map(median_us, zip(*found, strict=True))
+            start, finish = map(quiet_us, zip(*found, strict=True))
             steps = {"start": start, "finish": finish, "copy": copy}
-            print(json.dumps({"graph": graphs, "batch": batch, **steps}))
+            calls = calls_of(lanes[graphs], pairs)
+            print(json.dumps({"graph": graphs, "batch": batch, **steps, "calls": calls}))
+    print(json.dumps(lane_and_floor(lanes[True], backends[True].device, bundle)))
     for backend in backends.values():
         backend.close()
 
@@ -74,8 +79,7 @@ def one_round(lane, pairs) -> tuple[float, float]:
 
 
 def copies(pairs) -> list[float]:
-    images = [image for pair in pairs for image in pair.pixels.values()]
-    pixels = np.concatenate([image.reshape(-1).view(np.uint8) for image in images])
+    pixels = in_one_piece(pairs)
     room, times = np.empty_like(pixels), []
     for _ in range(ROUNDS):
         begin = time.perf_counter()
@@ -84,8 +88,56 @@ def copies(pairs) -> list[float]:
     return times
 
 
-def median_us(times) -> float:
-    return round(1e6 * statistics.median(times[ROUNDS // 10 :]), 1)
+def calls_of(lane, pairs) -> int:
+    """Functions called, in Python or from there, by a batch."""
+    events = Counter()
+    sys.setprofile(lambda frame, event, argument: events.update([event]))
+    lane.start(pairs)
+    lane.finish()
+    sys.setprofile(None)
+    return events["call"] + events["c_call"]
+
+
+def lane_and_floor(lane, device, bundle: Bundle) -> dict[str, float]:
+    pairs = random_samples(bundle.manifest, 1)
+    floor, times = Floor(device, pairs), []
+    for _ in range(ROUNDS):
+        times.append((sum(one_round(lane, pairs)), floor.one_round()))
+    return dict(zip(("lane", "floor"), map(quiet_us, zip(*times, strict=True)), strict=True))
+
+
+class Floor:
+    """The pixels of a batch, already in one piece, and a graph of nothing."""
+
+    def __init__(self, device, pairs) -> None:
+        self._device, self._pixels = device, in_one_piece(pairs)
+        with device.active():
+            self._pinned = device.pinned(self._pixels.size)
+            self._memory = device.memory(self._pixels.size)
+            self._stream, self._event = device.stream(), device.event()
+            self._graph = self._stream.capture(lambda: None)
+        self._room = self._pinned.array
+
+    def one_round(self) -> float:
+        begin = time.perf_counter()
+        np.copyto(self._room, self._pixels)
+        with self._device.active():
+            self._memory.upload(self._pinned, self._room.size, self._stream)
+            self._graph.launch(self._stream)
+            self._event.record(self._stream)
+        with self._device.active():
+            self._event.synchronize()
+        return time.perf_counter() - begin
+
+
+def in_one_piece(pairs) -> np.ndarray:
+    images = [image for pair in pairs for image in pair.pixels.values()]
+    return np.concatenate([image.reshape(-1).view(np.uint8) for image in images])
+
+
+def quiet_us(times) -> float:
+    """The lower decile, in microseconds: what is found while no other process disturbs."""
+    return round(1e6 * statistics.quantiles(times[ROUNDS // 10 :], n=10)[0], 1)
 
 
 if __name__ == "__main__":

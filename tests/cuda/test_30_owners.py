@@ -96,10 +96,14 @@ def test_borrowed_stream_is_never_destroyed(device):
 def test_copy_larger_than_its_memory_is_refused(device):
     with device.active():
         memory, pinned, stream = device.memory(8), device.pinned(16), device.stream()
-        with pytest.raises(InputError, match="16 bytes, expected at most 8"):
-            memory.upload(pinned.array, stream)
-        with pytest.raises(InputError, match="16 bytes, expected at most 8"):
-            memory.download(pinned.array, stream)
+        larger = device.memory(32)
+        for copy in (memory.upload, memory.download):
+            with pytest.raises(InputError, match="16 bytes, expected at most 8"):
+                copy(pinned, 16, stream)
+        for copy in (larger.upload, larger.download):
+            with pytest.raises(InputError, match="32 bytes, expected at most 16"):
+                copy(pinned, 32, stream)
+    assert not {"copy_to_device", "copy_to_host"} & set(device.driver.log)
     device.close()
 
 
@@ -108,10 +112,11 @@ def test_bytes_go_up_and_come_back(device):
         up, down, memory, stream = device.pinned(32), device.pinned(32), device.memory(32), None
         stream = device.stream()
         up.array[:] = np.arange(32)
-        memory.upload(up.array, stream)
-        memory.download(down.array, stream)
+        down.array[:] = 99
+        memory.upload(up, 32, stream)
+        memory.download(down, 20, stream)
         stream.synchronize()
-        assert down.array.tolist() == list(range(32))
+        assert down.array.tolist() == [*range(20), *[99] * 12]
     device.close()
 
 
@@ -119,13 +124,13 @@ def test_clear_zeroes_a_part_of_the_memory_and_no_more(device):
     with device.active():
         host, memory, stream = device.pinned(32), device.memory(32), device.stream()
         host.array[:] = 7
-        memory.upload(host.array, stream)
+        memory.upload(host, 32, stream)
         memory.clear(stream, 8, 16)
-        memory.download(host.array, stream)
+        memory.download(host, 32, stream)
         stream.synchronize()
         assert host.array.tolist() == [7] * 8 + [0] * 16 + [7] * 8
         memory.clear(stream)
-        memory.download(host.array, stream)
+        memory.download(host, 32, stream)
         stream.synchronize()
         assert not host.array.any()
         with pytest.raises(InputError, match="40 bytes, expected at most 32"):
@@ -223,8 +228,8 @@ def test_real_memory_comes_back_and_copies_are_exact(monkeypatch, provider):
                 assert device.free_bytes() <= before - size
                 up.array[:] = np.arange(size) % 251
                 with device.pinned(size) as down:
-                    memory.upload(up.array, stream)
-                    memory.download(down.array, stream)
+                    memory.upload(up, size, stream)
+                    memory.download(down, size, stream)
                     stream.synchronize()
                     np.testing.assert_array_equal(down.array, up.array)
         assert device.free_bytes() >= before - (size >> 3)  # others may take a little meanwhile

@@ -44,11 +44,11 @@ def run(check, images, spec, *, cut=0, racy=False):
     pixels, batch = sides[0] * sides[1], len(images)
     layout = gpu.RawLayout(batch, (channels,), pixels)
     raw = np.zeros(layout.capacity, np.uint8)
-    used = layout.fill(raw, images) - cut
+    used, (sizes,) = layout.fill(raw, [images], batch)
+    used -= cut
     values = gpu.parameters([spec], pixels, raw=0, out=[0], counts=[0], done=0, availability=0)
-    itemsize = max(image.dtype.itemsize for image in images if image is not None)
     block, shared_bytes = gpu.block_of(channels)
-    tiles = gpu.tiles_of(pixels, block, itemsize)
+    tiles = gpu.tiles_of(pixels, block, max(sizes))
     values["of"]["tiles"][0] = tiles
     numbers = np.array([used, tiles, batch, block, shared_bytes], np.int64)
     done = subprocess.run(
@@ -68,7 +68,7 @@ def run(check, images, spec, *, cut=0, racy=False):
     rows = np.frombuffer(done.stdout[size : -4 * batch], gpu.STATS)
     shares = np.frombuffer(done.stdout[-4 * batch :], np.float32)
     np.testing.assert_array_equal(shares, (rows["valid"] / pixels).astype(np.float32))
-    return out, gpu.read_stats(rows, [image is not None for image in images], channels, pixels)
+    return out, gpu.read_stats(rows, sizes, channels, pixels)
 
 
 @pytest.mark.parametrize("check", SANITIZERS)

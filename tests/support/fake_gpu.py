@@ -168,16 +168,16 @@ class FakeDriver:
     def host_array(self, memory):
         return memory.array
 
-    def copy_to_device(self, target, source, stream):
+    def copy_to_device(self, target, source, size, stream):
         self._enter("copy_to_device")
-        self.uploaded.append(source.nbytes)
-        device = at_address(target, source.nbytes)
-        self._enqueue(stream, "copy_to_device", lambda: np.copyto(device, source))
+        self.uploaded.append(size)
+        device, host = at_address(target, size), self.host_array(source)[:size]
+        self._enqueue(stream, "copy_to_device", lambda: np.copyto(device, host))
 
-    def copy_to_host(self, target, source, stream):
+    def copy_to_host(self, target, source, size, stream):
         self._enter("copy_to_host")
-        device = at_address(source, target.nbytes)
-        self._enqueue(stream, "copy_to_host", lambda: np.copyto(target, device))
+        device, host = at_address(source, size), self.host_array(target)[:size]
+        self._enqueue(stream, "copy_to_host", lambda: np.copyto(host, device))
 
     def fill_zero(self, address, size, stream):
         self._enter("fill_zero")

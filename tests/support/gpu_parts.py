@@ -168,8 +168,8 @@ def link_gb_per_s(device, size: int, clock: Clock = time.perf_counter) -> dict[s
         device.active(), device.pinned(size) as host, device.memory(size) as there,
         device.stream() as stream, Block(device, clock) as block,
     ):  # fmt: skip
-        up = block.mean_ms(stream, lambda: there.upload(host.array, stream), rounds=8)
-        down = block.mean_ms(stream, lambda: there.download(host.array, stream), rounds=8)
+        up = block.mean_ms(stream, lambda: there.upload(host, size, stream), rounds=8)
+        down = block.mean_ms(stream, lambda: there.download(host, size, stream), rounds=8)
     return {"up": size / up / 1e6, "down": size / down / 1e6}
 
 

@@ -51,13 +51,13 @@ class TimedDriver(FakeDriver):
         free, total = super().memory_info()
         return free - self.leak * self._waits, total
 
-    def copy_to_device(self, target, source, stream):
-        self._bytes = source.nbytes
-        super().copy_to_device(target, source, stream)
+    def copy_to_device(self, target, source, size, stream):
+        self._bytes = size
+        super().copy_to_device(target, source, size, stream)
 
-    def copy_to_host(self, target, source, stream):
-        self._bytes = target.nbytes
-        super().copy_to_host(target, source, stream)
+    def copy_to_host(self, target, source, size, stream):
+        self._bytes = size
+        super().copy_to_host(target, source, size, stream)
 
     def fill_zero(self, address, size, stream):
         self._bytes = size

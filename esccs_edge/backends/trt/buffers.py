@@ -105,21 +105,21 @@ class Staging:
     """
 
     def __init__(self, make: Allocator, size: int, mapped: bool) -> None:
-        host = make.pinned(size, mapped)
-        self.array = host.array
-        self.memory: DeviceMemory = host if mapped else make.memory(size)
+        self._host = make.pinned(size, mapped)
+        self.array = self._host.array
+        self.memory: DeviceMemory = self._host if mapped else make.memory(size)
         self.address = self.memory.address
         self.is_copied = not mapped
 
     def upload(self, size: int, stream: Stream) -> None:
         """Enqueue making the first ``size`` bytes visible to the device."""
         if self.is_copied:
-            self.memory.upload(self.array[:size], stream)
+            self.memory.upload(self._host, size, stream)
 
     def download(self, size: int, stream: Stream) -> None:
         """Enqueue making the first ``size`` bytes visible to the host."""
         if self.is_copied:
-            self.memory.download(self.array[:size], stream)
+            self.memory.download(self._host, size, stream)
 
 
 @dataclass(frozen=True)

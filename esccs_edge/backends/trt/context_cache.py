@@ -8,6 +8,7 @@ on it is one launch of a graph. The copy of the pixels, whose bytes differ, is n
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,8 @@ class ContextCache:
 
     def rows_of(self, batch: int) -> int:
         """Return the rows with which a batch is run, always the same, so that its answers are."""
-        size = next((size for size in self._sizes if size >= batch), batch)
+        place = bisect_left(self._sizes, batch)
+        size = self._sizes[place] if place < len(self._sizes) else batch
         return size if size < 2 * batch else batch
 
     def run(self, filled: Filled, enqueue: Enqueue) -> None:

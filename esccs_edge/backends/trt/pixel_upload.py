@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ...contracts.manifest import Manifest
@@ -65,13 +66,14 @@ class PixelUpload:
     ) -> None:
         self._specs, self._kernel, self._device = manifest.modalities, kernel, make.device
         self._pixels = math.prod(manifest.sample.grid)
-        channels = [len(spec.channels) for spec in self._specs.values()]
+        self._channels = {name: len(spec.channels) for name, spec in self._specs.items()}
+        channels = list(self._channels.values())
         self._block, self._shared_bytes = block_of(max(channels))
         #: By the bytes of the widest value in a batch; 0 where no patch is there.
         self._tiles = {size: tiles_of(self._pixels, self._block, size) for size in (0, 1, 2, 4)}
         self.producers: set[Any] = set()
         self.events: set[Any] = set()
-        self._present: dict[str, list[bool]] = {}
+        self._sizes: list[bytes] = []  # of the values of each patch; 0 where it is absent
         self._layout = RawLayout(max_batch, tuple(channels), self._pixels)
         self._raw = Staging(make, self._layout.capacity, mapped)
         self._used = 0
@@ -95,7 +97,7 @@ class PixelUpload:
         for tensor in manifest.inputs.values():
             if tensor.role == "availability":
                 self.inputs[tensor.name] = shares
-        self._set = Filled(0, ())  # what the arguments hold
+        self._set, self._shape = Filled(0, ()), LaunchShape((0, 0), 0)  # how the kernel is launched
 
     def fill(self, batch: Sequence[Sample], rows: int) -> Filled:
         """Gather a batch in the pinned buffer, and absent samples up to ``rows``.
@@ -105,26 +107,27 @@ class PixelUpload:
         Raises:
             InputError: Such pixels are not memory that this GPU can read.
         """
-        images: list[Pixels | None] = []
-        tiles: list[int] = []
+        modalities = [[sample.pixels[name] for sample in batch] for name in self._specs]
+        layout, raw = self._layout, self._raw
+        on_device = DevicePixels in set(map(type, chain(*modalities)))
+        if on_device or self.producers or self.events:
+            self._look_at_device_pixels(modalities)
+        if on_device:
+            gathered = layout.fill_mixed(raw.array, modalities, rows, raw.address)
+        else:
+            gathered = layout.fill(raw.array, modalities, rows)
+        self._used, self._sizes = gathered
+        return Filled(rows, tuple([self._tiles[max(sizes)] for sizes in self._sizes]))
+
+    def _look_at_device_pixels(self, modalities: Sequence[Sequence[Pixels | None]]) -> None:
+        """Refuse what a kernel must not be sent to read; note what is to be waited for."""
         there: list[DevicePixels] = []
-        missing = [None] * (rows - len(batch))
-        for name in self._specs:
-            mine = [sample.pixels[name] for sample in batch]
-            sizes = [0 if image is None else image.dtype.itemsize for image in mine]
-            tiles.append(self._tiles[max(sizes)])
-            self._present[name] = [size > 0 for size in sizes]
-            if DevicePixels in set(map(type, mine)):
-                on_device = [image for image in mine if isinstance(image, DevicePixels)]
-                self._require_readable(on_device, name)
-                there += on_device
-            images += mine
-            images += missing
-        if there or self.producers or self.events:
-            self.producers = {image.stream for image in there if image.stream is not None}
-            self.events = {image.event for image in there if image.event is not None}
-        self._used = self._layout.fill(self._raw.array, images, self._raw.address)
-        return Filled(rows, tuple(tiles))
+        for name, images in zip(self._specs, modalities, strict=True):
+            mine = [image for image in images if isinstance(image, DevicePixels)]
+            self._require_readable(mine, name)
+            there += mine
+        self.producers = {image.stream for image in there if image.stream is not None}
+        self.events = {image.event for image in there if image.event is not None}
 
     def _require_readable(self, images: Sequence[DevicePixels], name: str) -> None:
         """Refuse pixels of another GPU, or freed ones, before a kernel is sent to read them."""
@@ -143,20 +146,15 @@ class PixelUpload:
             values = self._arguments.struct["of"]
             values["tiles"][: len(tiles)] = tiles
             values["settled"][: len(tiles)] = results.stats_addresses
+            self._shape = LaunchShape((sum(tiles), rows), self._block, self._shared_bytes)
             self._set = filled
-        shape = LaunchShape((sum(tiles), rows), self._block, self._shared_bytes)
-        self._kernel.launch(stream, shape, self._arguments)
+        self._kernel.launch(stream, self._shape, self._arguments)
 
     def read(self, results: ResultRows) -> dict[str, list[PixelStats]]:
         """Return what the kernel saw in the batch that was filled in last."""
         return {
-            name: read_stats(
-                results.stats[name][: len(present)],
-                present,
-                len(self._specs[name].channels),
-                self._pixels,
-            )
-            for name, present in self._present.items()
+            name: read_stats(results.stats[name], sizes, channels, self._pixels)
+            for (name, channels), sizes in zip(self._channels.items(), self._sizes, strict=True)
         }
 
 

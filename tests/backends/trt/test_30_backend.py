@@ -140,9 +140,9 @@ def test_results_are_copied_for_the_rows_of_the_batch(machine, monkeypatch):
     backend = machine.open(max_batch=8)
     lane, copied, copy = backend.open_lane(), [], machine.driver.copy_to_host
 
-    def noted(target, source, stream):
-        copied.append(target.nbytes)
-        copy(target, source, stream)
+    def noted(target, source, size, stream):
+        copied.append(size)
+        copy(target, source, size, stream)
 
     monkeypatch.setattr(machine.driver, "copy_to_host", noted)
     for count in (1, 8):

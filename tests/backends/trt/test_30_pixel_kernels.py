@@ -48,8 +48,8 @@ def run_kernels(images, specs, *, max_batch=None, rounds=2):
     channels, pixels = [shape[0] for shape in shapes], shapes[0][1] * shapes[0][2]
     layout = gpu.RawLayout(max_batch or batch, tuple(channels), pixels)
     raw = _aligned_like(np.full(layout.capacity, 0xAB, np.uint8))
-    flat = [image for mine in images for image in mine]
-    assert layout.fill(raw, flat) <= layout.capacity
+    used, sizes = layout.fill(raw, images, batch)
+    assert used <= layout.capacity
     out = [_aligned_like(np.full((batch, *shape), np.nan, np.float32)) for shape in shapes]
     counts, settled = np.zeros((2, len(images), batch), gpu.STATS)
     shares, done = np.full((batch, len(images)), np.nan, np.float32), np.zeros(batch, np.uint32)
@@ -63,8 +63,7 @@ def run_kernels(images, specs, *, max_batch=None, rounds=2):
         availability=shares.ctypes.data,
     )
     block, _ = gpu.block_of(max(channels))
-    sizes = [max((x.dtype.itemsize for x in mine if x is not None), default=0) for mine in images]
-    tiles = [gpu.tiles_of(pixels, block, size) for size in sizes]
+    tiles = [gpu.tiles_of(pixels, block, max(mine)) for mine in sizes]
     values["of"]["tiles"][: len(tiles)] = tiles
     values["of"]["settled"][: len(tiles)] = [part.ctypes.data for part in settled]
     for _ in range(rounds):
@@ -73,8 +72,8 @@ def run_kernels(images, specs, *, max_batch=None, rounds=2):
         )
         assert not counts.tobytes().strip(b"\0") and not done.any()  # ready for the next batch
     found = [
-        (pixels_out, gpu.read_stats(rows, [image is not None for image in mine], count, pixels))
-        for pixels_out, rows, mine, count in zip(out, settled, images, channels, strict=True)
+        (pixels_out, gpu.read_stats(rows, mine, count, pixels))
+        for pixels_out, rows, mine, count in zip(out, settled, sizes, channels, strict=True)
     ]
     return found, shares
 
@@ -221,7 +220,8 @@ def on_gpu(images, spec):
         upload.upload(stream)
         upload.preprocess(filled, results.of(rows), stream)
         results.download(rows, stream)
-        device.driver.copy_to_host(back.array, upload.inputs["optical"], stream.handle)
+        optical = upload.inputs["optical"]
+        device.driver.copy_to_host(back.handle, optical, back.size, stream.handle)
         stream.synchronize()
         out = back.array.view(np.float32).reshape(rows, channels, side, side).copy()
         return out, upload.read(results.of(rows))["optical"]
