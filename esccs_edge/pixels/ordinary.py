@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..contracts.sensors import HIGHEST, LOWEST_DB, LOWEST_REFLECTANCE
 from ..contracts.values import PixelStats
 from .band_limits import (
     BRIGHT_CIRRUS,
     BRIGHT_CROSS_DB,
     BRIGHTEST_BAND,
     FEW_CLIPPED,
-    HIGHEST,
     IMPLAUSIBLE_DB,
-    LOWEST_DB,
-    LOWEST_REFLECTANCE,
     SMALLEST_SPREAD_DB,
     BandRules,
 )

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...contracts.modality import ModalitySpec
 from ...errors import RasterError
-from ..absent import BEYOND_MEASUREMENT, data_bands
+from ..absent import BEYOND_MEASUREMENT, alpha_bands, data_bands
 from ..band_words import channels_named
 from ..channels import channel_positions
 from .container import Container
@@ -133,14 +133,14 @@ def _band(
 ) -> tuple[Band, str]:
     """Return a band with the meaning of its numbers, and a note on what was taken for granted."""
     file, driver, number = place
-    nodata = dataset.nodatavals[number - 1]
+    nodata, alpha = _marks(dataset, number, spec), next(iter(alpha_bands(dataset)), None)
     scale, offset = dataset.scales[number - 1], dataset.offsets[number - 1]
     if spec.unit == "dB":
         unit, note = _sar_unit(dataset, number, file, spec, stating.sar_unit)
-        return Band(name, file, driver, number, unit, scale, offset, nodata), note
+        return Band(name, file, driver, number, unit, scale, offset, nodata, alpha), note
     if np.dtype(dataset.dtypes[number - 1]).kind == "f":
         _require_reflectance(dataset, number, file)
-        return Band(name, file, driver, number, "reflectance", scale, offset, nodata), ""
+        return Band(name, file, driver, number, "reflectance", scale, offset, nodata, alpha), ""
     if spec.dn_scale is None:
         raise RasterError(f"{file} holds integers, and the model reads none")
     if stating.dn_offset is not None and (scale, offset) != (1.0, 0.0):
@@ -149,13 +149,19 @@ def _band(
             f"{stating.dn_offset:g} was given",
             hint="Leave --baseline out; the tags tell it",
         )
-    nodata, note = spec.nodata if nodata is None else nodata, ""
+    note = ""
     if scale == 1:  # digital numbers still, with or without an offset by tag
         added = offset or spec.dn_offset if stating.dn_offset is None else stating.dn_offset
         scale, offset = spec.dn_scale, added * spec.dn_scale
         if not added and stating.dn_offset is None:
             note = "no metadata: digital numbers with an offset of 0 are assumed"
-    return Band(name, file, driver, number, "reflectance", scale, offset, nodata), note
+    return Band(name, file, driver, number, "reflectance", scale, offset, nodata, alpha), note
+
+
+def _marks(dataset: Any, number: int, spec: ModalitySpec) -> tuple[float, ...]:
+    """Return stored values of absent pixels: of the tag, and of the model whatever the tag says."""
+    found = {dataset.nodatavals[number - 1], spec.nodata} - {None}
+    return tuple(sorted(value for value in found if np.isfinite(value)))
 
 
 def _require_reflectance(dataset: Any, number: int, file: str) -> None:

@@ -76,7 +76,8 @@ class Band:
         unit: ``"reflectance"``, ``"dB"`` or ``"linear"``; ``"dn"`` is amplitude to calibrate.
         scale: See above.
         offset: See above.
-        nodata: Stored value that marks an absent pixel.
+        nodata: Stored values that mark an absent pixel.
+        alpha: Band of the file that is 0 where pixels are absent, or None.
         calibration: Turns ``"dn"`` into linear sigma0.
     """
 
@@ -87,7 +88,8 @@ class Band:
     unit: str = "reflectance"
     scale: float = 1.0
     offset: float = 0.0
-    nodata: float | None = None
+    nodata: tuple[float, ...] = ()
+    alpha: int | None = None
     calibration: SigmaNought | None = None
 
 

@@ -73,7 +73,7 @@ def read_sentinel2(container: Container, name: str) -> Product:
                 container.driver(file),
                 scale=1 / quantification,
                 offset=offsets[band] / quantification,
-                nodata=ABSENT_DN,
+                nodata=(ABSENT_DN,),
             ),
         )
         for band, pixel, file in _images(container, f"{folder}/" if folder else "")

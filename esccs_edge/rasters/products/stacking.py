@@ -21,7 +21,7 @@ from ...contracts.types import Array, Floats, PathLike, Progress
 from ...errors import RasterError
 from ...system.path_text import path_text, shown_text
 from ...system.working_folder import working_folder
-from ..gdal import MaskFlags, Resampling, Window, gdal_errors, rasterio, reproject
+from ..gdal import Resampling, Window, gdal_errors, rasterio, reproject
 from ..grid import Grid, require_same_grid
 from ..reader import SamplePaths, given_paths
 from .network import network_options
@@ -189,7 +189,7 @@ class _Run:
 class _OnGrid:
     """One band, read on another grid than its own."""
 
-    def __init__(self, dataset: Any, number: int, nodata: float | None, band: Band) -> None:
+    def __init__(self, dataset: Any, number: int, nodata: float, band: Band) -> None:
         self._dataset = dataset
         self._number = number
         self._nodata = nodata
@@ -214,10 +214,7 @@ class _OnGrid:
         with read_errors(self._band.file):
             if self._is_on(grid):
                 stored = self._dataset.read(self._number, window=window).astype(np.float32)
-                if self._nodata is not None:
-                    stored[stored == np.float32(self._nodata)] = np.nan
-                if MaskFlags.per_dataset in self._dataset.mask_flag_enums[self._number - 1]:
-                    stored[self._dataset.read_masks(self._number, window=window) == 0] = np.nan
+                stored[stored == np.float32(self._nodata)] = np.nan
             else:
                 stored = self._resampled(part_of(grid, *_shape(window)))
         if self._band.unit == "reflectance":
