@@ -32,12 +32,14 @@ def map_series(
     from ..archive.map_item import require_free_item, write_map_item
     from ..rasters.dated_files import dated_files
     from ..scenes import series_mapping
+    from ..scenes.map_writer import require_no_input
 
     opened = model.open_bundle()
     manifest = model.as_stored(opened.manifest)
     require_free_item(out, overwrite=overwrite)
     if manifest.sample.dates is not None:  # what is wrong with them is said before a model is open
-        dated_files(series, manifest.modalities)
+        files = dated_files(series, manifest.modalities)
+        require_no_input(quicklook or out, [file.path for file in files])
     with model.open_model(opened, manifest) as runtime:
         with Progress("map") as progress:
             summary = series_mapping.map_series(
