@@ -1,9 +1,9 @@
 """A STAC ItemCollection as a work list: one item per scene, one asset per modality.
 
 An item's optical raster is the asset with the key ``optical``, in letters of any case, else the
-one with the role ``optical``; likewise ``sar``. Either may be missing. An href is a path relative to
-the collection's file, an absolute path or a ``file:`` address, with or without ``%20`` for a space;
-nothing is fetched from elsewhere.
+one with the role ``optical``; likewise ``sar``. Either may be missing. An href is a path relative
+to the collection's file, an absolute path or a ``file:`` address, with or without ``%20`` for a
+space; nothing is fetched from elsewhere.
 """
 
 from __future__ import annotations

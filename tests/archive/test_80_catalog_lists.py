@@ -230,8 +230,4 @@ def test_neither_letters_nor_escapes_lose_a_raster(tmp_path, assets):
 def test_a_percent_sign_in_a_file_name_is_kept(tmp_path):
     (tmp_path / "o%201.tif").touch()
     (tmp_path / "o 1.tif").touch()
-    document = {"type": "FeatureCollection",
-                "features": [{"id": "a", "assets": {"optical": {"href": "o%201.tif"}}}]}  # fmt: skip
-    (tmp_path / "items.json").write_text(json.dumps(document))
-    (scene,) = read_scene_list(tmp_path / "items.json")
-    assert scene.optical == tmp_path / "o%201.tif"
+    assert only(tmp_path, item("a", optical="o%201.tif")).optical == tmp_path / "o%201.tif"

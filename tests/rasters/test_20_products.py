@@ -7,6 +7,7 @@ know (`support.products`), so that every stacked pixel has a right value.
 from __future__ import annotations
 
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -338,21 +339,86 @@ def test_two_dates_in_one_folder_are_refused(tmp_path):
         stacked(tmp_path / "pair", folder)
 
 
-def test_reflectance_by_tags_needs_no_metadata(tmp_path):
-    folder = tmp_path / "bands"
+def test_bands_of_two_dates_are_no_image(tmp_path):
+    folder = band_folder(tmp_path / "bands")
+    file = folder / "T34UCF_20200823T095559_B04.jp2"
+    file.rename(folder / "T34UCF_20200901T095559_B04.jp2")
+    with pytest.raises(RasterError, match="2020-08-23 and 2020-09-01, expected one date"):
+        stacked(tmp_path / "pair", folder)
+
+
+def test_masks_of_a_granule_and_files_of_macos_are_no_bands(tmp_path):
+    (tmp_path / "GRANULE").mkdir()
+    folder = band_folder(tmp_path / "GRANULE" / "IMG_DATA").parent
+    mask = np.zeros((SIDE, SIDE), np.uint16)
+    made.write_jp2(folder / "QI_DATA" / "MSK_QUALIT_B02.jp2", mask, 10)
+    (folder / "IMG_DATA" / "._T34UCF_20200823T095559_B02.jp2").write_bytes(b"\0\5\x16\7")
+    assert_ground(pixels(stacked(tmp_path / "pair", folder).paths["optical"]))
+
+
+def test_files_of_macos_in_an_archive_are_no_product(tmp_path, sentinel2):
+    archive = made.zipped(sentinel2)
+    copy = tmp_path / "s2.zip"
+    shutil.copy(archive, copy)
+    with zipfile.ZipFile(copy, "a") as added:
+        for name in added.namelist():
+            head, _, tail = name.rpartition("/")
+            added.writestr(f"{head}/._{tail}", b"\0\5\x16\7")
+            added.writestr(f"__MACOSX/{head}/._{tail}", b"\0\5\x16\7")
+    assert_ground(pixels(stacked(tmp_path / "pair", copy).paths["optical"]))
+
+
+def test_folders_that_were_swapped_are_told(tmp_path):
+    (tmp_path / "s1").mkdir()
+    for name in ("VV", "VH"):
+        write_raster(tmp_path / "s1" / f"rtc_{name}.tif", np.ones((1, 8, 8), np.float32))
+    with pytest.raises(RasterError, match="holds no raster") as refusal:
+        stacked(tmp_path / "pair", tmp_path / "s1")
+    assert "swapped" in refusal.value.hint
+
+
+def tagged_bands(folder, tags, *, added=1000, dtype=np.uint16, factor=10_000):
     folder.mkdir()
-    grid = made.centers(SIDE, 10)
     for band in SENTINEL2_L1C_BANDS:
-        dn = np.rint(made.ground_reflectance(*grid, band) * 10_000 + 1000).astype(np.uint16)
+        values = made.ground_reflectance(*made.centers(SIDE, 10), band) * factor + added
+        stored = np.rint(values) if np.dtype(dtype).kind in "iu" else values
         write_raster(
-            folder / f"scene_20230823_{band}.tif", dn[None], crs=made.UTM,
-            transform=north_up(made.LEFT, made.TOP, 10, 10),
-            tags={"scales": (1e-4,), "offsets": (-0.1,)},
+            folder / f"scene_20230823_{band}.tif", stored[None].astype(dtype), crs=made.UTM,
+            transform=north_up(made.LEFT, made.TOP, 10, 10), tags=tags,
         )  # fmt: skip
-    optical = pixels(stacked(tmp_path / "pair", folder).paths["optical"])
-    east, north = grid
-    wanted = np.stack([made.ground_reflectance(east, north, b) for b in SENTINEL2_L1C_BANDS])
-    assert np.abs(optical - 10_000 * wanted).max() < 0.51
+    return folder
+
+
+def test_reflectance_by_tags_needs_no_metadata(tmp_path):
+    folder = tagged_bands(tmp_path / "bands", {"scales": (1e-4,), "offsets": (-0.1,)})
+    assert_ground(pixels(stacked(tmp_path / "pair", folder).paths["optical"]))
+
+
+@pytest.mark.parametrize("dn_offset", [-1000, 0])
+def test_a_baseline_completes_a_scale_tag_without_offset(tmp_path, dn_offset):
+    folder = tagged_bands(tmp_path / "bands", {"scales": (1e-4,)}, added=-dn_offset)
+    with pytest.raises(RasterError, match="offset of its digital numbers is not known"):
+        stacked(tmp_path / "pair", folder)
+    result = stacked(tmp_path / "pair", folder, stating=Stating(dn_offset=dn_offset))
+    assert_ground(pixels(result.paths["optical"]))
+
+
+@pytest.mark.parametrize(
+    "tags, dtype, dn_offset, message",
+    [
+        ({"scales": (1e-4,), "offsets": (-0.1,)}, np.uint16, -1000, "has offset tag -0.1"),
+        ({"offsets": (-1000,)}, np.uint16, -1000, "has offset tag -1000"),
+        ({"scales": (1e-4,), "offsets": (-1000,)}, np.uint16, None, "about -999"),
+        ({"scales": (0.01,)}, np.uint16, None, "by scale 0.01"),
+        ({}, np.float32, -1000, "belongs to digital numbers"),
+    ],
+)
+def test_tags_and_baselines_that_cannot_be_are_refused(tmp_path, tags, dtype, dn_offset, message):
+    factor, added = (1, 0) if dtype is np.float32 else (10_000, 1000)
+    folder = tagged_bands(tmp_path / "bands", tags, dtype=dtype, factor=factor, added=added)
+    with pytest.raises(RasterError, match=message) as refusal:
+        stacked(tmp_path / "pair", folder, stating=Stating(dn_offset=dn_offset))
+    assert refusal.value.hint
 
 
 # Grids
@@ -427,8 +493,6 @@ def test_existing_rasters_are_kept_unless_told(tmp_path, sentinel2):
 
 
 def test_a_metadata_bomb_and_a_member_outside_are_refused(tmp_path):
-    import zipfile
-
     with pytest.raises(RasterError, match="document type"):
         Metadata(b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "x")
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:

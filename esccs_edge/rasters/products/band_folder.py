@@ -7,6 +7,7 @@ taken for granted is noted, and what cannot be known is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ...contracts.modality import ModalitySpec
+from ...contracts.sensors import LOWEST_REFLECTANCE
 from ...errors import RasterError
 from ..absent import BEYOND_MEASUREMENT, alpha_bands, data_bands
-from ..band_words import channels_named
-from ..channels import channel_positions
+from ..band_words import KNOWN, channels_named
+from ..channels import channel_positions, hint_for_lacking
 from .container import Container
 from .metadata import time_of
 from .product import Band, Product, Stating, finest_first
@@ -49,10 +51,12 @@ def read_band_folder(container: Container, spec: ModalitySpec, stating: Stating)
         RasterError: No file names a band, two name the same, or the numbers are not known.
     """
     found, notes, dates = [], [], []
+    others: list[str | None] = [None]
     for name in container.names:
         stem, _, suffix = name.rpartition("/")[2].rpartition(".")
         band = _channel_of_name(stem, spec)
         if f".{suffix.lower()}" not in _RASTERS or band is None or band not in spec.channels:
+            others += [band] * (band in KNOWN)
             continue
         file, driver = container.gdal_name(name), container.driver(name)
         with open_file(file, driver) as dataset:
@@ -71,13 +75,20 @@ def read_band_folder(container: Container, spec: ModalitySpec, stating: Stating)
         raise RasterError(
             f"{container.path} is no Sentinel product and holds no raster of one of "
             f"{', '.join(spec.channels)}",
-            hint="Names of single-band files must hold the band, such as scene_B02.tif",
+            hint=hint_for_lacking(spec.channels, others, spec)
+            or "Names of single-band files must hold the band, such as scene_B02.tif",
         )
-    _require_known_offset([band for _, _, band in found], spec, acquired, name, stating)
+    bands = finest_first(found, name)
+    if len(days := {f"{date:%Y-%m-%d}" for date in dates if date is not None}) > 1:
+        raise RasterError(
+            f"{name} holds bands of {' and '.join(sorted(days))}, expected one date",
+            hint="Give a folder with the files of one date",
+        )
+    _require_known_offset(bands, spec, acquired, name, stating)
     level = "L2A" if "MSIL2A" in name.upper() else "L1C" if "MSIL1C" in name.upper() else None
     return Product(
         name,
-        finest_first(found, name),
+        bands,
         level=level,
         acquired=acquired,
         notes=tuple(dict.fromkeys(note for note in notes if note)),
@@ -138,24 +149,43 @@ def _band(
     if spec.unit == "dB":
         unit, note = _sar_unit(dataset, number, file, spec, stating.sar_unit)
         return Band(name, file, driver, number, unit, scale, offset, nodata, alpha), note
-    if np.dtype(dataset.dtypes[number - 1]).kind == "f":
+    is_float = np.dtype(dataset.dtypes[number - 1]).kind == "f"
+    if is_float or (scale, offset) != (1.0, 0.0):
+        _require_told_once(is_float, offset, spec, stating, file)
+    if is_float or scale != 1:
         _require_reflectance(dataset, number, file)
+    if is_float:
         return Band(name, file, driver, number, "reflectance", scale, offset, nodata, alpha), ""
     if spec.dn_scale is None:
         raise RasterError(f"{file} holds integers, and the model reads none")
-    if stating.dn_offset is not None and (scale, offset) != (1.0, 0.0):
-        raise RasterError(
-            f"{file} has scale tag {scale:g} and offset tag {offset:g}, and an offset of "
-            f"{stating.dn_offset:g} was given",
-            hint="Leave --baseline out; the tags tell it",
-        )
     note = ""
     if scale == 1:  # digital numbers still, with or without an offset by tag
         added = offset or spec.dn_offset if stating.dn_offset is None else stating.dn_offset
         scale, offset = spec.dn_scale, added * spec.dn_scale
         if not added and stating.dn_offset is None:
             note = "no metadata: digital numbers with an offset of 0 are assumed"
+    elif stating.dn_offset is not None:  # the tag gives the scale alone
+        offset = stating.dn_offset * scale
     return Band(name, file, driver, number, "reflectance", scale, offset, nodata, alpha), note
+
+
+def _require_told_once(
+    is_float: bool, offset: float, spec: ModalitySpec, stating: Stating, file: str
+) -> None:
+    """Refuse an offset by option of numbers that are no digital numbers or have it by a tag."""
+    if stating.dn_offset in (None, spec.dn_offset) and not (offset and stating.dn_offset):
+        return
+    if is_float:
+        raise RasterError(
+            f"{file} holds floats, and an offset of {stating.dn_offset:g} was given, which belongs "
+            "to digital numbers",
+            hint="Leave --baseline out; it changes integers only",
+        )
+    if offset:
+        raise RasterError(
+            f"{file} has offset tag {offset:g}, and an offset of {stating.dn_offset:g} was given",
+            hint="Leave --baseline out; the tag tells it",
+        )
 
 
 def _marks(dataset: Any, number: int, spec: ModalitySpec) -> tuple[float, ...]:
@@ -165,16 +195,18 @@ def _marks(dataset: Any, number: int, spec: ModalitySpec) -> tuple[float, ...]:
 
 
 def _require_reflectance(dataset: Any, number: int, file: str) -> None:
-    """Refuse floats that are no reflectance, or would be none after tags that lag behind."""
+    """Refuse values that are no reflectance, or would be none after tags that lag behind."""
     values = _look(dataset, number, file)
     after = float(np.median(values)) if values.size else 0.0
     scale, offset = dataset.scales[number - 1], dataset.offsets[number - 1]
-    if after > _BRIGHTEST_REFLECTANCE:
+    tags = "" if (scale, offset) == (1, 0) else f" by scale {scale:g} and offset {offset:g}"
+    if after > _BRIGHTEST_REFLECTANCE or after < LOWEST_REFLECTANCE:
         raise RasterError(
-            f"{file} holds floats of about {after:.4g}, expected reflectance",
-            hint="Store digital numbers as uint16, or set the scale and offset tags",
+            f"{file} holds values of about {after:.4g}{tags}, expected reflectance around 0..1",
+            hint="Store digital numbers as uint16, or set the scale and offset tags right",
         )
-    if scale < 0.1 and (after - offset) / scale < _BRIGHTEST_REFLECTANCE:
+    is_float = np.dtype(dataset.dtypes[number - 1]).kind == "f"
+    if is_float and scale < 0.1 and (after - offset) / scale < _BRIGHTEST_REFLECTANCE:
         raise RasterError(
             f"{file} has scale tag {scale:g}, but its floats, about {(after - offset) / scale:.3g},"
             " are reflectance already",
@@ -248,7 +280,11 @@ def _look(dataset: Any, number: int, file: str) -> Any:
 
 
 def _require_known_offset(
-    bands: list[Band], spec: ModalitySpec, acquired: datetime | None, name: str, stating: Stating
+    bands: Sequence[Band],
+    spec: ModalitySpec,
+    acquired: datetime | None,
+    name: str,
+    stating: Stating,
 ) -> None:
     """Refuse recent digital numbers whose offset nobody told: both answers are plausible."""
     if (

@@ -92,6 +92,7 @@ class Container:
                 listed = [member for member in archive.infolist() if not member.is_dir()]
         self._require_few(len(listed))
         names = [member.filename for member in listed]
+        names = [name for name in names if not _is_of_finder(name)]
         if unsafe := [name for name in names if ".." in name.split("/") or name.startswith("/")]:
             raise RasterError(f"{self.path} has a member {unsafe[0]!r}, expected paths inside it")
         return names
@@ -102,7 +103,7 @@ class Container:
             here = Path(folder).relative_to(self.path)
             names += [(here / file).as_posix() for file in files if (Path(folder) / file).is_file()]
             self._require_few(len(names))
-        return names
+        return [name for name in names if not _is_of_finder(name)]
 
     def _require_few(self, count: int) -> None:
         if count > MAX_FILES:
@@ -120,6 +121,12 @@ class Container:
 
     def _errors(self, name: str) -> _ReadErrors:
         return _ReadErrors(f"{self.path}/{name}" if name else str(self.path))
+
+
+def _is_of_finder(name: str) -> bool:
+    """Return whether macOS put a file beside the one of that name, as it does in archives too."""
+    parts = name.split("/")
+    return parts[0] == "__MACOSX" or parts[-1].startswith("._")
 
 
 class _ReadErrors:
