@@ -222,6 +222,8 @@ def _header_hint(header: list[str], missing: list[str]) -> str:
     for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
         if len(header) == 1 and mark in header[0]:
             return f"Columns are separated by {word} here: use commas"
+    if missing and set(missing) <= {name.lower() for name in header}:
+        return f"Write {', '.join(missing)} in small letters"
     return f"Add {', '.join(missing)}; cells may be empty" if missing else ""
 
 
@@ -252,7 +254,12 @@ def _existing(text: str, folder: Path, where: str) -> Path | None:
         return None
     path = folder / text
     if not os.path.isfile(path):
-        raise _MissingFileError(f"{where} names {text!r}, but {path} is not an existing file")
+        raise _MissingFileError(
+            f"{where} names {text!r}, but {path} is not an existing file",
+            hint="Write / between folders; paths are relative to the folder of the index"
+            if "\\" in text
+            else "Paths are relative to the folder of the index",
+        )
     return path
 
 
