@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import Affine
 from support import products as made
 from support.rasters import north_up, write_raster
 from support.tiny import tiny_manifest
@@ -140,7 +141,10 @@ def test_a_model_of_l2a_reads_it_at_the_finest_size_of_each_band(tmp_path):
         (lambda safe: _edit(safe, "RADIO_ADD_OFFSET", "OTHER"), "lists no RADIO_ADD_OFFSET"),
         (lambda safe: _edit(safe, ">10000<", ">many<"), "expected a number"),
         (lambda safe: _edit(safe, "Level-1C<", "Level-1B<"), "expected Level-1C or Level-2A"),
-        (lambda safe: next(safe.rglob("*_B04.jp2")).write_bytes(b"<VRTDataset/>"), "not a raster"),
+        (
+            lambda safe: next(safe.rglob("*_B04.jp2")).write_bytes(b"<VRTDataset/>"),
+            "list of other files",
+        ),
         (lambda safe: _second_granule(safe), "2 granules"),
     ],
 )
@@ -347,6 +351,55 @@ def test_bands_of_two_dates_are_no_image(tmp_path):
         stacked(tmp_path / "pair", folder)
 
 
+def edited(tmp_path, safe, pattern, text):
+    copy = tmp_path / "edited" / safe.name
+    shutil.copytree(safe, copy)
+    metadata = copy / "MTD_MSIL1C.xml"
+    content = metadata.read_text()
+    assert pattern in content
+    metadata.write_text(content.replace(pattern, text))
+    return copy
+
+
+@pytest.mark.parametrize(
+    "pattern, text, message",
+    [
+        ('<RADIO_ADD_OFFSET band_id="7">-1000</RADIO_ADD_OFFSET>', "", "none of B08"),
+        ('band_id="7">-1000<', 'band_id="7">1000<', "an offset of 1000"),
+        (">10000<", ">1<", "QUANTIFICATION_VALUE 1.0, expected 10000"),
+        (">10000<", ">nan<", "QUANTIFICATION_VALUE nan"),
+    ],
+)
+def test_metadata_that_say_half_of_it_are_refused(tmp_path, sentinel2, pattern, text, message):
+    safe = edited(tmp_path, sentinel2, pattern, text)
+    with pytest.raises(RasterError, match=message) as refusal:
+        stacked(tmp_path / "pair", safe)
+    assert "download it again" in refusal.value.hint
+
+
+def test_a_product_without_one_image_is_not_complete(tmp_path, sentinel2):
+    safe = edited(tmp_path, sentinel2, "05.09", "05.09")
+    next(safe.rglob("*_B09.jp2")).unlink()
+    with pytest.raises(RasterError, match="lacks B09") as refusal:
+        stacked(tmp_path / "pair", safe)
+    assert "download it again" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    "head, words, hint",
+    [
+        (b"\x1f\x8b\x08\0", "compressed by gzip", "Unpack"),
+        (b"\x89HDF\r\n", "HDF5", "GeoTIFF"),
+        (b"<?xml version='1.0'?>", "XML", "folder of the product"),
+    ],
+)
+def test_other_files_are_called_by_their_name(tmp_path, sentinel1, head, words, hint):
+    (tmp_path / "a.bin").write_bytes(head * 8)
+    with pytest.raises(RasterError, match=words) as refusal:
+        stacked(tmp_path / "pair", tmp_path / "a.bin", sentinel1)
+    assert hint in refusal.value.hint
+
+
 def test_masks_of_a_granule_and_files_of_macos_are_no_bands(tmp_path):
     (tmp_path / "GRANULE").mkdir()
     folder = band_folder(tmp_path / "GRANULE" / "IMG_DATA").parent
@@ -436,6 +489,65 @@ def test_an_image_in_degrees_comes_onto_ten_meters_of_utm(tmp_path):
     assert 135 < result.grid.width < 142 and 220 < result.grid.height < 226
     optical = pixels(result.paths["optical"])
     assert set(np.unique(optical)) == {0, 900} and result.valid["optical"] > 0.95
+
+
+@pytest.mark.parametrize("flipped", ["rows", "columns", "both"])
+def test_an_image_of_turned_rows_or_columns_comes_onto_a_grid(tmp_path, flipped):
+    steps = np.array([ground(band) for band in SENTINEL2_L1C_BANDS])
+    transform = north_up(made.LEFT, made.TOP, 10, 10)
+    if flipped in ("rows", "both"):
+        steps = steps[:, ::-1]
+        transform = transform @ Affine(1, 0, 0, 0, -1, SIDE)
+    if flipped in ("columns", "both"):
+        steps = steps[:, :, ::-1]
+        transform = transform @ Affine(-1, 0, SIDE, 0, 1, 0)
+    path = write_raster(
+        tmp_path / "a.tif", np.rint(10_000 * steps).astype(np.uint16), crs=made.UTM,
+        transform=transform, descriptions=SENTINEL2_L1C_BANDS,
+    )  # fmt: skip
+    result = stacked(tmp_path / "pair", path)
+    grid, optical = result.grid, pixels(result.paths["optical"])[:, 2:-2, 2:-2]
+    east = grid.transform.c + 10 * (np.arange(grid.width) + 0.5)[2:-2]
+    north = grid.transform.f - 10 * (np.arange(grid.height) + 0.5)[2:-2]
+    wanted = [10_000 * made.ground_reflectance(*np.meshgrid(east, north), band)
+              for band in SENTINEL2_L1C_BANDS]  # fmt: skip
+    assert np.abs(optical - np.array(wanted)).max() < 5
+
+
+def ground(band):
+    return made.ground_reflectance(*made.centers(SIDE, 10), band)
+
+
+@pytest.mark.parametrize("pixel, words", [(30, "pixels of 30 m, coarser than the 10 m"), (10, "")])
+def test_coarse_pixels_are_noted(tmp_path, sentinel2, pixel, words):
+    path = rtc_of(tmp_path, pixel)
+    notes = " ".join(stacked(tmp_path / "pair", sentinel2, path).products["sar"].notes)
+    assert words in notes and ("coarser" in notes) == bool(words)
+
+
+def test_pixels_without_the_detail_that_the_model_reads_are_refused(tmp_path, sentinel2):
+    with pytest.raises(RasterError, match="pixels of 100 m on the ground, expected 10 m"):
+        stacked(tmp_path / "pair", sentinel2, rtc_of(tmp_path, 100))
+
+
+def rtc_of(folder, pixel):
+    """Backscatter of these pixels, tagged as dB, over the optical image."""
+    count = 2400 // pixel
+    noise = np.random.default_rng(0).normal(-12, 2, (2, count, count)).astype(np.float32)
+    return write_raster(
+        folder / "rtc.tif", noise, descriptions=("VV", "VH"), tags={"units": ("dB", "dB")},
+        crs=made.UTM, transform=north_up(made.LEFT, made.TOP, pixel, pixel),
+    )  # fmt: skip
+
+
+def test_a_raster_placed_nowhere_is_called_by_its_name(tmp_path, sentinel2):
+    path = write_raster(
+        tmp_path / "lost.tif", np.full((2, 64, 64), -12, np.float32), crs=None, transform=None,
+        descriptions=("VV", "VH"), tags={"units": ("dB", "dB")},
+    )  # fmt: skip
+    with pytest.raises(RasterError, match=r"^lost\.tif has no coordinates") as refusal:
+        stacked(tmp_path / "pair", sentinel2, path)
+    assert "gdalwarp -rpc" in refusal.value.hint
 
 
 def test_radar_alone_needs_a_grid_and_takes_that_of_a_raster(tmp_path, sentinel1):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...contracts.types import PathLike
 from ...errors import RasterError
+from ..raster_file import other_format
 
 #: Most bytes of one metadata file; real ones have a few MB.
 MAX_METADATA_BYTES = 64 << 20
@@ -155,6 +156,11 @@ def driver_of(head: bytes, name: str) -> str:
     for signature, driver in _SIGNATURES:
         if head.startswith(signature):
             return driver
+    if other := other_format(head):
+        raise RasterError(
+            f"cannot read {name}: it is {other[0]}, expected JPEG 2000, GeoTIFF or PNG",
+            hint=other[1],
+        )
     raise RasterError(
         f"{name} is not a raster, expected JPEG 2000, GeoTIFF or PNG",
         hint="Was the download complete?",
