@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,13 +59,12 @@ def map_series(
     if quicklook is not None:
         draw_series_quicklook(quicklook, summary, manifest)
     document = {**summary.to_dict(), "item": item, "quicklook": quicklook}
-    text = [scene_text(summary, quicklook), *_calendar(summary)]
+    text = [scene_text(summary, quicklook), *_calendar(summary, manifest.modalities)]
     return CommandResult(document, "\n".join(text))
 
 
-def _calendar(summary: SeriesSummary) -> list[str]:
+def _calendar(summary: SeriesSummary, sensors: Iterable[str]) -> list[str]:
     """Say of each sensor and slot how much was seen: a digit for tenths, a dot for nothing."""
-    sensors = dict.fromkeys(image.file.sensor for image in summary.images)
     lines = [f"  {len(summary.images)} images in {summary.dates} slots, tenths of the scene seen:"]
     if summary.slots:
         lines[0] = lines[0][:-1] + f", from {summary.slots[0]}:"
