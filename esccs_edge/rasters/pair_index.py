@@ -63,6 +63,11 @@ class SampleRow:
     clear: Path | None = None
     cloud_mask: Path | None = None
 
+    @property
+    def image(self) -> Path:
+        """The first of its files."""
+        return next(path for path in self.paths.values() if path is not None)
+
 
 @dataclass(frozen=True)
 class PairIndex:
@@ -95,12 +100,12 @@ class PairIndex:
 
         Raises:
             InputError: The map holds a number beyond the class list.
-            RasterError: The file cannot be read.
+            RasterError: The file cannot be read, or lies elsewhere than the images.
         """
         target = self.rows[i].target
         if target is None:
             return None
-        labels = read_label_map(target)
+        labels = read_label_map(target, self.rows[i].image)
         labels[labels == NODATA] = NO_LABEL
         if (highest := int(labels.max(initial=-1))) >= len(self.classes):
             raise InputError(

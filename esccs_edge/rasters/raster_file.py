@@ -227,6 +227,17 @@ def band_descriptions(path: PathLike) -> list[str | None]:
         return [dataset.descriptions[band - 1] for band in data_bands(dataset, file)]
 
 
+def grid_of_file(path: PathLike) -> Grid:
+    """Return the grid of a GeoTIFF or PNG.
+
+    Raises:
+        RasterError: Not a regular file, not a GeoTIFF or PNG, or not on a north-up grid.
+    """
+    file = regular_file(path)
+    with open_dataset(file) as dataset, _read_errors(file):
+        return raster_grid(dataset, str(path))
+
+
 def read_only_band(path: PathLike) -> tuple[Array, Mask]:
     """Read a raster of one band as it is stored, color table or not.
 
