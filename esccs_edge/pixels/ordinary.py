@@ -52,8 +52,8 @@ def _is_ordinary_backscatter(stats: PixelStats, bands: BandValues, rules: BandRu
         and minimum >= LOWEST_DB
         and maximum <= HIGHEST
         and below + above <= FEW_CLIPPED * valid * len(median)
-        and min(median) >= LOWEST_DB
-        and IMPLAUSIBLE_DB <= max(median) < 0
+        and min(median) >= IMPLAUSIBLE_DB
+        and max(median) < 0
         and max(spread) >= SMALLEST_SPREAD_DB
         and (
             rules.cross is None

@@ -286,6 +286,8 @@ def _odd_backscatter(bands: BandValues, spec: ModalitySpec) -> Iterator[str]:
     rules = band_rules(spec)
     if _has_copies(bands.median, bands.spread):
         yield "one polarization in the place of both"
+    if min(bands.median) < IMPLAUSIBLE_DB:
+        yield "a polarization in another unit, or without an echo"
     if max(bands.spread) < SMALLEST_SPREAD_DB:
         yield "values scaled twice, or constant"
     if rules.cross is not None:

@@ -70,6 +70,16 @@ def test_a_map_never_replaces_a_part_of_an_input(at, tmp_path):
     assert picture.read_bytes() == before and not (tmp_path / "map.tif").exists()
 
 
+def test_an_option_about_an_image_that_is_not_given_is_refused(at, tmp_path):
+    image = write_raster(tmp_path / "a.tif", np.full((2, 40, 40), -12, np.float32))
+    for pair, option in (
+        (("-", image), ("--baseline", "05.10")),
+        ((image, "-"), ("--sar-unit", "dB")),
+    ):
+        answer = run("stack", *pair, "--out", tmp_path / "pair", *option, *at)
+        assert answer.exit_code == 2 and f"{option[0]} is given, but no" in answer.stderr
+
+
 def test_a_map_says_that_an_image_gave_nothing(at, tmp_path):
     optical = write_raster(tmp_path / "o.tif", np.full((13, 40, 40), 900, np.uint16))
     sar = write_raster(tmp_path / "s.tif", np.full((2, 40, 40), np.nan, np.float32))

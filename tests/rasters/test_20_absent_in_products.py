@@ -124,3 +124,16 @@ def test_no_mark_of_absent_pixels_becomes_a_measurement(tmp_path, transform, kin
     error = np.where(absent, 0, np.abs(found - wanted))
     error[:, [0, -1]] = error[:, :, [0, -1]] = 0  # beyond the raster
     assert error.max() < (60 if unit == "reflectance" else 0.3)  # one-sided at the gap
+
+
+def test_backscatter_that_was_clipped_to_0_db_is_measured(tmp_path):
+    path = write(tmp_path / "a.tif", DECIBELS, mark=-12)
+    with rasterio.open(path, "r+") as dataset:
+        values = dataset.read(1)
+        values[::16, ::16] = 0  # walls that face the sensor, in one polarization
+        dataset.write(values, 1)
+    grid = Grid(rasterio.crs.CRS.from_string(made.UTM), OWN, SIDE, SIDE)
+    made_of = stack_products({"sar": path}, MANIFEST, tmp_path / "pair", grid=grid)
+    with rasterio.open(made_of.paths["sar"]) as dataset:
+        found = dataset.read()
+    assert np.isfinite(found).all() and (found[0, ::16, ::16] == 0).all()

@@ -34,6 +34,8 @@ _OFFSETS_SINCE = datetime(2022, 1, 25, tzinfo=timezone.utc)
 _LOOK = 512
 #: Unit -> where the median of a scene's backscatter lies, be it calm water or a city.
 _PLAUSIBLE = {"dB": (-45.0, -0.7), "linear": (10**-4.5, 3.0)}
+#: Share of a scene that is clipped to 0 dB, at most; more of it is fill.
+_CLIPPED_SHARE = 0.02
 #: Half of a scene is never brighter.
 _BRIGHTEST_REFLECTANCE = 2.0
 _STATE_UNIT = "Say it with --sar-unit dB or --sar-unit linear"
@@ -148,6 +150,8 @@ def _band(
     scale, offset = dataset.scales[number - 1], dataset.offsets[number - 1]
     if spec.unit == "dB":
         unit, note = _sar_unit(dataset, number, file, spec, stating.sar_unit)
+        if unit == "dB" and dataset.nodatavals[number - 1] != 0:
+            nodata = _without_measured_zero(nodata, dataset, number, file)
         return Band(name, file, driver, number, unit, scale, offset, nodata, alpha), note
     is_float = np.dtype(dataset.dtypes[number - 1]).kind == "f"
     if is_float or (scale, offset) != (1.0, 0.0):
@@ -167,6 +171,16 @@ def _band(
     elif stating.dn_offset is not None:  # the tag gives the scale alone
         offset = stating.dn_offset * scale
     return Band(name, file, driver, number, "reflectance", scale, offset, nodata, alpha), note
+
+
+def _without_measured_zero(
+    marks: tuple[float, ...], dataset: Any, number: int, file: str
+) -> tuple[float, ...]:
+    """Leave 0 dB a measurement where it is rare: values clipped to 0, of bright walls, are."""
+    shape = min(dataset.height, _LOOK), min(dataset.width, _LOOK)
+    with read_errors(file):
+        share = (dataset.read(number, out_shape=shape) == 0).mean()
+    return marks if share > _CLIPPED_SHARE else tuple(mark for mark in marks if mark != 0)
 
 
 def _require_told_once(
