@@ -84,7 +84,7 @@ def check_index(
     except EsccsError as error:
         found.problems.append(str(error))
         return found
-    found.notes += label_notes(dataset)
+    found.notes += label_notes(dataset, is_taught=manifest is not None)
     found.notes += _thin_classes(found)
     _look_at_pixels(dataset, manifest, found, progress)
     return found

@@ -151,11 +151,17 @@ class ImageHomes:
                 )
 
 
-def label_notes(dataset: PairDataset) -> Iterable[str]:
-    """Yield what looks wrong about the labels, in words."""
+def label_notes(dataset: PairDataset, *, is_taught: bool = False) -> Iterable[str]:
+    """Yield what looks wrong about the labels, in words.
+
+    Args:
+        dataset: The data set.
+        is_taught: Whether a model that knows the classes already is to read it.
+    """
     labels, splits = np.asarray(dataset.labels), np.asarray(dataset.splits)
     taught = {dataset.classes[k] for k in labels[(splits == "train") & (labels >= 0)]}
-    if untaught := [name for name in dataset.classes if name not in taught]:
+    untaught = [name for name in dataset.classes if name not in taught]
+    if untaught and not is_taught:
         yield f"no training pair has the class {', '.join(untaught)}: it will never be answered"
     if unlike := [name for name in dataset.classes if name.casefold() in _NO_LABEL]:
         yield f"the class {', '.join(unlike)} looks like a missing label: leave its cells empty"
