@@ -321,6 +321,41 @@ def test_recent_bands_without_metadata_need_their_baseline(tmp_path):
     assert_ground(pixels(result.paths["optical"]))
 
 
+@pytest.mark.parametrize(
+    "folder, stamp",
+    [("bands", "2023-08-23"), ("bands", "2023_08_23T095559"), ("S2_20230823", "L1C"),
+     ("2023.08.23", "L1C")],
+)  # fmt: skip
+def test_a_recent_date_is_known_however_it_is_written(tmp_path, folder, stamp):
+    path = band_folder(tmp_path / folder, stamp=stamp, offset=1000)
+    with pytest.raises(RasterError, match="is of 2023-08-23 and has no metadata"):
+        stacked(tmp_path / "pair", path)
+
+
+@pytest.mark.parametrize(
+    "letter, of, unit", [("p", 10, "linear"), ("d", 0, "dB"), ("a", 20, "amplitude")]
+)
+def test_names_of_hyp3_tell_the_unit(tmp_path, sentinel2, letter, of, unit):
+    folder = tmp_path / "rtc"
+    folder.mkdir()
+    for name in ("VV", "VH"):
+        east = HALF.c + (np.arange(130) + 0.5)[None] * 20
+        north = HALF.f - (np.arange(130) + 0.5)[:, None] * 20
+        decibels = made.backscatter_db(east, north, name)
+        stored = 10 ** (decibels / of) if of else decibels
+        write_raster(
+            folder / f"S1A_IW_20230824T163512_DVP_RTC20_G_g{letter}unem_F8E2_{name}.tif",
+            stored[None].astype(np.float32), crs=made.UTM, transform=HALF,
+        )  # fmt: skip
+    if unit == "amplitude":
+        with pytest.raises(RasterError, match="holds SAR amplitude"):
+            stacked(tmp_path / "pair", sentinel2, folder)
+        return
+    result = stacked(tmp_path / "pair", sentinel2, folder)
+    assert_backscatter(pixels(result.paths["sar"]))
+    assert not any("no tag says the unit" in note for note in result.products["sar"].notes)
+
+
 @pytest.mark.fault(49)
 def test_a_baseline_against_the_metadata_is_refused(tmp_path, sentinel2):
     with pytest.raises(RasterError, match="offset of -1000 in B01 by its metadata, and 0 was"):

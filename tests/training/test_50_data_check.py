@@ -136,8 +136,12 @@ def test_one_image_under_two_labels_is_noted_before_training_too(index, tmp_path
     assert told in capsys.readouterr().err
 
 
-def test_a_model_says_what_it_would_refuse(index, bundle):
+def test_a_model_that_knows_its_classes_needs_no_pairs_of_them(index, bundle):
     rewrite(index, lambda rows: joined([r for r in rows if r[2] != "River"]))
+    assert "never be answered" not in " | ".join(check_index(index, bundle.manifest).notes)
+
+
+def test_a_model_says_what_it_would_refuse(index, bundle):
     found = check_index(index, bundle.manifest)
     assert found.problems == [] and "never be answered" not in " | ".join(found.notes)
     for path in index.parent.glob("sar-*.npy"):

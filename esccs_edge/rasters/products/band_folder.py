@@ -26,8 +26,8 @@ from .product import Band, Product, Stating, finest_first
 from .sources import open_file, read_errors
 
 _RASTERS = (".tif", ".tiff", ".jp2", ".png")
-_DATE = re.compile(r"(?<!\d)(20\d{6})(?:T\d{6})?(?!\d)")
-_HYP3 = re.compile(r"_RTC\d+_[A-Z]_[gs]([pad])[a-z]{3}_")
+_DATE = re.compile(r"(?<!\d)(20\d\d)([-_.]?)(\d\d)\2(\d\d)(?!\d)")
+_HYP3 = re.compile(r"_RTC\d+_[A-Z]_[gs]([pad])[a-z]{4}_")
 #: From this day on products carry an offset, unless they were harmonized.
 _OFFSETS_SINCE = datetime(2022, 1, 25, tzinfo=timezone.utc)
 #: Pixels looked at to tell a unit, at reduced size.
@@ -72,7 +72,7 @@ def read_band_folder(container: Container, spec: ModalitySpec, stating: Stating)
             found.append((band, _pixel(dataset), made))
         dates.append(_date(stem))
     name = container.path.name
-    acquired = next((date for date in dates if date is not None), None)
+    acquired = next((date for date in dates if date is not None), None) or _date(name)
     if not found:
         raise RasterError(
             f"{container.path} is no Sentinel product and holds no raster of one of "
@@ -319,7 +319,7 @@ def _require_known_offset(
 
 def _date(text: str) -> datetime | None:
     for found in _DATE.finditer(text):
-        if (date := time_of(found[1])) is not None:
+        if (date := time_of(found[1] + found[3] + found[4])) is not None:
             return date
     return None
 
