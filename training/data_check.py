@@ -18,10 +18,16 @@ from esccs_edge.contracts.values import Flag
 from esccs_edge.errors import EsccsError, InputError
 from esccs_edge.rasters.pair_index import SPLITS, PairIndex, read_index
 
-from .datasets.dataset import RawPair
 from .datasets.index import IndexDataset, reading_spec
 from .samples.specs import optical_spec, sar_spec
-from .samples.usable import ImageHomes, as_the_instrument, judged_pair, label_notes, pair_name
+from .samples.usable import (
+    ImageHomes,
+    Repeats,
+    as_the_instrument,
+    judged_pair,
+    label_notes,
+    pair_name,
+)
 
 #: Pairs whose pixels say what the values are, where no model is given.
 _MEASURED_PAIRS = 50
@@ -78,7 +84,7 @@ def check_index(
     except EsccsError as error:
         found.problems.append(str(error))
         return found
-    found.notes += label_notes(dataset)
+    found.notes += label_notes(dataset, is_taught=manifest is not None)
     found.notes += _thin_classes(found)
     _look_at_pixels(dataset, manifest, found, progress)
     return found
@@ -129,7 +135,7 @@ def _look_at_pixels(
 ) -> None:
     measured = _contracts(dataset, manifest, found)
     homes = ImageHomes(dataset)
-    suspect, repeated = [], _Repeats()
+    suspect, repeats = [], Repeats(dataset)
     for index in range(len(dataset)):
         if progress is not None:
             progress(index + 1, len(dataset))
@@ -138,11 +144,11 @@ def _look_at_pixels(
         except EsccsError as error:
             found.problems.append(f"{pair_name(dataset, index)}: {error}")
             continue
-        for check in (homes.add, repeated.add):
-            try:
-                check(index, pair)
-            except InputError as error:
-                found.problems.append(error.message)
+        repeats.add(index, pair)
+        try:
+            homes.add(index, pair)
+        except InputError as error:
+            found.problems.append(error.message)
         if measured is None:
             continue
         try:
@@ -157,21 +163,7 @@ def _look_at_pixels(
             f"the values of {len(suspect)} of {len(dataset)} pairs look wrong, the first of "
             f"{suspect[0]}"
         )
-    if repeated.count:
-        found.notes.append(f"{repeated.count} pairs repeat the pixels of another of their split")
-
-
-class _Repeats:
-    """Counts pairs of one split whose pixels are those of an earlier pair."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._seen: set[int] = set()
-
-    def add(self, index: int, pair: RawPair) -> None:
-        content = hash(tuple(None if image is None else image.tobytes() for image in pair))
-        self.count += content in self._seen
-        self._seen.add(content)
+    found.notes += repeats.notes()
 
 
 def _contracts(

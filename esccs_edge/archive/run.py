@@ -48,6 +48,10 @@ class ArchiveSummary:
         """Scenes of which most patches have values that look wrong."""
         return [r for r in self.records if 2 * (r.suspect_patches or 0) > (r.patches or 0)]
 
+    def without(self, modality: str) -> list[SceneRecord]:
+        """Scenes that were classified, but for which the list names no raster of a modality."""
+        return [r for r in self.records if r.status != "failed" and getattr(r, modality) is None]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         earlier = sum(record.is_earlier for record in self.records)

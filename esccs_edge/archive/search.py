@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from ..errors import InputError, MissingDependencyError
+from .paging import stated_count
 from .scene import ArchiveScene
 from .stac import scene_of_item
 
@@ -46,7 +47,7 @@ def scenes_of_search(address: str) -> list[ArchiveScene]:
     seen: set[str] = set()
     stated: int | None = None
     for page in _pages(address):
-        stated = _stated(page) or stated
+        stated = stated_count(page) or stated
         for item in page["features"]:
             scene = scene_of_item(item, len(found), address, folder=None)
             if scene.id in seen:
@@ -96,11 +97,3 @@ def _pages(address: str) -> Iterator[dict[str, Any]]:
             f"{address} cannot be searched: {error}",
             hint="Expected is the address of a STAC API's search that answers with items",
         ) from error
-
-
-def _stated(page: dict[str, Any]) -> int | None:
-    context = page.get("context")
-    matched = page.get(
-        "numberMatched", context.get("matched") if isinstance(context, dict) else None
-    )
-    return matched if isinstance(matched, int) else None

@@ -1,12 +1,14 @@
 """A STAC ItemCollection as a work list: one item per scene, one asset per modality.
 
-An item's optical raster is the asset with the key ``optical``, else the one with the role
-``optical``; likewise ``sar``. Either may be missing. An href is a path relative to the collection's
-file, an absolute path or a ``file:`` address; nothing is fetched from elsewhere.
+An item's optical raster is the asset with the key ``optical``, in letters of any case, else the
+one with the role ``optical``; likewise ``sar``. Either may be missing. An href is a path relative
+to the collection's file, an absolute path or a ``file:`` address, with or without ``%20`` for a
+space; nothing is fetched from elsewhere.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from ..contracts.json_text import parsed_json
 from ..errors import InputError
 from ..system.regular_file import read_regular
+from .paging import has_next, stated_count
 from .scene import ArchiveScene
 
 #: A million items and more.
@@ -40,20 +43,14 @@ def scenes_of_collection(file: Path) -> list[ArchiveScene]:
 
 def _require_whole(document: dict[str, Any], file: Path) -> None:
     """Refuse one page of a search whose other pages are elsewhere."""
-    items, links = document["features"], document.get("links")
-    context = document.get("context")
-    matched = document.get(
-        "numberMatched", context.get("matched") if isinstance(context, dict) else None
-    )
-    has_next = isinstance(links, list) and any(
-        isinstance(link, dict) and link.get("rel") == "next" for link in links
-    )
-    more = isinstance(matched, int) and matched > len(items)
-    if has_next or more:
-        of = f" of {matched}" if isinstance(matched, int) else ""
+    count, matched = len(document["features"]), stated_count(document)
+    leads_on = has_next(document)
+    if leads_on or (matched is not None and matched > count):
         raise InputError(
-            f"{file} is one page of a search: {len(items)}{of} items"
-            + ", with a link to the next page" * has_next,
+            f"{file} is one page of a search: {count}"
+            + (f" of {matched}" if matched is not None and matched > count else "")
+            + " items"
+            + ", with a link to the next page" * leads_on,
             hint="Fetch all pages into one ItemCollection, for example with pystac-client; to use "
             "this page alone, take away its 'next' link and 'numberMatched'",
         )
@@ -105,7 +102,7 @@ def _path(assets: Any, modality: str, folder: Path | None) -> Path | None:
                 f"the {modality} asset is at {href!r}, expected an absolute path",
                 hint="It is relative to an address, and nothing is fetched from there",
             )
-        return Path(href) if folder is None else folder / href
+        return _existing(Path(href) if folder is None else folder / href)
     try:
         address = urlsplit(href)
     except ValueError as error:  # half an IPv6 address, letters that stand for others, ...
@@ -120,20 +117,27 @@ def _path(assets: Any, modality: str, folder: Path | None) -> Path | None:
     return Path(unquote(address.path))
 
 
+def _existing(path: Path) -> Path:
+    """Return a path as written, else as the address that it is by the standard."""
+    decoded = Path(unquote(str(path)))
+    return decoded if os.path.exists(decoded) and not os.path.exists(path) else path
+
+
 def _asset(assets: Any, modality: str) -> dict[str, Any] | None:
     listed = assets.items() if isinstance(assets, dict) else ()
     known: dict[str, dict[str, Any]] = {k: asset for k, asset in listed if isinstance(asset, dict)}
     if modality in known:
         return known[modality]
-    keys = [key for key, asset in known.items() if modality in _roles(asset)]
+    keys = [key for key in known if key.lower() == modality]
+    keys = keys or [key for key, asset in known.items() if modality in _roles(asset)]
     if len(keys) > 1:
         raise InputError(
-            f"the assets {keys} all have the role {modality!r}, expected one",
+            f"the assets {keys} are all called {modality!r}, by key or role, expected one",
             hint=f"Give the one to use the key {modality!r}",
         )
     return known[keys[0]] if keys else None
 
 
-def _roles(asset: dict[str, Any]) -> list[Any]:
+def _roles(asset: dict[str, Any]) -> list[str]:
     roles = asset.get("roles")
-    return roles if isinstance(roles, list) else []
+    return [str(role).lower() for role in roles] if isinstance(roles, list) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..contracts.modality import modality_title
 from .options import given_digest
 from .progress import Progress
 from .shell import CommandResult
@@ -73,6 +74,11 @@ def _text(summary: ArchiveSummary) -> str:
             f"  {len(summary.suspect)} scenes have values whose scale, offset or order looks wrong "
             f"(column suspect_patches): {names}"
         )
+    for modality in ("optical", "sar"):
+        if lacking := summary.without(modality):
+            names = ", ".join(record.id for record in lacking[:_NAMED])
+            title = modality_title(modality)
+            lines.append(f"  {len(lacking)} scenes have no {title} image in the list: {names}")
     if len(failed) > _NAMED:
         lines.append(f"  and {len(failed) - _NAMED} more; the table has their reasons")
     if summary.statistics.suffix != ".parquet":

@@ -38,7 +38,7 @@ def map_scene(
     from ..rasters.products.prepared import any_product, as_rasters
     from ..rasters.products.product import Stating
     from ..scenes import mapping
-    from ..scenes.map_writer import require_free_target
+    from ..scenes.map_writer import require_free_target, require_no_input
 
     opened = model.open_bundle()
     manifest = opened.manifest
@@ -49,6 +49,8 @@ def map_scene(
     given = [path for path in paths.values() if path is not None]
     require_free_target(out, given, overwrite=overwrite)
     require_free_item(out, overwrite=overwrite)
+    if quicklook is not None:
+        require_no_input(quicklook, given)
     with ExitStack() as stack:
         with Progress("stack") as progress:
             stating = Stating(model.dn_offset, model.sar_unit, remote)
@@ -71,6 +73,9 @@ def map_scene(
             draw_quicklook(quicklook, summary.class_map, prepared.paths, runtime.manifest)
     document = {**summary.to_dict(), "item": item, "quicklook": quicklook, "notes": prepared.notes}
     text = [scene_text(summary, quicklook), *(f"  {note}" for note in prepared.notes)]
+    absent = summary.flagged_patches.get(Flag.MODALITY_MISSING.value)
+    if absent and len(given) == len(manifest.modalities):
+        text.append(f"  {absent} of {summary.patches} patches lack the data of one of the images")
     return CommandResult(document, "\n".join(text))
 
 

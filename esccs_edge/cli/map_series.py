@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,14 @@ def map_series(
     from ..archive.map_item import require_free_item, write_map_item
     from ..rasters.dated_files import dated_files
     from ..scenes import series_mapping
+    from ..scenes.map_writer import require_no_input
 
     opened = model.open_bundle()
     manifest = model.as_stored(opened.manifest)
     require_free_item(out, overwrite=overwrite)
     if manifest.sample.dates is not None:  # what is wrong with them is said before a model is open
-        dated_files(series, manifest.modalities)
+        files = dated_files(series, manifest.modalities)
+        require_no_input(quicklook or out, [file.path for file in files])
     with model.open_model(opened, manifest) as runtime:
         with Progress("map") as progress:
             summary = series_mapping.map_series(
@@ -56,13 +59,12 @@ def map_series(
     if quicklook is not None:
         draw_series_quicklook(quicklook, summary, manifest)
     document = {**summary.to_dict(), "item": item, "quicklook": quicklook}
-    text = [scene_text(summary, quicklook), *_calendar(summary)]
+    text = [scene_text(summary, quicklook), *_calendar(summary, manifest.modalities)]
     return CommandResult(document, "\n".join(text))
 
 
-def _calendar(summary: SeriesSummary) -> list[str]:
+def _calendar(summary: SeriesSummary, sensors: Iterable[str]) -> list[str]:
     """Say of each sensor and slot how much was seen: a digit for tenths, a dot for nothing."""
-    sensors = dict.fromkeys(image.file.sensor for image in summary.images)
     lines = [f"  {len(summary.images)} images in {summary.dates} slots, tenths of the scene seen:"]
     if summary.slots:
         lines[0] = lines[0][:-1] + f", from {summary.slots[0]}:"

@@ -14,6 +14,7 @@ from .options import (
     dn_offset_of,
     raster_pair,
     remote_option,
+    require_used,
     sar_unit_option,
 )
 from .progress import Progress
@@ -76,6 +77,7 @@ def run(
     from ..rasters.products.target_grid import grid_of_raster
 
     paths = raster_pair(optical, sar)
+    require_used({"optical": paths[0], "sar": paths[1]}, baseline, sar_unit)
     with Progress("stack") as progress:
         stacked = stack_products(
             {"optical": paths[0], "sar": paths[1]},

@@ -31,6 +31,8 @@ POLARIZATIONS = ("VV", "VH", "HH", "HV")
 SENTINEL2_DN_SCALE = 1e-4
 #: The digital number that marks absent data in Sentinel-2 products.
 SENTINEL2_NODATA = 0
+#: No measurement lies below or above these, whatever the surface: they are marks of absent pixels.
+LOWEST_REFLECTANCE, LOWEST_DB, HIGHEST = -0.25, -100.0, 100.0
 
 
 def sentinel2_dn_offset(baseline: str) -> int:

@@ -10,14 +10,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..contracts.modality import ModalitySpec
+from ..contracts.sensors import LOWEST_REFLECTANCE
 from .band_values import STEPPED_BAND
 
 #: Share of values outside the clip range above which a pair is flagged.
 CLIPPED_SHARE = 0.1
 #: Reflectance above which half of the values cannot be reflectance: twice a perfect white surface.
 IMPLAUSIBLE_REFLECTANCE = 2.0
-#: No measurement lies below or above these, whatever the surface: they are marks of absent pixels.
-LOWEST_REFLECTANCE, LOWEST_DB, HIGHEST = -0.25, -100.0, 100.0
 #: No pixel of a Sentinel-1 patch is this dark: the noise floor lies above -30 dB. Negative numbers
 #: taken for linear sigma0 end up on the kernel's floor of -50 dB.
 IMPLAUSIBLE_DB = -45.0

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..contracts.sensors import HIGHEST, LOWEST_DB, LOWEST_REFLECTANCE
 from ..contracts.values import PixelStats
 from .band_limits import (
     BRIGHT_CIRRUS,
     BRIGHT_CROSS_DB,
     BRIGHTEST_BAND,
     FEW_CLIPPED,
-    HIGHEST,
     IMPLAUSIBLE_DB,
-    LOWEST_DB,
-    LOWEST_REFLECTANCE,
     SMALLEST_SPREAD_DB,
     BandRules,
 )
@@ -54,8 +52,8 @@ def _is_ordinary_backscatter(stats: PixelStats, bands: BandValues, rules: BandRu
         and minimum >= LOWEST_DB
         and maximum <= HIGHEST
         and below + above <= FEW_CLIPPED * valid * len(median)
-        and min(median) >= LOWEST_DB
-        and IMPLAUSIBLE_DB <= max(median) < 0
+        and min(median) >= IMPLAUSIBLE_DB
+        and max(median) < 0
         and max(spread) >= SMALLEST_SPREAD_DB
         and (
             rules.cross is None

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ..contracts.modality import Modalities, ModalitySpec, modality_title
+from ..contracts.sensors import HIGHEST, LOWEST_DB, LOWEST_REFLECTANCE
 from ..contracts.types import Array, Pixels
 from ..contracts.values import Flag, PixelStats, Sample
 from ..errors import InputError
@@ -27,11 +28,8 @@ from .band_limits import (
     CROSS_ABOVE_CO_DB,
     DARKEST_BAND,
     EVEN_BANDS,
-    HIGHEST,
     IMPLAUSIBLE_DB,
     IMPLAUSIBLE_REFLECTANCE,
-    LOWEST_DB,
-    LOWEST_REFLECTANCE,
     NEGATIVE_SHARE,
     SMALLEST_SPREAD_DB,
     band_rules,
@@ -288,6 +286,8 @@ def _odd_backscatter(bands: BandValues, spec: ModalitySpec) -> Iterator[str]:
     rules = band_rules(spec)
     if _has_copies(bands.median, bands.spread):
         yield "one polarization in the place of both"
+    if min(bands.median) < IMPLAUSIBLE_DB:
+        yield "a polarization in another unit, or without an echo"
     if max(bands.spread) < SMALLEST_SPREAD_DB:
         yield "values scaled twice, or constant"
     if rules.cross is not None:

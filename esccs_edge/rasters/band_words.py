@@ -37,6 +37,11 @@ _NAMES = {
     "B12": ("swir22", "swir2", "shortwaveinfrared2"),
 }
 _BAND_OF_NAME = {name: band for band, names in _NAMES.items() for name in names}
+#: Words of what is computed from a band, or stands beside it, and is no measurement of it.
+_DERIVED = frozenset(
+    "coh coherence phase ifg interferogram std stddev stdev variance uncertainty mask msk qa "
+    "quality qualit detfoo count counts angle incidence entropy".split()
+)
 _CO, _CROSS = ("copol", "copolarization", "likepol"), ("crosspol", "crosspolarization", "xpol")
 
 
@@ -67,10 +72,19 @@ def are_counted(descriptions: Sequence[str | None]) -> bool:
     return not may_be_codes and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+def is_derived(text: str) -> bool:
+    """Return whether a description speaks of something else than a band, such as its mask."""
+    return not _DERIVED.isdisjoint(
+        word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", text)
+    )
+
+
 def _channel(text: str, channels: Sequence[str]) -> str | None:
     whole = band_name(text)
     if whole in KNOWN or whole in channels:
         return whole
+    if is_derived(text):
+        return None
     for found in (_codes(text), _by_wavelength(text), _by_name(text, channels)):
         if found:
             return found.pop() if len(found) == 1 else None
@@ -94,6 +108,9 @@ def _by_wavelength(text: str) -> set[str]:
 def _by_name(text: str, channels: Sequence[str]) -> set[str]:
     words = [word.lower() for word in re.split(r"[^0-9A-Za-z]+", text) if word]
     together = "".join(words)
+    if ("red", "edge") in zip(words, words[1:], strict=False):  # never the red band
+        at = words.index("edge")
+        words[at - 1 : at + 1] = ["rededge"]
     if together in (*_CO, *_CROSS):
         # Which of two co-polarizations is meant, only the model can tell.
         return {c for c in channels if c in POLARIZATIONS and (c[0] == c[1]) == (together in _CO)}

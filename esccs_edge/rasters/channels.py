@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..contracts.modality import ModalitySpec
-from ..contracts.sensors import NO_CIRRUS, wrong_count_hint
+from ..contracts.sensors import NO_CIRRUS, POLARIZATIONS, wrong_count_hint
 from ..errors import RasterError
-from .band_words import KNOWN, are_counted, channels_named
+from .band_words import KNOWN, are_counted, channels_named, is_derived
 
 _DESCRIBE = "Describe every band by its name, or none (then the model's order counts)"
 
@@ -38,21 +38,57 @@ def channel_positions(
     found = channels_named(descriptions, spec.channels)
     if not KNOWN.intersection(spec.channels):  # a model of other bands knows its own names only
         found = [channel if channel in spec.channels else None for channel in found]
+    lacking = [channel for channel in spec.channels if channel not in found]
+    derived = [text for text in descriptions if text and is_derived(text)]
+    if lacking and derived and KNOWN.intersection(spec.channels):
+        raise RasterError(
+            f"{name} has bands described as {derived}, which are no measurements, and lacks "
+            f"{', '.join(lacking)}",
+            hint="Give the image itself: reflectance, or backscatter in dB",
+        )
     if not any(found):
         if KNOWN.intersection(spec.channels):
             require_understood(descriptions, name)
         _require_count(len(found), spec, name)
         return list(range(len(found)))
-    missing = [channel for channel in spec.channels if channel not in found]
     repeated = [channel for channel in spec.channels if found.count(channel) > 1]
-    if missing or repeated:
-        what = f"lacks {', '.join(missing)}" if missing else f"repeats {', '.join(repeated)}"
+    if lacking or repeated:
+        what = f"lacks {', '.join(lacking)}" if lacking else f"repeats {', '.join(repeated)}"
         raise RasterError(
             f"{name} has bands described as {list(descriptions)}, which {what}; expected "
             f"{', '.join(spec.channels)}",
-            hint=NO_CIRRUS if missing == ["B10"] else _DESCRIBE,
+            hint=hint_for_lacking(lacking, found, spec) or _DESCRIBE,
         )
     return [found.index(channel) for channel in spec.channels]
+
+
+def hint_for_lacking(
+    lacking: Sequence[str], found: Sequence[str | None], spec: ModalitySpec
+) -> str:
+    """Return what to do about channels that are not there; empty where names may be at fault.
+
+    Args:
+        lacking: Those channels.
+        found: What each band that is there means, None where not known.
+        spec: Contract of the modality.
+    """
+    named, is_radar = set(filter(None, found)), set(spec.channels) <= set(POLARIZATIONS)
+    if list(lacking) == ["B10"]:
+        return NO_CIRRUS
+    others = named - set(POLARIZATIONS) if is_radar else named & set(POLARIZATIONS)
+    if len(others) > (len(POLARIZATIONS) if is_radar else 0):
+        return "Were optical and SAR swapped?"
+    if is_radar and lacking and named and not others:
+        return (
+            f"The model reads {' and '.join(spec.channels)}: choose a product that has both, such "
+            "as dual polarization (1SDV in its name)"
+        )
+    if lacking and None not in found and not is_radar:
+        return (
+            "The model reads every one of its bands: give the product with all of them, or train a "
+            "model on those that are there"
+        )
+    return ""
 
 
 def require_understood(descriptions: Sequence[str | None], name: str) -> None:

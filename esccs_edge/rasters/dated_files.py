@@ -26,6 +26,8 @@ INDEX = "index.csv"
 MAX_FILES = 4096
 MAX_INDEX_BYTES = 1 << 24
 _SUFFIXES = (".tif", ".tiff")
+#: Of images that are not read here: passed over beside a GeoTIFF of the same day, else told.
+_OTHER_SUFFIXES = (".jp2", ".zip", ".safe", ".vrt", ".img", ".nc", ".h5", ".hdf")
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d)")
 #: Products whose names hold several dates, the first of which is when the image was taken.
 _PRODUCT = re.compile(r"(?:S2[A-D]_MSI|S1[A-D]_|T\d\d[A-Z]{3}_)")
@@ -56,7 +58,8 @@ def dated_files(source: PathLike, sensors: Iterable[str]) -> list[DatedFile]:
 
     Args:
         source: A folder, which may hold an ``index.csv``, or such a file; paths in it are relative
-            to it. Files that are no GeoTIFF by their names are passed over.
+            to it. Files that are no GeoTIFF by their names are passed over, but for images in
+            other formats of days that have no GeoTIFF.
         sensors: Modality names of the model.
 
     Raises:
@@ -92,15 +95,37 @@ def dated_files(source: PathLike, sensors: Iterable[str]) -> list[DatedFile]:
 
 
 def _of_folder(folder: Path, sensors: Sequence[str]) -> list[DatedFile]:
-    found = []
+    found, others = [], []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in inside.parts)
-        if path.suffix.lower() in _SUFFIXES and path.is_file() and not is_hidden:
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        if path.suffix.lower() in _SUFFIXES and path.is_file():
             sensor = _sensor_of(inside, sensors)
             if sensor is not None:
                 found.append(DatedFile(path, sensor, _date_of(path)))
+        elif path.suffix.lower() in _OTHER_SUFFIXES:
+            others.append(path)
+    _require_no_others(others, found, folder, sensors)
     return found
+
+
+def _require_no_others(
+    others: Iterable[Path], found: Iterable[DatedFile], folder: Path, sensors: Sequence[str]
+) -> None:
+    """Refuse images that would be lost without a word: of a sensor and day without a GeoTIFF."""
+    days = {(file.sensor, file.date) for file in found}
+    for path in others:
+        try:
+            sensor, day = _sensor_of(path.relative_to(folder), sensors), _date_of(path)
+        except InputError:
+            continue  # a picture or archive of something else
+        if sensor is not None and (sensor, day) not in days:
+            raise InputError(
+                f"{path.name} is no GeoTIFF by its name, expected GeoTIFFs of all dates",
+                hint="Bring it to one first: esccs-edge stack OPTICAL SAR --out pair; or move it "
+                "elsewhere to leave it out",
+            )
 
 
 def _date_of(path: Path) -> np.datetime64:
@@ -141,9 +166,23 @@ def index_rows(index: Path, max_bytes: int) -> list[dict[str, str]]:
     """
     try:
         text = read_regular(index, max_bytes).decode("utf-8-sig")
-        return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        names = [name.strip() for name in reader.fieldnames or ()]
+        if len(names) == 1 and (mark := re.search("[;\t|]", names[0])):
+            raise InputError(
+                f"{index} has columns separated by {mark[0]!r}, expected commas",
+                hint="Write it as comma-separated values",
+            )
+        reader.fieldnames = names
+        return [
+            {name: cell.strip() if isinstance(cell, str) else cell for name, cell in row.items()}
+            for row in reader
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{index} cannot be read as an index: {error}") from error
+        raise InputError(
+            f"{index} cannot be read as an index: {error}",
+            hint=f"Write it as UTF-8 text with the columns {', '.join(COLUMNS)}",
+        ) from error
 
 
 def _of_index(index: Path, sensors: Sequence[str]) -> list[DatedFile]:
@@ -161,7 +200,10 @@ def _of_index(index: Path, sensors: Sequence[str]) -> list[DatedFile]:
             raise InputError(f"{place} has the sensor {sensor!r}, expected {', '.join(sensors)}")
         path = index.parent / row["file"]
         if not path.is_file():
-            raise InputError(f"{place} names {path}, which does not exist")
+            raise InputError(
+                f"{place} names {path}, which does not exist",
+                hint="Paths are relative to the folder of the index, with / between folders",
+            )
         if sensor in sensors:
             found.append(DatedFile(path, sensor, _day(row["date"], place)))
     return found
@@ -175,4 +217,7 @@ def _day(text: str, place: str) -> np.datetime64:
             return np.datetime64(f"{year}-{month}-{day}", "D")
     except ValueError:
         pass
-    raise InputError(f"{place} has the date {text!r}, expected YYYY-MM-DD")
+    raise InputError(
+        f"{place} has the date {text!r}, expected YYYY-MM-DD",
+        hint="Write year, month and day, such as 2023-08-23",
+    )

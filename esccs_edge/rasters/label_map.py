@@ -11,6 +11,7 @@ from ..contracts.modality import ModalitySpec
 from ..contracts.types import Array, PathLike
 from ..errors import RasterError
 from .npy_file import read_npy
+from .reader import require_place_of
 
 #: Stands for a pixel whose class is not known.
 NO_LABEL = -1
@@ -22,21 +23,26 @@ _NUMBERS = ModalitySpec(
 )  # fmt: skip
 
 
-def read_label_map(path: PathLike) -> npt.NDArray[np.int32]:
+def read_label_map(path: PathLike, image: PathLike | None = None) -> npt.NDArray[np.int32]:
     """Read class numbers; they are never interpolated.
 
     Args:
         path: GeoTIFF or PNG of one integer band, with or without a color table, or ``.npy`` of
             shape ``(H, W)``.
+        image: An image of the same pixels. Where both files say where they lie, it has to be the
+            same place.
 
     Returns:
         ``(H, W)``: positions in the class list; `NO_LABEL` where the number is negative or the
         file declares the pixel absent.
 
     Raises:
-        RasterError: The file cannot be read, or holds more than one band or other than integers.
+        RasterError: The file cannot be read, holds more than one band or other than integers, or
+            lies elsewhere than the image.
     """
     file = Path(path)
+    if image is not None:
+        require_place_of(file, image)
     if file.suffix.lower() == ".npy":
         numbers: Array = read_npy(file, _NUMBERS)[0]
         absent = numbers < 0

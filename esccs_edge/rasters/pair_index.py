@@ -63,6 +63,11 @@ class SampleRow:
     clear: Path | None = None
     cloud_mask: Path | None = None
 
+    @property
+    def image(self) -> Path:
+        """The first of its files."""
+        return next(path for path in self.paths.values() if path is not None)
+
 
 @dataclass(frozen=True)
 class PairIndex:
@@ -95,12 +100,12 @@ class PairIndex:
 
         Raises:
             InputError: The map holds a number beyond the class list.
-            RasterError: The file cannot be read.
+            RasterError: The file cannot be read, or lies elsewhere than the images.
         """
         target = self.rows[i].target
         if target is None:
             return None
-        labels = read_label_map(target)
+        labels = read_label_map(target, self.rows[i].image)
         labels[labels == NODATA] = NO_LABEL
         if (highest := int(labels.max(initial=-1))) >= len(self.classes):
             raise InputError(
@@ -222,6 +227,8 @@ def _header_hint(header: list[str], missing: list[str]) -> str:
     for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
         if len(header) == 1 and mark in header[0]:
             return f"Columns are separated by {word} here: use commas"
+    if missing and set(missing) <= {name.lower() for name in header}:
+        return f"Write {', '.join(missing)} in small letters"
     return f"Add {', '.join(missing)}; cells may be empty" if missing else ""
 
 
@@ -252,7 +259,12 @@ def _existing(text: str, folder: Path, where: str) -> Path | None:
         return None
     path = folder / text
     if not os.path.isfile(path):
-        raise _MissingFileError(f"{where} names {text!r}, but {path} is not an existing file")
+        raise _MissingFileError(
+            f"{where} names {text!r}, but {path} is not an existing file",
+            hint="Write / between folders; paths are relative to the folder of the index"
+            if "\\" in text
+            else "Paths are relative to the folder of the index",
+        )
     return path
 
 

@@ -49,6 +49,7 @@ _OTHER_FORMATS = {
     b"\x89HDF": ("HDF5 or netCDF", _CONVERT),
     b"CDF": ("netCDF", _CONVERT),
     b"<VRT": ("a list of other files (VRT)", _CONVERT),
+    b"<?xml": ("a text of XML", "Give the folder of the product that it describes"),
 }
 #: Most bytes of pixels that are read at once: a whole patch file, or one compressed block.
 MAX_READ_BYTES = 1 << 30
@@ -226,6 +227,17 @@ def band_descriptions(path: PathLike) -> list[str | None]:
         return [dataset.descriptions[band - 1] for band in data_bands(dataset, file)]
 
 
+def grid_of_file(path: PathLike) -> Grid:
+    """Return the grid of a GeoTIFF or PNG.
+
+    Raises:
+        RasterError: Not a regular file, not a GeoTIFF or PNG, or not on a north-up grid.
+    """
+    file = regular_file(path)
+    with open_dataset(file) as dataset, _read_errors(file):
+        return raster_grid(dataset, str(path))
+
+
 def read_only_band(path: PathLike) -> tuple[Array, Mask]:
     """Read a raster of one band as it is stored, color table or not.
 
@@ -280,6 +292,12 @@ def open_dataset(file: Path) -> Iterator[Any]:
         yield dataset
 
 
+def other_format(start: bytes) -> tuple[str, str] | None:
+    """Return what a file of a known format that begins so is, and what to do; else None."""
+    found = (what for signature, what in _OTHER_FORMATS.items() if start.startswith(signature))
+    return next(found, None)
+
+
 def _driver(file: Path) -> str:
     """Name the one driver that may open the file.
 
@@ -290,11 +308,10 @@ def _driver(file: Path) -> str:
     """
     with file.open("rb") as stream:
         start = stream.read(12)
-    for signature, (name, hint) in _OTHER_FORMATS.items():
-        if start.startswith(signature):
-            raise RasterError(
-                f"cannot read {file}: it is {name}, expected a GeoTIFF or PNG", hint=hint
-            )
+    if other := other_format(start):
+        raise RasterError(
+            f"cannot read {file}: it is {other[0]}, expected a GeoTIFF or PNG", hint=other[1]
+        )
     return "PNG" if start.startswith(_PNG_SIGNATURE) else "GTiff"
 
 

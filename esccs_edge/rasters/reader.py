@@ -88,6 +88,23 @@ def read_sample(
     return {name: read[name][0] if name in read else None for name in modalities}
 
 
+def require_place_of(path: PathLike, image: PathLike) -> None:
+    """Refuse a file of labels, or another image, that lies elsewhere than an image does.
+
+    Files that do not say where they lie pass.
+
+    Raises:
+        RasterError: Both say it and differ; or one cannot be read, or is not on a north-up grid.
+    """
+    if any(Path(file).suffix.lower() == ".npy" for file in (path, image)):
+        return
+    with _loading():
+        from .raster_file import grid_of_file
+    own, grid = grid_of_file(path), grid_of_file(image)
+    if own.is_georeferenced and grid.is_georeferenced:
+        require_same_grid(grid, own, (str(image), str(path)))
+
+
 def given_paths(paths: SamplePaths, modalities: Iterable[str]) -> dict[str, PathLike]:
     """Return the files that are there, in the order of ``modalities``.
 

@@ -56,13 +56,30 @@ def require_free_target(
             f"output folder {target.parent} does not exist", hint="Make it first, or choose another"
         )
     for path in (target, scores_path_of(target)):
-        if any(path.resolve() == Path(source).resolve() for source in sources):
-            raise InputError(
-                f"output {path} is also an input", hint="Choose another name; inputs are kept"
-            )
+        require_no_input(path, sources)
         if path.is_dir() or (path.exists() and not overwrite):
             raise RasterError(
                 f"output {path} already exists", hint="Pass `overwrite=True` to replace it"
+            )
+
+
+def require_no_input(path: PathLike, sources: Sequence[PathLike]) -> None:
+    """Refuse an output that would replace an input, or lie in the folder of one.
+
+    Raises:
+        InputError: It would.
+    """
+    target = Path(path).resolve()
+    for source in map(Path, sources):
+        given = source.resolve()
+        if given == target:
+            raise InputError(
+                f"output {path} is also an input", hint="Choose another name; inputs are kept"
+            )
+        if given in target.parents:
+            raise InputError(
+                f"output {path} lies in {source}, which is an input, expected another folder",
+                hint="Inputs are kept as they are, so that they can be read again",
             )
 
 

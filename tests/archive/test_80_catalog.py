@@ -413,12 +413,36 @@ def test_an_outline_around_a_pole_leads_over_it():
     assert sum(np.ptp(ring[:, 0]) for ring in rings) == pytest.approx(360)
 
 
+def test_scenes_that_lack_an_image_are_told(bundle, tmp_path):
+    items = write_scenes(tmp_path, bundle.manifest, NAMES)
+    items[1]["assets"]["vv"] = items[1]["assets"].pop("sar")
+    listed = write_items(tmp_path / "items.json", items)
+    at = ("--bundle", bundle.folder, "--backend", "cpu", "--out", tmp_path / "maps")
+    text = run("map", "--catalog", listed, *at).stdout
+    assert "1 scenes have no SAR image in the list: south" in text
+    assert "no optical image" not in text
+
+
 @pytest.mark.parametrize(
     "about",
     [
         {"links": [{"rel": "next", "href": "https://example.invalid/2"}]},
         {"numberMatched": 240, "numberReturned": 3},
         {"context": {"matched": 240, "returned": 3}},
+        {"numberMatched": "240"},
+        {"numberMatched": 240.0},
+        {"numberReturned": 100},
+        {"search:metadata": {"next": None, "returned": 3, "matched": 240}},
+        {"meta": {"found": 240, "returned": 3, "page": 1}},
+        {"properties": {"totalResults": 240, "itemsPerPage": 3}},
+        {"properties": {"links": [{"rel": "next", "href": "https://example.invalid/2"}]}},
+        {"totalFeatures": 240},
+        {"links": [{"rel": "Next", "href": "https://example.invalid/2"}]},
+        {"links": [{"rel": ["next"], "href": "https://example.invalid/2"}]},
+        {"links": {"next": "https://example.invalid/2"}},
+        {"next": "https://example.invalid/2"},
+        {"paging": {"next": "a token"}},
+        {"@odata.nextLink": "https://example.invalid/2"},
     ],
 )
 def test_one_page_of_a_search_is_refused(bundle, tmp_path, about):
@@ -430,10 +454,18 @@ def test_one_page_of_a_search_is_refused(bundle, tmp_path, about):
     assert "pystac-client" in caught.value.hint
 
 
-def test_a_whole_search_with_its_count_is_read(bundle, tmp_path):
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"links": [{"rel": "self", "href": "https://example.invalid"}]},
+        {"context": {"matched": 3, "returned": 3, "limit": 100}},
+        {"search:metadata": {"next": None, "returned": 3, "matched": 3}},
+        {"links": {"self": "https://example.invalid", "next": None}},
+    ],
+)
+def test_a_whole_search_with_its_count_is_read(bundle, tmp_path, about):
     items = write_scenes(tmp_path, bundle.manifest, NAMES)
-    document = {"type": "FeatureCollection", "features": items, "numberMatched": 3,
-                "links": [{"rel": "self", "href": "https://example.invalid"}]}  # fmt: skip
+    document = {"type": "FeatureCollection", "features": items, "numberMatched": 3, **about}
     (tmp_path / "all.json").write_text(json.dumps(document))
     assert len(read_scene_list(tmp_path / "all.json")) == 3
 

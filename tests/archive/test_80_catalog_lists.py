@@ -208,3 +208,26 @@ def test_a_list_that_could_be_read_in_two_ways_is_refused(tmp_path, content):
     (tmp_path / "items.json").write_bytes(content)
     with pytest.raises(InputError, match="not valid JSON"):
         read_scene_list(tmp_path / "items.json")
+
+
+@pytest.mark.parametrize(
+    "assets",
+    [
+        {"Optical": {"href": "o 1.tif"}, "SAR": {"href": "s.tif"}},
+        {"S2": {"href": "o 1.tif", "roles": ["data", "Optical"]}, "Sar": {"href": "s.tif"}},
+        {"optical": {"href": "o%201.tif"}, "sar": {"href": "./s.tif"}},
+    ],
+)
+def test_neither_letters_nor_escapes_lose_a_raster(tmp_path, assets):
+    for name in ("o 1.tif", "s.tif"):
+        (tmp_path / name).touch()
+    document = {"type": "FeatureCollection", "features": [{"id": "a", "assets": assets}]}
+    (tmp_path / "items.json").write_text(json.dumps(document))
+    (scene,) = read_scene_list(tmp_path / "items.json")
+    assert (scene.optical, scene.sar) == (tmp_path / "o 1.tif", tmp_path / "s.tif")
+
+
+def test_a_percent_sign_in_a_file_name_is_kept(tmp_path):
+    (tmp_path / "o%201.tif").touch()
+    (tmp_path / "o 1.tif").touch()
+    assert only(tmp_path, item("a", optical="o%201.tif")).optical == tmp_path / "o%201.tif"

@@ -7,6 +7,7 @@ import pytest
 import rasterio
 from support import products as made
 from support.cli_parts import refused, run, run_json
+from support.rasters import write_raster
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def test_a_map_of_products_is_that_of_their_rasters(products, at, tmp_path):
         maps = [rasterio.open(path).read() for path in paths]
         np.testing.assert_array_equal(*maps)
     assert any("calibrated to sigma0" in note for note in direct["notes"])
+    assert "the images are 1.3 days apart" in direct["notes"]
     left = {path.name for path in tmp_path.iterdir()} - {"pair", "bundle"}
     endings = ("tif", "scores.tif", "stac.json")
     assert left == {f"{name}.{ending}" for name in ("direct", "staged") for ending in endings}
@@ -53,6 +55,38 @@ def test_the_picture_of_a_map_of_products_shows_them(products, at, tmp_path):
     pytest.importorskip("matplotlib")
     run_json("map", *products, tmp_path / "a.tif", "--quicklook", tmp_path / "a.png", *at)
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_a_map_never_replaces_a_part_of_an_input(at, tmp_path):
+    pytest.importorskip("cv2")
+    pytest.importorskip("matplotlib")
+    safe = made.write_sentinel2(tmp_path, side_m=480)
+    picture = write_raster(tmp_path / "s2.png", np.ones((13, 20, 20), np.uint16))
+    before = picture.read_bytes()
+    message = refused(run("map", safe, "-", next(safe.rglob("*_B02.jp2")).with_suffix(".tif"), *at))
+    assert "which is an input" in message
+    out = tmp_path / "map.tif", "--quicklook", picture
+    assert "also an input" in refused(run("map", picture, "-", *out, *at))
+    assert picture.read_bytes() == before and not (tmp_path / "map.tif").exists()
+
+
+def test_an_option_about_an_image_that_is_not_given_is_refused(at, tmp_path):
+    image = write_raster(tmp_path / "a.tif", np.full((2, 40, 40), -12, np.float32))
+    for pair, option in (
+        (("-", image), ("--baseline", "05.10")),
+        ((image, "-"), ("--sar-unit", "dB")),
+    ):
+        answer = run("stack", *pair, "--out", tmp_path / "pair", *option, *at)
+        assert answer.exit_code == 2 and f"{option[0]} is given, but no" in answer.stderr
+
+
+def test_a_map_says_that_an_image_gave_nothing(at, tmp_path):
+    optical = write_raster(tmp_path / "o.tif", np.full((13, 40, 40), 900, np.uint16))
+    sar = write_raster(tmp_path / "s.tif", np.full((2, 40, 40), np.nan, np.float32))
+    text = run("map", optical, sar, tmp_path / "both.tif", *at).stdout
+    assert "patches lack the data of one of the images" in text
+    text = run("map", optical, "-", tmp_path / "one.tif", *at).stdout
+    assert "lack the data" not in text
 
 
 def test_l2a_is_refused_by_both_commands_and_writes_nothing(at, tmp_path):

@@ -176,6 +176,19 @@ def test_bands_that_end_before_others_are_flagged():
     assert [Flag.PARTIAL_NODATA in flags for flags in found] == [True, True, True, False]
 
 
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_one_polarization_in_another_unit_is_flagged(wrong):
+    """Decibels told to be linear are below the noise of any sensor, in one polarization too."""
+    spec = SPECS["sar"].stored_as("linear")
+    image = patches("sar")[0].copy()
+    right = 10 ** (image / 10)
+    mixed = right.copy()
+    mixed[wrong] = image[wrong]
+    images = [np.ascontiguousarray(mixed, np.float32), np.ascontiguousarray(right, np.float32)]
+    found = judged(batch_of(images, "sar"), {"sar": seen_in(images, spec)}, {"sar": spec})
+    assert [Flag.RADIOMETRY_SUSPECT in flags for flags in found] == [True, False]
+
+
 @pytest.mark.parametrize("count", [1, 32])
 def test_it_costs_less_than_the_slow_twin(count):
     """A ratio of the processor's time in one process, in turns, since a machine's speed drifts."""

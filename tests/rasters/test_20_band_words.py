@@ -26,6 +26,8 @@ OPTICAL, SAR = tiny_manifest(16).modalities.values()
         ("Sigma0_VH_db", "VH"), ("VV, dB", "VV"),
         # not one band
         ("rededge", None), ("reflectance", None), ("B04 / B08", None), ("10 m", None),
+        ("B02_stdDev", None), ("coh_VV_23Aug2023", None), ("VH coherence", None),
+        ("MSK_QUALIT_B02", None), ("Red Edge", None), ("red-edge", None), ("VV phase", None),
         ("red and blue", None), ("1.0", None), ("750 nm", None), ("Anna", None),
     ],
 )  # fmt: skip
@@ -80,6 +82,35 @@ def test_a_model_of_other_bands_knows_its_own_names_only():
     )
     assert channel_positions(("red", "green", "blue"), picture, "file") == [0, 1, 2]
     assert channel_positions(("three", "one", "two"), picture, "file") == [1, 2, 0]
+
+
+@pytest.mark.parametrize("words", [("coh_VV", "coh_VH"), ("VV", "VH_phase")])
+def test_what_is_computed_from_a_band_is_never_taken_for_it(words):
+    with pytest.raises(RasterError, match="no measurements") as caught:
+        channel_positions(words, SAR, "file")
+    assert "image itself" in caught.value.hint
+
+
+def test_masks_and_ratios_beside_the_bands_are_left_out():
+    words = ("VH", "VH_mask", "VV/VH", "VV", "VV_stdDev")
+    assert channel_positions(words, SAR, "file") == [3, 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "spec", "hint"),
+    [
+        (("VV", "VH"), OPTICAL, "swapped"),
+        (OPTICAL.channels, SAR, "swapped"),
+        (("HH", "HV"), SAR, "dual polarization"),
+        (("VH",), SAR, "dual polarization"),
+        (("blue", "green", "red", "nir"), OPTICAL, "every one of its bands"),
+        (("blue", "green", "Red Edge", "nir"), OPTICAL, "Describe every band"),
+    ],
+)
+def test_the_hint_says_why_bands_are_lacking(words, spec, hint):
+    with pytest.raises(RasterError, match="lacks") as caught:
+        channel_positions(words, spec, "file")
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize("described", [True, False])

@@ -89,7 +89,7 @@ def test_an_index_says_it_in_place_of_names(tmp_path):
         ("file,date,sensor\na.tif,2023-08-32,sar\n", "2023-08-32"),
         ("file,date,sensor\na.tif,23.8.2023,sar\n", "YYYY-MM-DD"),
         ("file,date,sensor\na.tif,,sar\n", "line 2 lacks"),
-        ("file;date;sensor\na.tif;2023-08-23;sar\n", "line 2 lacks"),
+        ("file;date;sensor\na.tif;2023-08-23;sar\n", "separated by ';', expected commas"),
         ("file,date,sensor\na.tif,2023-08-23,sar,x\n", "too many"),
         ("file,date,sensor\nnowhere.tif,2023-08-23,sar\n", "does not exist"),
         ("file,date,sensor\na.tif,2023-08-23,thermal\n", "'thermal'"),
@@ -102,6 +102,24 @@ def test_an_index_that_cannot_be_understood_is_refused(tmp_path, text, message):
     (tmp_path / "index.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         dated_files(tmp_path, BOTH)
+
+
+def test_spaces_in_an_index_mean_nothing(tmp_path):
+    folder_of(tmp_path, "a.tif")
+    (tmp_path / "index.csv").write_text("file, date, sensor\na.tif , 2023-08-23, sar\n")
+    (found,) = dated_files(tmp_path, BOTH)
+    assert (found.path.name, found.sensor, str(found.date)) == ("a.tif", "sar", "2023-08-23")
+
+
+@pytest.mark.parametrize("name", ["s2_20230823.jp2", "s2_20230823.zip", "S2/x_20230823.vrt"])
+def test_an_image_of_another_format_is_never_lost_in_silence(tmp_path, name):
+    folder = folder_of(tmp_path, "s1_20230823.tif", "s2_20230901.tif", name)
+    with pytest.raises(InputError, match="is no GeoTIFF by its name") as caught:
+        dated_files(folder, BOTH)
+    assert "esccs-edge stack" in caught.value.hint
+    folder_of(tmp_path, "s2_20230823.tif")
+    assert len(dated_files(folder, BOTH)) == 3
+    assert len(dated_files(folder, ("sar",))) == 1
 
 
 def test_what_is_not_there_is_a_raster_error(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.transform import Affine
 from support.pairs import pair_row
-from support.rasters import write_raster
+from support.rasters import UTM, north_up, write_raster
 from support.tiny import CLASSES, raw_pair, tiny_manifest
 
 from esccs_edge.errors import InputError, RasterError
@@ -209,6 +210,27 @@ def test_a_label_map_is_read_as_stored_with_absent_pixels_marked(tmp_path):
     np.testing.assert_array_equal(read, labels[0])
     np.save(tmp_path / "map.npy", labels[0].astype(np.int16) - 1)
     assert (read_label_map(tmp_path / "map.npy") == NO_LABEL).sum() == 16
+
+
+@pytest.mark.parametrize(
+    ("transform", "crs", "message"),
+    [
+        (north_up(500_050.0, 4_600_000.0, 10, 10), UTM, "5 pixels apart"),
+        (north_up(500_000.0, 4_600_000.0, 20, 20), UTM, "pixels apart"),
+        (north_up(500_000.0, 4_600_000.0, 10, 10), "EPSG:32631", "has CRS EPSG:32630"),
+        (Affine(10, 0, 500_000, 0, 10, 4_599_920), UTM, "rows to the south"),
+    ],
+)
+def test_a_label_map_of_another_place_is_refused(tmp_path, transform, crs, message):
+    image = write_raster(tmp_path / "s2.tif", np.ones((13, 8, 8), np.uint16))
+    labels = np.zeros((1, 8, 8), np.uint8)
+    path = write_raster(tmp_path / "map.tif", labels, transform=transform, crs=crs)
+    with pytest.raises(RasterError, match=message):
+        read_label_map(path, image)
+    same = write_raster(tmp_path / "same.tif", labels)
+    nowhere = write_raster(tmp_path / "nowhere.tif", labels, crs=None, transform=None)
+    for fitting in (same, nowhere):
+        np.testing.assert_array_equal(read_label_map(fitting, image), labels[0])
 
 
 @pytest.mark.parametrize("kind", ["two bands", "floats", "floats in npy"])

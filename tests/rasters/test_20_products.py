@@ -7,10 +7,12 @@ know (`support.products`), so that every stacked pixel has a right value.
 from __future__ import annotations
 
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import Affine
 from support import products as made
 from support.rasters import north_up, write_raster
 from support.tiny import tiny_manifest
@@ -139,7 +141,10 @@ def test_a_model_of_l2a_reads_it_at_the_finest_size_of_each_band(tmp_path):
         (lambda safe: _edit(safe, "RADIO_ADD_OFFSET", "OTHER"), "lists no RADIO_ADD_OFFSET"),
         (lambda safe: _edit(safe, ">10000<", ">many<"), "expected a number"),
         (lambda safe: _edit(safe, "Level-1C<", "Level-1B<"), "expected Level-1C or Level-2A"),
-        (lambda safe: next(safe.rglob("*_B04.jp2")).write_bytes(b"<VRTDataset/>"), "not a raster"),
+        (
+            lambda safe: next(safe.rglob("*_B04.jp2")).write_bytes(b"<VRTDataset/>"),
+            "list of other files",
+        ),
         (lambda safe: _second_granule(safe), "2 granules"),
     ],
 )
@@ -316,6 +321,41 @@ def test_recent_bands_without_metadata_need_their_baseline(tmp_path):
     assert_ground(pixels(result.paths["optical"]))
 
 
+@pytest.mark.parametrize(
+    "folder, stamp",
+    [("bands", "2023-08-23"), ("bands", "2023_08_23T095559"), ("S2_20230823", "L1C"),
+     ("2023.08.23", "L1C")],
+)  # fmt: skip
+def test_a_recent_date_is_known_however_it_is_written(tmp_path, folder, stamp):
+    path = band_folder(tmp_path / folder, stamp=stamp, offset=1000)
+    with pytest.raises(RasterError, match="is of 2023-08-23 and has no metadata"):
+        stacked(tmp_path / "pair", path)
+
+
+@pytest.mark.parametrize(
+    "letter, of, unit", [("p", 10, "linear"), ("d", 0, "dB"), ("a", 20, "amplitude")]
+)
+def test_names_of_hyp3_tell_the_unit(tmp_path, sentinel2, letter, of, unit):
+    folder = tmp_path / "rtc"
+    folder.mkdir()
+    for name in ("VV", "VH"):
+        east = HALF.c + (np.arange(130) + 0.5)[None] * 20
+        north = HALF.f - (np.arange(130) + 0.5)[:, None] * 20
+        decibels = made.backscatter_db(east, north, name)
+        stored = 10 ** (decibels / of) if of else decibels
+        write_raster(
+            folder / f"S1A_IW_20230824T163512_DVP_RTC20_G_g{letter}unem_F8E2_{name}.tif",
+            stored[None].astype(np.float32), crs=made.UTM, transform=HALF,
+        )  # fmt: skip
+    if unit == "amplitude":
+        with pytest.raises(RasterError, match="holds SAR amplitude"):
+            stacked(tmp_path / "pair", sentinel2, folder)
+        return
+    result = stacked(tmp_path / "pair", sentinel2, folder)
+    assert_backscatter(pixels(result.paths["sar"]))
+    assert not any("no tag says the unit" in note for note in result.products["sar"].notes)
+
+
 @pytest.mark.fault(49)
 def test_a_baseline_against_the_metadata_is_refused(tmp_path, sentinel2):
     with pytest.raises(RasterError, match="offset of -1000 in B01 by its metadata, and 0 was"):
@@ -338,21 +378,135 @@ def test_two_dates_in_one_folder_are_refused(tmp_path):
         stacked(tmp_path / "pair", folder)
 
 
-def test_reflectance_by_tags_needs_no_metadata(tmp_path):
-    folder = tmp_path / "bands"
+def test_bands_of_two_dates_are_no_image(tmp_path):
+    folder = band_folder(tmp_path / "bands")
+    file = folder / "T34UCF_20200823T095559_B04.jp2"
+    file.rename(folder / "T34UCF_20200901T095559_B04.jp2")
+    with pytest.raises(RasterError, match="2020-08-23 and 2020-09-01, expected one date"):
+        stacked(tmp_path / "pair", folder)
+
+
+def edited(tmp_path, safe, pattern, text):
+    copy = tmp_path / "edited" / safe.name
+    shutil.copytree(safe, copy)
+    metadata = copy / "MTD_MSIL1C.xml"
+    content = metadata.read_text()
+    assert pattern in content
+    metadata.write_text(content.replace(pattern, text))
+    return copy
+
+
+@pytest.mark.parametrize(
+    "pattern, text, message",
+    [
+        ('<RADIO_ADD_OFFSET band_id="7">-1000</RADIO_ADD_OFFSET>', "", "none of B08"),
+        ('band_id="7">-1000<', 'band_id="7">1000<', "an offset of 1000"),
+        (">10000<", ">1<", "QUANTIFICATION_VALUE 1.0, expected 10000"),
+        (">10000<", ">nan<", "QUANTIFICATION_VALUE nan"),
+    ],
+)
+def test_metadata_that_say_half_of_it_are_refused(tmp_path, sentinel2, pattern, text, message):
+    safe = edited(tmp_path, sentinel2, pattern, text)
+    with pytest.raises(RasterError, match=message) as refusal:
+        stacked(tmp_path / "pair", safe)
+    assert "download it again" in refusal.value.hint
+
+
+def test_a_product_without_one_image_is_not_complete(tmp_path, sentinel2):
+    safe = edited(tmp_path, sentinel2, "05.09", "05.09")
+    next(safe.rglob("*_B09.jp2")).unlink()
+    with pytest.raises(RasterError, match="lacks B09") as refusal:
+        stacked(tmp_path / "pair", safe)
+    assert "download it again" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    "head, words, hint",
+    [
+        (b"\x1f\x8b\x08\0", "compressed by gzip", "Unpack"),
+        (b"\x89HDF\r\n", "HDF5", "GeoTIFF"),
+        (b"<?xml version='1.0'?>", "XML", "folder of the product"),
+    ],
+)
+def test_other_files_are_called_by_their_name(tmp_path, sentinel1, head, words, hint):
+    (tmp_path / "a.bin").write_bytes(head * 8)
+    with pytest.raises(RasterError, match=words) as refusal:
+        stacked(tmp_path / "pair", tmp_path / "a.bin", sentinel1)
+    assert hint in refusal.value.hint
+
+
+def test_masks_of_a_granule_and_files_of_macos_are_no_bands(tmp_path):
+    (tmp_path / "GRANULE").mkdir()
+    folder = band_folder(tmp_path / "GRANULE" / "IMG_DATA").parent
+    mask = np.zeros((SIDE, SIDE), np.uint16)
+    made.write_jp2(folder / "QI_DATA" / "MSK_QUALIT_B02.jp2", mask, 10)
+    (folder / "IMG_DATA" / "._T34UCF_20200823T095559_B02.jp2").write_bytes(b"\0\5\x16\7")
+    assert_ground(pixels(stacked(tmp_path / "pair", folder).paths["optical"]))
+
+
+def test_files_of_macos_in_an_archive_are_no_product(tmp_path, sentinel2):
+    archive = made.zipped(sentinel2)
+    copy = tmp_path / "s2.zip"
+    shutil.copy(archive, copy)
+    with zipfile.ZipFile(copy, "a") as added:
+        for name in added.namelist():
+            head, _, tail = name.rpartition("/")
+            added.writestr(f"{head}/._{tail}", b"\0\5\x16\7")
+            added.writestr(f"__MACOSX/{head}/._{tail}", b"\0\5\x16\7")
+    assert_ground(pixels(stacked(tmp_path / "pair", copy).paths["optical"]))
+
+
+def test_folders_that_were_swapped_are_told(tmp_path):
+    (tmp_path / "s1").mkdir()
+    for name in ("VV", "VH"):
+        write_raster(tmp_path / "s1" / f"rtc_{name}.tif", np.ones((1, 8, 8), np.float32))
+    with pytest.raises(RasterError, match="holds no raster") as refusal:
+        stacked(tmp_path / "pair", tmp_path / "s1")
+    assert "swapped" in refusal.value.hint
+
+
+def tagged_bands(folder, tags, *, added=1000, dtype=np.uint16, factor=10_000):
     folder.mkdir()
-    grid = made.centers(SIDE, 10)
     for band in SENTINEL2_L1C_BANDS:
-        dn = np.rint(made.ground_reflectance(*grid, band) * 10_000 + 1000).astype(np.uint16)
+        values = made.ground_reflectance(*made.centers(SIDE, 10), band) * factor + added
+        stored = np.rint(values) if np.dtype(dtype).kind in "iu" else values
         write_raster(
-            folder / f"scene_20230823_{band}.tif", dn[None], crs=made.UTM,
-            transform=north_up(made.LEFT, made.TOP, 10, 10),
-            tags={"scales": (1e-4,), "offsets": (-0.1,)},
+            folder / f"scene_20230823_{band}.tif", stored[None].astype(dtype), crs=made.UTM,
+            transform=north_up(made.LEFT, made.TOP, 10, 10), tags=tags,
         )  # fmt: skip
-    optical = pixels(stacked(tmp_path / "pair", folder).paths["optical"])
-    east, north = grid
-    wanted = np.stack([made.ground_reflectance(east, north, b) for b in SENTINEL2_L1C_BANDS])
-    assert np.abs(optical - 10_000 * wanted).max() < 0.51
+    return folder
+
+
+def test_reflectance_by_tags_needs_no_metadata(tmp_path):
+    folder = tagged_bands(tmp_path / "bands", {"scales": (1e-4,), "offsets": (-0.1,)})
+    assert_ground(pixels(stacked(tmp_path / "pair", folder).paths["optical"]))
+
+
+@pytest.mark.parametrize("dn_offset", [-1000, 0])
+def test_a_baseline_completes_a_scale_tag_without_offset(tmp_path, dn_offset):
+    folder = tagged_bands(tmp_path / "bands", {"scales": (1e-4,)}, added=-dn_offset)
+    with pytest.raises(RasterError, match="offset of its digital numbers is not known"):
+        stacked(tmp_path / "pair", folder)
+    result = stacked(tmp_path / "pair", folder, stating=Stating(dn_offset=dn_offset))
+    assert_ground(pixels(result.paths["optical"]))
+
+
+@pytest.mark.parametrize(
+    "tags, dtype, dn_offset, message",
+    [
+        ({"scales": (1e-4,), "offsets": (-0.1,)}, np.uint16, -1000, "has offset tag -0.1"),
+        ({"offsets": (-1000,)}, np.uint16, -1000, "has offset tag -1000"),
+        ({"scales": (1e-4,), "offsets": (-1000,)}, np.uint16, None, "about -999"),
+        ({"scales": (0.01,)}, np.uint16, None, "by scale 0.01"),
+        ({}, np.float32, -1000, "belongs to digital numbers"),
+    ],
+)
+def test_tags_and_baselines_that_cannot_be_are_refused(tmp_path, tags, dtype, dn_offset, message):
+    factor, added = (1, 0) if dtype is np.float32 else (10_000, 1000)
+    folder = tagged_bands(tmp_path / "bands", tags, dtype=dtype, factor=factor, added=added)
+    with pytest.raises(RasterError, match=message) as refusal:
+        stacked(tmp_path / "pair", folder, stating=Stating(dn_offset=dn_offset))
+    assert refusal.value.hint
 
 
 # Grids
@@ -370,6 +524,65 @@ def test_an_image_in_degrees_comes_onto_ten_meters_of_utm(tmp_path):
     assert 135 < result.grid.width < 142 and 220 < result.grid.height < 226
     optical = pixels(result.paths["optical"])
     assert set(np.unique(optical)) == {0, 900} and result.valid["optical"] > 0.95
+
+
+@pytest.mark.parametrize("flipped", ["rows", "columns", "both"])
+def test_an_image_of_turned_rows_or_columns_comes_onto_a_grid(tmp_path, flipped):
+    steps = np.array([ground(band) for band in SENTINEL2_L1C_BANDS])
+    transform = north_up(made.LEFT, made.TOP, 10, 10)
+    if flipped in ("rows", "both"):
+        steps = steps[:, ::-1]
+        transform = transform @ Affine(1, 0, 0, 0, -1, SIDE)
+    if flipped in ("columns", "both"):
+        steps = steps[:, :, ::-1]
+        transform = transform @ Affine(-1, 0, SIDE, 0, 1, 0)
+    path = write_raster(
+        tmp_path / "a.tif", np.rint(10_000 * steps).astype(np.uint16), crs=made.UTM,
+        transform=transform, descriptions=SENTINEL2_L1C_BANDS,
+    )  # fmt: skip
+    result = stacked(tmp_path / "pair", path)
+    grid, optical = result.grid, pixels(result.paths["optical"])[:, 2:-2, 2:-2]
+    east = grid.transform.c + 10 * (np.arange(grid.width) + 0.5)[2:-2]
+    north = grid.transform.f - 10 * (np.arange(grid.height) + 0.5)[2:-2]
+    wanted = [10_000 * made.ground_reflectance(*np.meshgrid(east, north), band)
+              for band in SENTINEL2_L1C_BANDS]  # fmt: skip
+    assert np.abs(optical - np.array(wanted)).max() < 5
+
+
+def ground(band):
+    return made.ground_reflectance(*made.centers(SIDE, 10), band)
+
+
+@pytest.mark.parametrize("pixel, words", [(30, "pixels of 30 m, coarser than the 10 m"), (10, "")])
+def test_coarse_pixels_are_noted(tmp_path, sentinel2, pixel, words):
+    path = rtc_of(tmp_path, pixel)
+    notes = " ".join(stacked(tmp_path / "pair", sentinel2, path).products["sar"].notes)
+    assert words in notes and ("coarser" in notes) == bool(words)
+
+
+def test_pixels_without_the_detail_that_the_model_reads_are_refused(tmp_path, sentinel2):
+    with pytest.raises(RasterError, match="pixels of 100 m on the ground, expected 10 m"):
+        stacked(tmp_path / "pair", sentinel2, rtc_of(tmp_path, 100))
+
+
+def rtc_of(folder, pixel):
+    """Backscatter of these pixels, tagged as dB, over the optical image."""
+    count = 2400 // pixel
+    noise = np.random.default_rng(0).normal(-12, 2, (2, count, count)).astype(np.float32)
+    return write_raster(
+        folder / "rtc.tif", noise, descriptions=("VV", "VH"), tags={"units": ("dB", "dB")},
+        crs=made.UTM, transform=north_up(made.LEFT, made.TOP, pixel, pixel),
+    )  # fmt: skip
+
+
+def test_a_raster_placed_nowhere_is_called_by_its_name(tmp_path, sentinel2):
+    path = write_raster(
+        tmp_path / "lost.tif", np.full((2, 64, 64), -12, np.float32), crs=None, transform=None,
+        descriptions=("VV", "VH"), tags={"units": ("dB", "dB")},
+    )  # fmt: skip
+    with pytest.raises(RasterError, match=r"^lost\.tif has no coordinates") as refusal:
+        stacked(tmp_path / "pair", sentinel2, path)
+    assert "gdalwarp -rpc" in refusal.value.hint
 
 
 def test_radar_alone_needs_a_grid_and_takes_that_of_a_raster(tmp_path, sentinel1):
@@ -427,8 +640,6 @@ def test_existing_rasters_are_kept_unless_told(tmp_path, sentinel2):
 
 
 def test_a_metadata_bomb_and_a_member_outside_are_refused(tmp_path):
-    import zipfile
-
     with pytest.raises(RasterError, match="document type"):
         Metadata(b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "x")
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:

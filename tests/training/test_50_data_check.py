@@ -104,9 +104,46 @@ def test_what_is_only_odd_is_noted(index):
     assert f"{sum(found.pairs['val'].values()) // 2} pairs repeat the pixels" in notes
 
 
+@pytest.mark.parametrize(
+    "label, words",
+    [
+        ("Ri\u200bver", "differ in letters alone"),
+        ("Riv\u00e9r", "differ in letters alone"),
+        ("Sea Lake", "differ in letters alone"),
+        ("sea_lake", "differ in letters alone"),
+        ("None", "looks like a missing label"),
+        ("nan", "looks like a missing label"),
+    ],
+)
+def test_labels_that_are_a_slip_are_noted(index, label, words):
+    def change(rows):
+        rows[0][2] = label
+        return joined(rows)
+
+    rewrite(index, change)
+    assert words in " | ".join(check_index(index).notes)
+
+
+def test_one_image_under_two_labels_is_noted_before_training_too(index, tmp_path, capsys):
+    def change(rows):
+        return joined([*rows, [*rows[0][:2], "SeaLake" if rows[0][2] != "SeaLake" else "River",
+                               "another place", rows[0][4]]])  # fmt: skip
+
+    rewrite(index, change)
+    told = "1 pairs repeat the pixels of another under another label"
+    assert told in " | ".join(check_index(index).notes)
+    train(options_from(tiny_document(index, tmp_path / "run")))
+    assert told in capsys.readouterr().err
+
+
+def test_a_model_that_knows_its_classes_needs_no_pairs_of_them(index, bundle):
+    rewrite(index, lambda rows: joined([r for r in rows if r[2] != "River"]))
+    assert "never be answered" not in " | ".join(check_index(index, bundle.manifest).notes)
+
+
 def test_a_model_says_what_it_would_refuse(index, bundle):
     found = check_index(index, bundle.manifest)
-    assert found.problems == []
+    assert found.problems == [] and "never be answered" not in " | ".join(found.notes)
     for path in index.parent.glob("sar-*.npy"):
         np.save(path, 10 ** (np.load(path) / 10))
     found = check_index(index, bundle.manifest)

@@ -195,6 +195,14 @@ def test_an_index_that_makes_no_data_set_is_refused(own, spoil, message):
         open_series_index(own / "index.csv", CLASS_NAMES, "month")
 
 
+def test_labels_of_another_place_are_refused(own):
+    found = open_series_index(own / "index.csv", CLASS_NAMES, "month")
+    labels = np.zeros((1, 16, 16), np.uint8)
+    write_raster(own / "a.tif", labels, transform=north_up(500_160.0, 4_600_000.0, 10, 10))
+    with pytest.raises(RasterError, match="16 pixels apart"):
+        found.target(0)
+
+
 def test_rasters_that_do_not_fit_one_another_are_refused(own):
     with pytest.raises(InputError, match="no class names"):
         open_series_index(own / "index.csv", (), "month")

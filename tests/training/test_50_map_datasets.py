@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import rasters
 from support.m3m_cr_layout import with_optical, write_raster
+from support.rasters import north_up
 from support.tiny_maps import CLASSES, tiny_map_index
 
 from esccs_edge.errors import InputError, RasterError
@@ -158,6 +160,26 @@ def test_an_index_may_name_clear_images_and_cloud_masks(tmp_path):
     sample = data.sample(1)
     assert (sample.optical[:, sample.cloud] == 8000).all()
     assert (sample.optical[:, ~sample.cloud] == sample.clear[:, ~sample.cloud]).all()
+
+
+@pytest.mark.parametrize("moved", ["mask", "clear", "cloud_mask"])
+def test_whatever_lies_elsewhere_than_its_pair_is_refused(tmp_path, moved):
+    pixels = {"optical": np.ones((13, 64, 64), np.uint16), "sar": np.ones((2, 64, 64), np.float32)}
+    pixels |= {"clear": pixels["optical"], "mask": np.zeros((1, 64, 64), np.uint8)}
+    pixels |= {"cloud_mask": pixels["mask"]}
+
+    def sample():
+        return open_map_dataset(tmp_path / "index.csv", classes=CLASSES).sample(0)
+
+    for name, image in pixels.items():
+        rasters.write_raster(tmp_path / f"{name}.tif", image)
+    files = ",".join(f"{name}.tif" for name in pixels)
+    (tmp_path / "index.csv").write_text(f"{','.join(pixels)},group,split\n{files},a,train\n")
+    assert (sample().target == 0).all()
+    elsewhere = north_up(500_640.0, 4_600_000.0, 10, 10)
+    rasters.write_raster(tmp_path / f"{moved}.tif", pixels[moved], transform=elsewhere)
+    with pytest.raises(RasterError, match="64 pixels apart"):
+        sample()
 
 
 def test_an_index_that_does_not_fit_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from esccs_edge.contracts.types import Array, Mask
 from esccs_edge.errors import InputError
 from esccs_edge.rasters.label_map import NO_LABEL, read_label_map
 from esccs_edge.rasters.pair_index import PairIndex, read_index
-from esccs_edge.rasters.reader import read_sample
+from esccs_edge.rasters.reader import read_sample, require_place_of
 
 from .index import file_channels, reading_spec, require_disjoint
 from .map_dataset import IGNORED, MapSample
@@ -95,13 +95,15 @@ class IndexMaps:
         target = np.where(labels == NO_LABEL, IGNORED, labels).astype(np.uint8)
         clear: Array | None = None
         if row.clear is not None:
+            require_place_of(row.clear, row.image)
             one = {"optical": self._specs["optical"]}
             clear = read_sample({"optical": row.clear}, one)["optical"]
-        cloud = None if row.cloud_mask is None else _mask(row.cloud_mask)
+        cloud = None if row.cloud_mask is None else _mask(row.cloud_mask, row.image)
         return MapSample(images["optical"], images["sar"], target, clear, cloud)
 
 
-def _mask(path: Path) -> Mask:
+def _mask(path: Path, image: Path) -> Mask:
     """Read where cloud is: true, or any number above 0."""
-    found = read_array(path) if path.suffix.lower() == ".npy" else read_label_map(path)
+    is_array = path.suffix.lower() == ".npy"
+    found = read_array(path) if is_array else read_label_map(path, image)
     return np.asarray(found > 0)

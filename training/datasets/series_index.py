@@ -113,7 +113,7 @@ class SeriesIndex:
             RasterError: The file cannot be read.
         """
         path = self._rows[index].target
-        labels = np.asarray(read_label_map(path), np.int64)
+        labels = np.asarray(read_label_map(path, self._rows[index].files[0].path), np.int64)
         labels[labels == NODATA] = UNKNOWN
         if labels.shape != self.size[1:] or labels.max() >= len(self.classes):
             raise InputError(

@@ -24,6 +24,9 @@ from esccs_edge.pixels.radiometry import judged_without_model
 
 from ..datasets.dataset import PairDataset, RawPair
 
+#: Labels that writers of tables put where there is none, in small letters.
+_NO_LABEL = frozenset(("nan", "none", "null", "na", "n/a", "<na>", "nat", "?", "-"))
+
 
 def require_trainable(dataset: PairDataset, modalities: Modalities, sample: SampleSpec) -> None:
     """Refuse a data set that cannot be learned from; tell what looks wrong on standard error.
@@ -39,13 +42,14 @@ def require_trainable(dataset: PairDataset, modalities: Modalities, sample: Samp
     """
     ideal = {name: as_the_instrument(spec) for name, spec in modalities.items()}
     suspect = []
-    homes = ImageHomes(dataset)
+    homes, repeats = ImageHomes(dataset), Repeats(dataset)
     for index in range(len(dataset)):
         pair = dataset.pair(index)
         homes.add(index, pair)
+        repeats.add(index, pair)
         if Flag.RADIOMETRY_SUSPECT in judged_pair(dataset, index, pair, ideal, sample):
             suspect.append(index)
-    notes = [*label_notes(dataset)]
+    notes = [*label_notes(dataset), *repeats.notes()]
     if suspect:
         notes.append(
             f"the values of {len(suspect)} of {len(dataset)} pairs look wrong (RADIOMETRY_SUSPECT),"
@@ -147,15 +151,67 @@ class ImageHomes:
                 )
 
 
-def label_notes(dataset: PairDataset) -> Iterable[str]:
-    """Yield what looks wrong about the labels, in words."""
+def label_notes(dataset: PairDataset, *, is_taught: bool = False) -> Iterable[str]:
+    """Yield what looks wrong about the labels, in words.
+
+    Args:
+        dataset: The data set.
+        is_taught: Whether a model that knows the classes already is to read it.
+    """
     labels, splits = np.asarray(dataset.labels), np.asarray(dataset.splits)
     taught = {dataset.classes[k] for k in labels[(splits == "train") & (labels >= 0)]}
-    if untaught := [name for name in dataset.classes if name not in taught]:
+    untaught = [name for name in dataset.classes if name not in taught]
+    if untaught and not is_taught:
         yield f"no training pair has the class {', '.join(untaught)}: it will never be answered"
-    alike: dict[str, list[str]] = defaultdict(list)
+    if unlike := [name for name in dataset.classes if name.casefold() in _NO_LABEL]:
+        yield f"the class {', '.join(unlike)} looks like a missing label: leave its cells empty"
+    alike: dict[object, list[str]] = defaultdict(list)
     for name in dataset.classes:
-        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+        alike[_read_aloud(name)].append(name)
     for names in alike.values():
         if len(names) > 1:
             yield f"the classes {names} differ in letters alone: are they one?"
+
+
+def _read_aloud(name: str) -> object:
+    """Return what two spellings of one name have in common: no accents, spaces or hidden signs."""
+    try:
+        return float(name)
+    except ValueError:
+        letters = unicodedata.normalize("NFKD", name).casefold()
+    left_out = ("Mn", "Cf", "Cc", "Zs", "Pd", "Pc")
+    return "".join(c for c in letters if unicodedata.category(c) not in left_out).rstrip(".")
+
+
+class Repeats:
+    """Counts pairs of one split that hold the pixels of an earlier pair, and their labels."""
+
+    def __init__(self, dataset: PairDataset) -> None:
+        self._dataset = dataset
+        self._seen: dict[bytes, int] = {}
+        self.count = 0
+        self.contradicting: list[tuple[int, int]] = []
+
+    def add(self, index: int, pair: RawPair) -> None:
+        """Remember a pair."""
+        digest = hashlib.blake2b(digest_size=16)
+        for image in pair:
+            digest.update(b"none" if image is None else np.ascontiguousarray(image).tobytes())
+        first = self._seen.setdefault(digest.digest(), index)
+        self.count += first != index
+        labels = self._dataset.labels
+        if labels[first] != labels[index] and min(labels[first], labels[index]) >= 0:
+            self.contradicting.append((first, index))
+
+    def notes(self) -> Iterable[str]:
+        """Yield what there is to say, in words."""
+        if self.count:
+            yield f"{self.count} pairs repeat the pixels of another"
+        if self.contradicting:
+            first, other = self.contradicting[0]
+            labels, classes = self._dataset.labels, self._dataset.classes
+            yield (
+                f"{len(self.contradicting)} pairs repeat the pixels of another under another "
+                f"label, such as {pair_name(self._dataset, other)}: {classes[labels[first]]} and "
+                f"{classes[labels[other]]}"
+            )

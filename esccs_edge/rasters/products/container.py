@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...contracts.types import PathLike
 from ...errors import RasterError
+from ..raster_file import other_format
 
 #: Most bytes of one metadata file; real ones have a few MB.
 MAX_METADATA_BYTES = 64 << 20
@@ -92,6 +93,7 @@ class Container:
                 listed = [member for member in archive.infolist() if not member.is_dir()]
         self._require_few(len(listed))
         names = [member.filename for member in listed]
+        names = [name for name in names if not _is_of_finder(name)]
         if unsafe := [name for name in names if ".." in name.split("/") or name.startswith("/")]:
             raise RasterError(f"{self.path} has a member {unsafe[0]!r}, expected paths inside it")
         return names
@@ -102,7 +104,7 @@ class Container:
             here = Path(folder).relative_to(self.path)
             names += [(here / file).as_posix() for file in files if (Path(folder) / file).is_file()]
             self._require_few(len(names))
-        return names
+        return [name for name in names if not _is_of_finder(name)]
 
     def _require_few(self, count: int) -> None:
         if count > MAX_FILES:
@@ -120,6 +122,12 @@ class Container:
 
     def _errors(self, name: str) -> _ReadErrors:
         return _ReadErrors(f"{self.path}/{name}" if name else str(self.path))
+
+
+def _is_of_finder(name: str) -> bool:
+    """Return whether macOS put a file beside the one of that name, as it does in archives too."""
+    parts = name.split("/")
+    return parts[0] == "__MACOSX" or parts[-1].startswith("._")
 
 
 class _ReadErrors:
@@ -148,6 +156,11 @@ def driver_of(head: bytes, name: str) -> str:
     for signature, driver in _SIGNATURES:
         if head.startswith(signature):
             return driver
+    if other := other_format(head):
+        raise RasterError(
+            f"cannot read {name}: it is {other[0]}, expected JPEG 2000, GeoTIFF or PNG",
+            hint=other[1],
+        )
     raise RasterError(
         f"{name} is not a raster, expected JPEG 2000, GeoTIFF or PNG",
         hint="Was the download complete?",

@@ -66,4 +66,6 @@ def as_rasters(
     with working_folder(target.with_name(f"{target.stem}-pair")) as folder:
         made = stack_products(paths, manifest, folder, stating=stating, progress=progress)
         notes = [f"{name}: {note}" for name, p in made.products.items() for note in p.notes]
+        if made.days_apart is not None:
+            notes.append(f"the images are {made.days_apart:.1f} days apart")
         yield Prepared(dict(made.paths), tuple(notes))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contracts.modality import ModalitySpec
+from ...contracts.sensors import POLARIZATIONS
 from ...contracts.types import Array
 from ...errors import RasterError
 
@@ -76,7 +77,8 @@ class Band:
         unit: ``"reflectance"``, ``"dB"`` or ``"linear"``; ``"dn"`` is amplitude to calibrate.
         scale: See above.
         offset: See above.
-        nodata: Stored value that marks an absent pixel.
+        nodata: Stored values that mark an absent pixel.
+        alpha: Band of the file that is 0 where pixels are absent, or None.
         calibration: Turns ``"dn"`` into linear sigma0.
     """
 
@@ -87,7 +89,8 @@ class Band:
     unit: str = "reflectance"
     scale: float = 1.0
     offset: float = 0.0
-    nodata: float | None = None
+    nodata: tuple[float, ...] = ()
+    alpha: int | None = None
     calibration: SigmaNought | None = None
 
 
@@ -127,7 +130,7 @@ class Product:
             found = ", ".join(named) or "none"
             raise RasterError(
                 f"{self.name} has bands {found} and lacks {', '.join(missing)}",
-                hint=_hint_for(missing, spec),
+                hint=_hint_for(missing, spec) if self.level is None else _hint_of_product(missing),
             )
         return tuple(named[channel] for channel in spec.channels)
 
@@ -147,6 +150,14 @@ _LEVEL_HINTS = {
     "L1C": "The model reads surface reflectance: download the L2A product of the same date (MSIL2A "
     "in its name)",
 }
+
+
+def _hint_of_product(missing: list[str]) -> str:
+    if missing == ["B10"]:
+        return _LEVEL_HINTS["L2A"]
+    if set(missing) <= set(POLARIZATIONS):
+        return "Choose a product of dual polarization (1SDV in its name), and all of its files"
+    return "The product is not complete: download it again"
 
 
 def _hint_for(missing: list[str], spec: ModalitySpec) -> str:

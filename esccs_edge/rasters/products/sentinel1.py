@@ -70,7 +70,7 @@ def read_sentinel1(container: Container, name: str) -> Product:
                 container.gdal_name(file),
                 container.driver(file),
                 unit="dn",
-                nodata=0,
+                nodata=(0,),
                 calibration=calibration,
             )
         )

@@ -20,6 +20,8 @@ _IMAGE = re.compile(
     r"GRANULE/([^/]+)/IMG_DATA/(?:.*/)?[^/]*_(B\d\d|B8A)(?:_(\d\d)m)?\.(?:jp2|tiff?)", re.IGNORECASE
 )
 _LEVELS = {"Level-1C": "L1C", "Level-2A": "L2A", "Level-2Ap": "L2A"}
+#: Real products have 10,000: a reflectance of 1 in digital numbers.
+_QUANTIFICATION = 1_000.0, 65_535.0
 _BROKEN = "The product is not complete: download it again"
 
 
@@ -58,11 +60,19 @@ def read_sentinel2(container: Container, name: str) -> Product:
             hint="Other levels cannot be mapped; download L1C",
         )
     quantification = metadata.number("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE")
-    if quantification is None or quantification <= 0:
-        raise RasterError(f"{metadata.name} has no quantification value", hint=_BROKEN)
+    if quantification is None or not _QUANTIFICATION[0] <= quantification <= _QUANTIFICATION[1]:
+        raise RasterError(
+            f"{metadata.name} has QUANTIFICATION_VALUE {quantification}, expected 10000",
+            hint=_BROKEN,
+        )
     baseline = metadata.text("PROCESSING_BASELINE")
     offsets = _offsets(metadata, baseline)
     folder = name.rpartition("/")[0]
+    images = _images(container, f"{folder}/" if folder else "")
+    if untold := sorted({band for band, _, _ in images} - offsets.keys()):
+        raise RasterError(
+            f"{metadata.name} lists offsets, but none of {', '.join(untold)}", hint=_BROKEN
+        )
     bands = [
         (
             band,
@@ -73,10 +83,10 @@ def read_sentinel2(container: Container, name: str) -> Product:
                 container.driver(file),
                 scale=1 / quantification,
                 offset=offsets[band] / quantification,
-                nodata=ABSENT_DN,
+                nodata=(ABSENT_DN,),
             ),
         )
-        for band, pixel, file in _images(container, f"{folder}/" if folder else "")
+        for band, pixel, file in images
     ]
     title = metadata.text("PRODUCT_URI", "PRODUCT_URI_1C", "PRODUCT_URI_2A") or container.path.name
     return Product(
@@ -96,20 +106,25 @@ def _offsets(metadata: Metadata, baseline: str | None) -> dict[str, float]:
     Raises:
         RasterError: The baseline has offsets but the metadata list none, or only a part.
     """
-    offsets = dict.fromkeys(SENTINEL2_L1C_BANDS, 0.0)
+    offsets: dict[str, float] = {}
     listed = [*metadata.elements("RADIO_ADD_OFFSET"), *metadata.elements("BOA_ADD_OFFSET")]
     for element in listed:
         index = element.get("band_id", "")
         if not index.isdecimal() or int(index) >= len(SENTINEL2_L1C_BANDS):
             raise RasterError(f"{metadata.name} has an offset of band {index!r}", hint=_BROKEN)
         text = (element.text or "").strip()
-        offsets[SENTINEL2_L1C_BANDS[int(index)]] = metadata.as_number(text, "RADIO_ADD_OFFSET")
+        offset = metadata.as_number(text, "RADIO_ADD_OFFSET")
+        if not -_QUANTIFICATION[0] <= offset <= 0:
+            raise RasterError(
+                f"{metadata.name} has an offset of {offset:g}, expected 0 or -1000", hint=_BROKEN
+            )
+        offsets[SENTINEL2_L1C_BANDS[int(index)]] = offset
     if not listed and baseline is not None and sentinel2_dn_offset(baseline):
         raise RasterError(
             f"{metadata.name} is of baseline {baseline} but lists no RADIO_ADD_OFFSET",
             hint="The metadata were changed: download the product again",
         )
-    return offsets
+    return offsets or dict.fromkeys(SENTINEL2_L1C_BANDS, 0.0)
 
 
 def _images(container: Container, root: str) -> list[tuple[str, float, str]]:

@@ -18,9 +18,10 @@ from ...system.path_text import path_text
 from ..gdal import DAMAGE, MaskFlags, MemoryFile, gdal_errors, rasterio, without_georeference
 from .network import NETWORK_HINT, is_on_network
 from .product import Band, SigmaNought
+from .value_table import holds_other_marks, value_table
 
-#: Stored value of a decibel band's absent pixels; its power is 0, as of every absent pixel.
-_ABSENT_DB = -9999.0
+#: Absent pixels in decibels, whose power is 0, and in reflectance as stored: far below any number.
+_ABSENT = -1e10
 #: Nodes of the calibration table between two of its vectors' values, and between two vectors.
 _NODES = 2, 4
 _DERIVED = ' subClass="VRTDerivedRasterBand"'
@@ -37,7 +38,7 @@ _GDAL_TYPES = {
 
 
 @contextmanager
-def open_band(band: Band) -> Iterator[tuple[Any, int, float | None]]:
+def open_band(band: Band) -> Iterator[tuple[Any, int, float]]:
     """Open a band; closed on leaving.
 
     Yields:
@@ -55,12 +56,13 @@ def open_band(band: Band) -> Iterator[tuple[Any, int, float | None]]:
                 f"{band.file} holds {dtype} pixels, expected integers or floats",
                 hint="Complex SAR must be detected first: take a GRD or RTC product",
             )
-        if band.unit == "reflectance":
-            yield dataset, band.number, band.nodata
+        if band.unit == "reflectance" and not _needs_table(dataset, band):
+            yield dataset, band.number, 0.0
             return
         with read_errors(band.file), without_georeference():
             text = _virtual(dataset, band, stack)
-            yield stack.enter_context(rasterio.open(text, driver="VRT")), 1, 0.0
+            absent = _ABSENT if band.unit == "reflectance" else 0.0
+            yield stack.enter_context(rasterio.open(text, driver="VRT")), 1, absent
 
 
 @contextmanager
@@ -82,9 +84,20 @@ def read_errors(file: str) -> Any:
     return gdal_errors(f"cannot read {file}", hint=hint, also=DAMAGE)
 
 
+def _needs_table(dataset: Any, band: Band) -> bool:
+    dtype = np.dtype(dataset.dtypes[band.number - 1])
+    return holds_other_marks(band, dtype) or _is_masked(dataset, band)
+
+
+def _is_masked(dataset: Any, band: Band) -> bool:
+    flags = dataset.mask_flag_enums[band.number - 1]
+    return band.alpha is not None or MaskFlags.per_dataset in flags
+
+
 def _virtual(dataset: Any, band: Band, stack: ExitStack) -> str:
-    """Return the virtual raster of linear backscatter."""
-    sources, function = _source(dataset, band), ""
+    """Return the virtual raster of linear backscatter, or of reflectance as stored."""
+    mark = _ABSENT if band.unit in ("dB", "reflectance") else 0.0
+    sources, function = _source(dataset, band, mark, stack), ""
     if band.unit == "dn":
         if band.calibration is None:
             raise RasterError(f"{band.file} holds amplitudes without a calibration")
@@ -93,7 +106,7 @@ def _virtual(dataset: Any, band: Band, stack: ExitStack) -> str:
     elif band.unit == "dB":
         function = "dB2pow"
     # No mark under a product: from 3.12 on, GDAL would leave marked factors out of it.
-    mark = {"": "0.0", "dB2pow": repr(_ABSENT_DB)}.get(function)
+    nodata = "" if function == "mul" else f"<NoDataValue>{mark!r}</NoDataValue>"
     derived = (
         f"<PixelFunctionType>{function}</PixelFunctionType>"
         "<SourceTransferType>Float32</SourceTransferType>"
@@ -103,22 +116,49 @@ def _virtual(dataset: Any, band: Band, stack: ExitStack) -> str:
         f"{_placement(dataset)}"
         '<VRTRasterBand dataType="Float32" band="1"'
         f"{_DERIVED if function else ''}>"
-        f"{'' if mark is None else f'<NoDataValue>{mark}</NoDataValue>'}"
+        f"{nodata}"
         f"{derived if function else ''}{sources}</VRTRasterBand></VRTDataset>"
     )
 
 
-def _source(dataset: Any, band: Band) -> str:
-    nodata = "" if band.nodata is None else f"<NODATA>{band.nodata!r}</NODATA>"
-    if MaskFlags.per_dataset in dataset.mask_flag_enums[band.number - 1]:
-        nodata = "<UseMaskBand>true</UseMaskBand>"
+def _source(dataset: Any, band: Band, mark: float, stack: ExitStack) -> str:
+    """Return the source of a band's values, ``mark`` where a pixel is absent."""
+    name = path_text(band.file)
+    if band.unit == "dn":
+        values = "".join(f"<NODATA>{value!r}</NODATA>" for value in band.nodata[:1])
+    else:
+        dtype = np.dtype(dataset.dtypes[band.number - 1])
+        table = value_table(band, dtype, mark, decoded=band.unit != "reflectance")
+        values = f"<LUT>{table}</LUT>"
+    number = band.number
+    if _is_masked(dataset, band):
+        values += "<UseMaskBand>true</UseMaskBand>"
+        if band.alpha is not None:
+            name, number = _masked_by_alpha(dataset, band, stack), 1
+    return f"<ComplexSource>{_place(dataset, name, number)}{values}</ComplexSource>"
+
+
+def _masked_by_alpha(dataset: Any, band: Band, stack: ExitStack) -> str:
+    """Return a virtual raster of the band as stored, whose mask is the file's alpha band."""
+    dtype = _GDAL_TYPES[dataset.dtypes[band.number - 1]]
+    file = path_text(band.file)
+    text = (
+        f'<VRTDataset rasterXSize="{dataset.width}" rasterYSize="{dataset.height}">'
+        f'<VRTRasterBand dataType="{dtype}" band="1">'
+        f"<SimpleSource>{_place(dataset, file, band.number)}</SimpleSource></VRTRasterBand>"
+        '<MaskBand><VRTRasterBand dataType="Byte">'
+        f"<ComplexSource>{_place(dataset, file, band.alpha)}<LUT>0:0,1:255</LUT></ComplexSource>"
+        "</VRTRasterBand></MaskBand></VRTDataset>"
+    )
+    return str(stack.enter_context(MemoryFile(text.encode(), ext=".vrt")).name)
+
+
+def _place(dataset: Any, file: str, number: int | None) -> str:
+    """Return which band of which file fills the virtual raster, pixel by pixel."""
     size = f'xOff="0" yOff="0" xSize="{dataset.width}" ySize="{dataset.height}"'
-    name = escape(path_text(band.file))
     return (
-        f'<ComplexSource><SourceFilename relativeToVRT="0">{name}</SourceFilename>'
-        f"<OpenOptions/><SourceBand>{band.number}</SourceBand><SrcRect {size}/><DstRect {size}/>"
-        f"<ScaleOffset>{band.offset!r}</ScaleOffset><ScaleRatio>{band.scale!r}</ScaleRatio>"
-        f"{nodata}</ComplexSource>"
+        f'<SourceFilename relativeToVRT="0">{escape(file)}</SourceFilename>'
+        f"<OpenOptions/><SourceBand>{number}</SourceBand><SrcRect {size}/><DstRect {size}/>"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from ...contracts.types import Array, Floats, PathLike, Progress
 from ...errors import RasterError
 from ...system.path_text import path_text, shown_text
 from ...system.working_folder import working_folder
-from ..gdal import MaskFlags, Resampling, Window, gdal_errors, rasterio, reproject
+from ..gdal import Resampling, Window, gdal_errors, rasterio, reproject
 from ..grid import Grid, require_same_grid
+from ..pixel_size import LARGEST_FACTOR, ground_size_m
 from ..reader import SamplePaths, given_paths
 from .network import network_options
 from .opener import open_product
@@ -35,6 +36,8 @@ WINDOW_PX = 1024
 #: Decoded blocks that GDAL keeps: a row of blocks of all bands, so that none is decoded twice.
 _CACHE_BYTES = 256 << 20
 _BLOCK_PX = 256
+#: Pixels may be so many times as large as the model's: 60 m where it reads 10 m.
+COARSEST_FACTOR = 6.5
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def stack_products(
         }
         bands = {name: products[name].picked(manifest.modalities[name]) for name in given}
         grid = grid or _optical_grid(bands, products, manifest)
+        pixel_m = manifest.sample.pixel_size_m
+        products = {name: _with_detail(products[name], bands[name], pixel_m) for name in given}
         Path(folder).mkdir(parents=True, exist_ok=True)
         with working_folder(next(iter(out.values()))) as working:
             run = _Run(grid, manifest.modalities, progress, len(given))
@@ -143,6 +148,27 @@ def _optical_grid(
         "there is no optical product, whose grid the others are brought to",
         hint="Name a raster whose grid to take with --grid",
     )
+
+
+def _with_detail(product: Product, bands: tuple[Band, ...], pixel_m: float) -> Product:
+    """Note pixels that are much coarser than the model's; detail is not made by resampling.
+
+    Raises:
+        RasterError: They are coarser than the coarsest bands of Sentinel-2 are.
+    """
+    with ExitStack() as stack:
+        datasets = [stack.enter_context(open_band(band))[0] for band in bands]
+        sizes = [ground_size_m(Grid(d.crs, d.transform, d.height, d.width)) for d in datasets]
+    finest = min((max(size) for size in sizes if size is not None), default=0.0)
+    if finest > COARSEST_FACTOR * pixel_m:
+        raise RasterError(
+            f"{product.name} has pixels of {finest:.3g} m on the ground, expected {pixel_m:g} m",
+            hint=f"Take a product of finer pixels; up to {COARSEST_FACTOR * pixel_m:g} m are taken",
+        )
+    if finest <= LARGEST_FACTOR * pixel_m:
+        return product
+    note = f"pixels of {finest:.3g} m, coarser than the {pixel_m:g} m that the model knows"
+    return replace(product, notes=(*product.notes, note))
 
 
 class _Run:
@@ -189,7 +215,7 @@ class _Run:
 class _OnGrid:
     """One band, read on another grid than its own."""
 
-    def __init__(self, dataset: Any, number: int, nodata: float | None, band: Band) -> None:
+    def __init__(self, dataset: Any, number: int, nodata: float, band: Band) -> None:
         self._dataset = dataset
         self._number = number
         self._nodata = nodata
@@ -201,7 +227,7 @@ class _OnGrid:
         Raises:
             RasterError: Outlines do not meet.
         """
-        if not overlaps(grid, bounds := bounds_in_degrees(self._dataset)):
+        if not overlaps(grid, bounds := bounds_in_degrees(self._dataset, name)):
             west, south, east, north = bounds
             raise RasterError(
                 f"{name} lies at {west:.3f} to {east:.3f} degrees east, {south:.3f} to "
@@ -214,10 +240,7 @@ class _OnGrid:
         with read_errors(self._band.file):
             if self._is_on(grid):
                 stored = self._dataset.read(self._number, window=window).astype(np.float32)
-                if self._nodata is not None:
-                    stored[stored == np.float32(self._nodata)] = np.nan
-                if MaskFlags.per_dataset in self._dataset.mask_flag_enums[self._number - 1]:
-                    stored[self._dataset.read_masks(self._number, window=window) == 0] = np.nan
+                stored[stored == np.float32(self._nodata)] = np.nan
             else:
                 stored = self._resampled(part_of(grid, *_shape(window)))
         if self._band.unit == "reflectance":

@@ -14,6 +14,10 @@ from ..raster_file import open_dataset, regular_file
 #: A pixel size is the model's if it differs by less than this share.
 _SAME_SIZE = 0.01
 _WGS84 = "EPSG:4326"
+_PLACE = (
+    "Only rasters that are tied to the ground can be brought to one grid; those placed by rational "
+    "polynomials (RPC) by: gdalwarp -rpc INPUT OUTPUT"
+)
 
 
 def grid_of_raster(path: PathLike) -> Grid:
@@ -45,13 +49,15 @@ def grid_for(dataset: Any, pixel_m: float, name: str) -> Grid:
         placed = "by control points only" if dataset.gcps[0] else "nowhere"
         raise RasterError(
             f"{name} is placed {placed}, expected a georeferenced image",
-            hint="Name a raster whose grid to take with --grid",
+            hint=f"Name a raster whose grid to take with --grid. {_PLACE}"
+            if placed == "nowhere"
+            else "Name a raster whose grid to take with --grid",
         )
     if _fits(dataset, pixel_m):
         return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
-    utm = _utm_zone(dataset)
+    utm = _utm_zone(dataset, name)
     with gdal_errors(f"cannot place {name}"):
-        bounds = transform_bounds(dataset.crs, utm, *dataset.bounds)
+        bounds = transform_bounds(dataset.crs, utm, *_bounds(dataset))
     left, bottom, right, top = (side / pixel_m for side in bounds)
     first, last = math.floor(left), math.floor(-top)
     width, height = math.ceil(right) - first, math.ceil(-bottom) - last
@@ -67,7 +73,7 @@ def part_of(grid: Grid, row: int, column: int, height: int, width: int) -> Grid:
     return Grid(grid.crs, moved, height, width)
 
 
-def bounds_in_degrees(dataset: Any) -> tuple[float, float, float, float]:
+def bounds_in_degrees(dataset: Any, name: str) -> tuple[float, float, float, float]:
     """Return west, south, east and north of a dataset; of its control points where it has them.
 
     Raises:
@@ -78,15 +84,21 @@ def bounds_in_degrees(dataset: Any) -> tuple[float, float, float, float]:
         x, y = [p.x for p in points], [p.y for p in points]
         bounds = min(x), min(y), max(x), max(y)
     elif dataset.crs is not None:
-        bounds, crs = tuple(dataset.bounds), dataset.crs
+        bounds, crs = _bounds(dataset), dataset.crs
     else:
         raise RasterError(
-            f"{dataset.name} has no coordinates, expected a georeferenced raster",
-            hint="Only rasters that are tied to the ground can be brought to one grid",
+            f"{name} has no coordinates, expected a georeferenced raster",
+            hint=_PLACE,
         )
-    with gdal_errors(f"cannot place {dataset.name}"):
+    with gdal_errors(f"cannot place {name}", hint=_PLACE):
         west, south, east, north = transform_bounds(crs, _WGS84, *bounds)
     return west, south, east, north
+
+
+def _bounds(dataset: Any) -> tuple[float, float, float, float]:
+    """Return the smallest x and y and the largest, whichever way rows and columns run."""
+    left, bottom, right, top = dataset.bounds
+    return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
 
 
 def overlaps(grid: Grid, bounds: tuple[float, float, float, float]) -> bool:
@@ -115,8 +127,8 @@ def _fits(dataset: Any, pixel_m: float) -> bool:
     return all(abs(abs(side) * meters / pixel_m - 1) < _SAME_SIZE for side in (t.a, t.e))
 
 
-def _utm_zone(dataset: Any) -> str:
-    west, south, east, north = bounds_in_degrees(dataset)
+def _utm_zone(dataset: Any, name: str) -> str:
+    west, south, east, north = bounds_in_degrees(dataset, name)
     first, last = _turned(west, east)
     longitude = ((first + last) / 2 + 180) % 360 - 180
     zone = min(int((longitude + 180) // 6) + 1, 60)
