@@ -5,8 +5,8 @@ the student learns to trust its modality all the same. Auxiliaries that learned 
 the places (`crosswise`) tell: how far they agree with the source model, where that can be believed,
 is the skill of their modality. In ``esccs-skill`` the skills weigh both losses of the second
 sub-task and both sides of the gate, alike for all samples; in ``esccs-trusting`` the
-contributions are measured so sample by sample, and the stronger modality is boosted. All our
-choice, none from the paper.
+contributions are measured so sample by sample, and the stronger modality is boosted;
+``esccs-regulated`` does both. All our choice, none from the paper.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..learning.irm import present_weights
 from ..learning.losses import soften
 from ..stages.scene_classification.student import StudentStage
 from ..stages.stage import Batch
-from .method import gated
+from .method import Method, gated
 from .shared import Shared
 from .told import EQUIPPED
 
 #: Least skill, so that no modality is switched off by chance.
 LEAST = 0.01
-#: How strongly ``esccs-trusting`` boosts the stronger modality.
+#: How strongly the stronger modality of a sample is boosted.
 TRUST = -1.5
 #: Two auxiliaries, two more pairs on half of the places each, and the student.
 GIFTS = replace(EQUIPPED, stages=5)
@@ -111,31 +111,35 @@ class MeasuredApartStage(StudentStage):
         return found
 
 
-def _skilled(shared: Shared) -> nn.Module:
-    assert shared.crosswise is not None
-    options = shared.run.options
-    part = replace(options.student, irm=replace(options.student.irm, beta=0.0))
-    worth = skills(shared.supervision.answers, shared.crosswise, shared.run.every_view())
-    return shared.train_student(
-        options.evolve(student=part), "esccs-skill", SkilledStage, skill=Skill(worth)
-    )
+class RegulatedStage(SkilledStage, MeasuredApartStage):
+    """Both."""
 
 
-def _trusting(shared: Shared) -> nn.Module:
-    assert shared.crosswise is not None
-    options = shared.run.options
-    part = replace(options.student, irm=replace(options.student.irm, beta=TRUST))
-    return shared.train_student(
-        options.evolve(student=part), "esccs-trusting", MeasuredApartStage,
-        crosswise=shared.crosswise,
-    )  # fmt: skip
+def regulated(name: str, adds: str, form: type[StudentStage], beta: float) -> Method:
+    """Return the row of one way to weigh."""
+
+    def net(shared: Shared) -> nn.Module:
+        assert shared.crosswise is not None
+        options = shared.run.options
+        part = replace(options.student, irm=replace(options.student.irm, beta=beta))
+        frozen: dict[str, nn.Module] = {"crosswise": shared.crosswise}
+        if issubclass(form, SkilledStage):
+            views = shared.run.every_view()
+            frozen["skill"] = Skill(skills(shared.supervision.answers, shared.crosswise, views))
+        return shared.train_student(options.evolve(student=part), name, form, **frozen)
+
+    return gated(net, adds, "auxiliaries", "crosswise", gifts=GIFTS)
 
 
-SKILL = gated(
-    _skilled, "ESCCS, losses and gate weighed by each modality's skill on places not learned",
-    "auxiliaries", "crosswise", gifts=GIFTS,
+SKILL = regulated(
+    "esccs-skill", "ESCCS, losses and gate weighed by each modality's skill on places not learned",
+    SkilledStage, 0.0,
 )  # fmt: skip
-TRUSTING = gated(
-    _trusting, "ESCCS, the stronger modality boosted, measured on places not learned",
-    "auxiliaries", "crosswise", gifts=GIFTS,
+TRUSTING = regulated(
+    "esccs-trusting", "ESCCS, the stronger modality boosted, measured on places not learned",
+    MeasuredApartStage, TRUST,
+)  # fmt: skip
+BOTH = regulated(
+    "esccs-regulated", "ESCCS, weighed by skill and by sample, the stronger modality boosted",
+    RegulatedStage, TRUST,
 )  # fmt: skip
