@@ -74,7 +74,6 @@ _CHANGED: Mapping[str, Method] = {
     "esccs-crosswise": esccs_variants.CROSSWISE,
     "esccs-skill": skill.SKILL,
     "esccs-trusting": skill.TRUSTING,
-    "esccs-regulated": skill.BOTH,
     "esccs-branches-no-irm": regulation.EQUAL,
     "esccs-branches": regulation.BALANCED,
     "esccs-branches-trusting": regulation.TRUSTING,

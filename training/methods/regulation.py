@@ -19,24 +19,18 @@ from torch.nn import functional
 
 from ..learning.losses import distillation_loss, soften
 from ..learning.networks import StudentNet
-from ..stages.scene_classification.student import StudentStage
 from ..stages.stage import Batch
 from .method import Method, gated
 from .shared import Shared
+from .skill import MeasuredApartStage
 from .told import EQUIPPED
 
 #: Two auxiliaries, two more pairs on half of the places each, and the student.
 GIFTS = replace(EQUIPPED, stages=5)
 
 
-class BranchStage(StudentStage):
+class BranchStage(MeasuredApartStage):
     """The weights act on the branches' own logits."""
-
-    @torch.no_grad()
-    def measured(self, batch: Batch, optical: Tensor, sar: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what auxiliaries say that did not learn the place."""
-        found: tuple[Tensor, Tensor] = self.frozen("crosswise")(batch)
-        return found
 
     def auxiliary_loss(
         self,

@@ -5,8 +5,8 @@ the student learns to trust its modality all the same. Auxiliaries that learned 
 the places (`crosswise`) tell: how far they agree with the source model, where that can be believed,
 is the skill of their modality. In ``esccs-skill`` the skills weigh both losses of the second
 sub-task and both sides of the gate, alike for all samples; in ``esccs-trusting`` the
-contributions are measured so sample by sample, and the stronger modality is boosted;
-``esccs-regulated`` does both. All our choice, none from the paper.
+contributions are measured so sample by sample, and the stronger modality is boosted. All our
+choice, none from the paper.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ def skills(source: nn.Module, others: nn.Module, batches: Iterable[Batch]) -> Te
     Returns:
         ``(2,)``, from `LEAST` to 1.
     """
-    agreed: Tensor | float = 0.0
-    believed: Tensor | float = 0.0
+    agreed, believed = [], []
     for batch in batches:
         answer = source(batch)
         decided = soften(answer.logits).argmax(dim=1)
         belief = answer.reliability[:, None] * (batch["availability"] > 0)
         given = [own.softmax(dim=1).gather(1, decided[:, None])[:, 0] for own in others(batch)]
         classes = torch.nn.functional.one_hot(decided, answer.logits.shape[1]).to(belief.dtype)
-        believed = believed + classes.T @ belief
-        agreed = agreed + classes.T @ (belief * torch.stack(given, dim=1))
-    assert isinstance(believed, Tensor) and isinstance(agreed, Tensor)
+        believed.append(classes.T @ belief)
+        agreed.append(classes.T @ (belief * torch.stack(given, dim=1)))
     found = []
-    for right, total in zip(agreed.T, believed.T, strict=True):
+    for right, total in zip(
+        torch.stack(agreed).sum(0).T, torch.stack(believed).sum(0).T, strict=True
+    ):
         known = total > 0
         chance = 1 / max(int(known.sum()), 2)
         share = float((right[known] / total[known]).mean()) if known.any() else chance
@@ -111,10 +111,6 @@ class MeasuredApartStage(StudentStage):
         return found
 
 
-class RegulatedStage(SkilledStage, MeasuredApartStage):
-    """Both."""
-
-
 def regulated(name: str, adds: str, form: type[StudentStage], beta: float) -> Method:
     """Return the row of one way to weigh."""
 
@@ -138,8 +134,4 @@ SKILL = regulated(
 TRUSTING = regulated(
     "esccs-trusting", "ESCCS, the stronger modality boosted, measured on places not learned",
     MeasuredApartStage, TRUST,
-)  # fmt: skip
-BOTH = regulated(
-    "esccs-regulated", "ESCCS, weighed by skill and by sample, the stronger modality boosted",
-    RegulatedStage, TRUST,
 )  # fmt: skip
