@@ -20,6 +20,7 @@ from .errors import (
     MissingDependencyError,
     Overloaded,
     RasterError,
+    Remedy,
 )
 
 if TYPE_CHECKING:
@@ -27,11 +28,17 @@ if TYPE_CHECKING:
     from .classifier import Classifier
     from .contracts.bundle import Bundle
     from .contracts.manifest import Manifest
+    from .contracts.tasks.semantic_segmentation import Segmentation
+    from .contracts.tasks.series_classification import SeriesPrediction
+    from .contracts.tasks.series_segmentation import SeriesSegmentation
     from .example import example_pair
     from .example.series import example_series
     from .pixels.device_pixels import GpuPixels
     from .rasters.reader import read_patch
+    from .runtime.counters import Stats
+    from .runtime.model import Health
     from .scenes.mapping import classify_scene
+    from .scenes.summary import SceneSummary
     from .segmenter import Segmenter
     from .series_classifier import SeriesClassifier
     from .series_segmenter import SeriesSegmenter
@@ -51,6 +58,7 @@ __all__ = [
     "ForkedProcessError",
     "Gate",
     "GpuPixels",
+    "Health",
     "InputError",
     "Manifest",
     "ManifestError",
@@ -59,9 +67,15 @@ __all__ = [
     "PatchPair",
     "Prediction",
     "RasterError",
+    "Remedy",
+    "SceneSummary",
+    "Segmentation",
     "Segmenter",
     "SeriesClassifier",
+    "SeriesPrediction",
+    "SeriesSegmentation",
     "SeriesSegmenter",
+    "Stats",
     "classify_scene",
     "example_pair",
     "example_series",
@@ -76,10 +90,16 @@ _LATE = {
     "Bundle": ".contracts.bundle",
     "Classifier": ".classifier",
     "GpuPixels": ".pixels.device_pixels",
+    "Health": ".runtime.model",
     "Manifest": ".contracts.manifest",
+    "SceneSummary": ".scenes.summary",
+    "Segmentation": ".contracts.tasks.semantic_segmentation",
     "Segmenter": ".segmenter",
     "SeriesClassifier": ".series_classifier",
+    "SeriesPrediction": ".contracts.tasks.series_classification",
+    "SeriesSegmentation": ".contracts.tasks.series_segmentation",
     "SeriesSegmenter": ".series_segmenter",
+    "Stats": ".runtime.counters",
     "classify_scene": ".scenes.mapping",
     "example_pair": ".example",
     "example_series": ".example.series",

@@ -22,6 +22,7 @@ class Classifier(PairModel[Prediction]):
     """
 
     task = SceneClassification.name
+    shipped = "default"
 
     def classify(self, optical: Any, sar: Any) -> Prediction:
         """Classify one pair in the calling thread, with the lowest latency.
@@ -58,9 +59,14 @@ class Classifier(PairModel[Prediction]):
         """
         return self._run_batch(opticals, sars)
 
-    async def aclassify(self, optical: Any, sar: Any) -> Prediction:
-        """Classify one pair from a coroutine; canceling it frees its place in the queue."""
-        return await self._arun(optical, sar)
+    async def aclassify(
+        self, optical: Any, sar: Any, *, deadline_ms: float | None = None
+    ) -> Prediction:
+        """Classify one pair from a coroutine; canceling it frees its place in the queue.
+
+        Arguments and errors are those of `submit` and of the call that answers one pair.
+        """
+        return await self._arun(optical, sar, deadline_ms)
 
     def classify_scene(
         self,
@@ -72,7 +78,28 @@ class Classifier(PairModel[Prediction]):
         overwrite: bool = False,
         resume: bool = False,
     ) -> SceneSummary:
-        """Classify a whole raster into a map; see `esccs_edge.scenes.mapping.classify_scene`."""
+        """Classify a whole raster into a map, patch by patch; needs the extra ``geo``.
+
+        Args:
+            optical_path: GeoTIFF with the model's bands or a Sentinel-2 product, or None.
+            sar_path: GeoTIFF on the same grid with the model's polarizations or a Sentinel-1
+                product, or None.
+            out_path: Map to write, ``map.tif``, a Cloud Optimized GeoTIFF of class numbers (255: no
+                answer); ``map.scores.tif`` beside it holds confidence and share of optical.
+            stride: Pixels from one patch to the next; half a patch by default.
+            overwrite: Replace existing files.
+            resume: Keep finished rows in a hidden folder beside the map while it is made, and go on
+                from those of a run that was killed.
+
+        Returns:
+            What was written, shares of the classes, means and counts of flags.
+
+        Raises:
+            InputError: No input, a wrong stride, or every patch was refused.
+            RasterError: An input cannot be read, two do not lie on one grid, or the output exists
+                or cannot be written.
+            MissingDependencyError: rasterio is not installed.
+        """
         return self._map(
             optical_path, sar_path, out_path, stride=stride, overwrite=overwrite, resume=resume
         )

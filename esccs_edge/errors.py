@@ -66,13 +66,21 @@ class ArtifactError(EsccsError):
 
 
 class Remedy(str, Enum):
-    """What may help after a `BackendError`."""
+    """What may help after a `BackendError`; a text equal to its value.
+
+    Attributes:
+        NONE: Nothing is known to help.
+        RETRY: Ask again.
+        SMALLER_BATCH: Open the model with a smaller ``max_batch`` or fewer ``lanes``.
+        REBUILD: Build the engine again.
+        RESTART: Start a new process; nothing on this device can be trusted.
+    """
 
     NONE = ""
     RETRY = "retry"
     SMALLER_BATCH = "smaller-batch"
-    REBUILD = "rebuild"  #: build the engine again
-    RESTART = "restart"  #: start a new process; nothing on this device can be trusted
+    REBUILD = "rebuild"
+    RESTART = "restart"
 
     def __str__(self) -> str:
         return self.value

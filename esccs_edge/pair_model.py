@@ -32,13 +32,14 @@ class PairModel(Generic[A]):
     """A model of co-registered optical and SAR patches; either may be absent. Thread-safe.
 
     Args:
-        bundle: Bundle folder, an open `Bundle`, or None for the one in the package that does the
-            task.
+        bundle: Bundle folder, name of one in the package (``"default"``, ``"land-cover"``,
+            ``"crop-series"``), an open `Bundle`, or None for the one in the package that does the
+            task; no `series-segmentation` ships.
         backend: ``"cpu"``, ``"tensorrt"`` or ``"auto"``, which picks once, here.
         max_batch: Most pairs in one batch.
-        max_delay_ms: Longest wait of `submit` for others in its batch, while another batch is
-            under way.
-        lanes: Batches that may be on the way at once, on each device.
+        max_delay_ms: Longest wait of `submit` for others in its batch, in milliseconds, while
+            another batch is under way; where none is, a request starts at once.
+        lanes: Batches that may be under way at once, on each device.
         queue_size: Most requests of `submit` that wait before `Overloaded`.
         threads: CPU threads; None for all.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"auto"``: what is exact and
@@ -68,8 +69,8 @@ class PairModel(Generic[A]):
 
     #: Name of the task that the bundle must do.
     task: ClassVar[str]
-    #: The bundle in the package that is taken where none is given.
-    shipped: ClassVar[str] = "default"
+    #: The bundle in the package that is taken where none is given; None where none does the task.
+    shipped: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class PairModel(Generic[A]):
         digest: str | None = None,
         check_every_s: float | None = None,
     ) -> None:
-        self.bundle = Bundle.opened(self.shipped if bundle is None else bundle, digest)
+        self.bundle = Bundle.opened(self._shipped() if bundle is None else bundle, digest)
         require_task(self.bundle.manifest.task, self.task)
         self.manifest = as_stored(self.bundle.manifest, dn_offset=dn_offset, sar_unit=sar_unit)
         self._precision = precision
@@ -110,14 +111,15 @@ class PairModel(Generic[A]):
 
     @property
     def backend_name(self) -> str:
-        """``"cpu"`` or ``"tensorrt"``."""
+        """``"cpu"`` or ``"tensorrt"``: what ``backend`` came to; `health` says why."""
         return self._model.backend.name
 
     def submit(self, optical: Any, sar: Any, *, deadline_ms: float | None = None) -> Future[A]:
         """Queue one pair; requests of all threads share batches.
 
-        The pixels are copied before this returns. Arguments and errors of the result are those of
-        the call that answers one pair.
+        The pixels are copied before this returns; those on a GPU are not, and must stay as they
+        are until the answer is there. ``result()`` of the future gives the answer, or raises what
+        the call that answers one pair would raise.
 
         Args:
             optical: ``(C, H, W)`` in the manifest's band order, digital numbers (integer) or
@@ -137,9 +139,15 @@ class PairModel(Generic[A]):
         """Answer an iterable of ``(optical, sar)`` in its order, overlapping with its reading.
 
         Pairs are pulled in the calling thread, a few batches ahead, and copied. The place of a
-        pair that cannot be judged holds its error.
+        pair that cannot be judged holds its error. Where the queue of `submit` is full it waits, so
+        nothing is `Overloaded`.
+
+        Raises:
+            InputError: ``pairs`` is no iterable.
+            ClosedError: After `close`.
+            ForkedProcessError: In a forked child of the process that opened the model.
         """
-        return self._model.stream(map(_pair, _iterable("pairs", pairs)))
+        return self._model.stream(map(_pair, iterable_of("pairs", pairs)))
 
     def warmup(self) -> None:
         """Run batches of several sizes on every free lane, so that later calls find all prepared.
@@ -157,11 +165,19 @@ class PairModel(Generic[A]):
         self._model.warmup()
 
     def health(self) -> Health:
-        """Ask the fixed test pair again and compare with the answer given at the start."""
+        """Ask the fixed test pair again and compare with the answer given at the start.
+
+        Takes as long as one request, at most twenty seconds; from a coroutine call it by
+        `asyncio.to_thread`. A full queue is a problem too.
+
+        Raises:
+            ClosedError: After `close`.
+            ForkedProcessError: In a forked child of the process that opened the model.
+        """
         return self._model.health()
 
     def stats(self) -> Stats:
-        """Return counts, mean batch size and recent latencies."""
+        """Return counts, mean batch size and latencies of the last 2,048 calls and requests."""
         return self._model.stats()
 
     def close(self) -> None:
@@ -195,10 +211,18 @@ class PairModel(Generic[A]):
             {"optical": optical, "sar": sar} for optical, sar in _zipped(opticals, sars)
         )
 
-    async def _arun(self, optical: Any, sar: Any) -> A:
+    async def _arun(self, optical: Any, sar: Any, deadline_ms: float | None) -> A:
         import asyncio  # loaded already where there is a loop; elsewhere it would delay the start
 
-        return await asyncio.wrap_future(self.submit(optical, sar))
+        return await asyncio.wrap_future(self.submit(optical, sar, deadline_ms=deadline_ms))
+
+    def _shipped(self) -> str:
+        if self.shipped is None:
+            raise InputError(
+                f"no bundle is given and none in the package does {self.task!r}, expected a folder",
+                hint="Train one: esccs-edge train --task " + self.task,
+            )
+        return self.shipped
 
     def _map(
         self,
@@ -227,9 +251,14 @@ class PairModel(Generic[A]):
         )
 
 
-def _iterable(name: str, given: Any) -> Iterable[Any]:
+def iterable_of(name: str, given: Any) -> Iterable[Any]:
+    """Return what is to be streamed, or refuse it.
+
+    Raises:
+        InputError: It is no iterable.
+    """
     if not isinstance(given, Iterable):
-        raise InputError(f"{name} is a {type(given).__name__}, expected an iterable of pairs")
+        raise InputError(f"{name} is a {type(given).__name__}, expected an iterable of tuples")
     return given
 
 
@@ -256,7 +285,10 @@ def _zipped(
             )
     count = len(sars) if opticals is None else len(opticals)  # type: ignore[arg-type]
     if sars is not None and len(sars) != count:
-        raise InputError(f"there are {count} optical and {len(sars)} SAR patches, expected as many")
+        raise InputError(
+            f"there are {count} optical and {len(sars)} SAR patches, expected as many",
+            hint="A batch of one pair is [optical], [sar]",
+        )
     absent = [None] * count
     return zip(
         absent if opticals is None else opticals, absent if sars is None else sars, strict=True

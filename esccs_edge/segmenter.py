@@ -33,8 +33,8 @@ class Segmenter(PairModel[Segmentation]):
                 ``sar_unit="linear"``), or None.
 
         Returns:
-            ``label``, ``confidence`` and ``gate`` as ``(H, W)`` uint8, 255 where no modality has a
-            valid pixel, and ``flags``.
+            ``label`` (position in ``classes``), ``confidence``, ``gate.optical`` and ``gate.sar``
+            (percent) as ``(H, W)`` uint8, 255 where no modality has a valid pixel, and ``flags``.
 
         Raises:
             InputError: Shape, type or values are not what the manifest asks for; or every modality
@@ -63,9 +63,14 @@ class Segmenter(PairModel[Segmentation]):
         """
         return self._run_batch(opticals, sars)
 
-    async def asegment(self, optical: Any, sar: Any) -> Segmentation:
-        """Label one pair from a coroutine; canceling it frees its place in the queue."""
-        return await self._arun(optical, sar)
+    async def asegment(
+        self, optical: Any, sar: Any, *, deadline_ms: float | None = None
+    ) -> Segmentation:
+        """Label one pair from a coroutine; canceling it frees its place in the queue.
+
+        Arguments and errors are those of `submit` and of the call that answers one pair.
+        """
+        return await self._arun(optical, sar, deadline_ms)
 
     def segment_scene(
         self,
@@ -77,7 +82,28 @@ class Segmenter(PairModel[Segmentation]):
         overwrite: bool = False,
         resume: bool = False,
     ) -> SceneSummary:
-        """Label a whole raster, its windows blended; see `esccs_edge.scenes.mapping.map_scene`."""
+        """Label a whole raster, its windows blended; needs the extra ``geo``.
+
+        Args:
+            optical_path: GeoTIFF with the model's bands or a Sentinel-2 product, or None.
+            sar_path: GeoTIFF on the same grid with the model's polarizations or a Sentinel-1
+                product, or None.
+            out_path: Map to write, ``map.tif``, a Cloud Optimized GeoTIFF of class numbers (255: no
+                answer); ``map.scores.tif`` beside it holds confidence and share of optical.
+            stride: Pixels from one window to the next; half a window by default.
+            overwrite: Replace existing files.
+            resume: Keep finished rows in a hidden folder beside the map while it is made, and go on
+                from those of a run that was killed.
+
+        Returns:
+            What was written, shares of the classes, means and counts of flags.
+
+        Raises:
+            InputError: No input, a wrong stride, or every window was refused.
+            RasterError: An input cannot be read, two do not lie on one grid, or the output exists
+                or cannot be written.
+            MissingDependencyError: rasterio is not installed.
+        """
         return self._map(
             optical_path, sar_path, out_path, stride=stride, overwrite=overwrite, resume=resume
         )

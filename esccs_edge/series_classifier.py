@@ -68,10 +68,14 @@ class SeriesClassifier(SeriesModel[SeriesPrediction]):
         return self._run_series_batch(opticals, sars, dates)
 
     async def aclassify(
-        self, optical: Any, sar: Any, dates: Dates | None = None
-    ) -> SeriesPrediction:
-        """Classify one series from a coroutine; canceling it frees its place in the queue."""
-        return await self._arun_series(optical, sar, dates)
+        self, optical: Any, sar: Any, dates: Dates | None = None, *,
+        deadline_ms: float | None = None,
+    ) -> SeriesPrediction:  # fmt: skip
+        """Classify one series from a coroutine; canceling it frees its place in the queue.
+
+        Arguments and errors are those of `submit` and of the call that answers one series.
+        """
+        return await self._arun_series(optical, sar, dates, deadline_ms)
 
     def classify_scene(
         self,
@@ -80,5 +84,23 @@ class SeriesClassifier(SeriesModel[SeriesPrediction]):
         *,
         overwrite: bool = False,
     ) -> SeriesSummary:
-        """Classify every pixel of dated rasters; see `esccs_edge.scenes.series_mapping`."""
+        """Classify every pixel of dated rasters into a map; needs the extra ``geo``.
+
+        Args:
+            series: Folder of GeoTIFFs on one grid with a date in each name, or an ``index.csv``
+                with the columns ``file,date,sensor``.
+            out_path: Map to write, ``map.tif``, a Cloud Optimized GeoTIFF of class numbers (255: no
+                answer); ``map.scores.tif`` beside it holds the confidence and what else the task
+                scores.
+            overwrite: Replace existing files.
+
+        Returns:
+            What was written, shares of the classes, and each image with its slot.
+
+        Raises:
+            InputError: Dates or sensors cannot be told, or are out of the season.
+            RasterError: An image cannot be read, two do not lie on one grid, or the output exists
+                or cannot be written.
+            MissingDependencyError: rasterio is not installed.
+        """
         return self._map_series(series, out_path, stride=None, overwrite=overwrite)

@@ -73,10 +73,14 @@ class SeriesSegmenter(SeriesModel[SeriesSegmentation]):
         return self._run_series_batch(opticals, sars, dates)
 
     async def asegment(
-        self, optical: Any, sar: Any, dates: Dates | None = None
-    ) -> SeriesSegmentation:
-        """Label one series from a coroutine; canceling it frees its place in the queue."""
-        return await self._arun_series(optical, sar, dates)
+        self, optical: Any, sar: Any, dates: Dates | None = None, *,
+        deadline_ms: float | None = None,
+    ) -> SeriesSegmentation:  # fmt: skip
+        """Label one series from a coroutine; canceling it frees its place in the queue.
+
+        Arguments and errors are those of `submit` and of the call that answers one series.
+        """
+        return await self._arun_series(optical, sar, dates, deadline_ms)
 
     def segment_scene(
         self,
@@ -86,5 +90,24 @@ class SeriesSegmenter(SeriesModel[SeriesSegmentation]):
         stride: int | None = None,
         overwrite: bool = False,
     ) -> SeriesSummary:
-        """Label dated rasters, their windows blended; see `esccs_edge.scenes.series_mapping`."""
+        """Label dated rasters, their windows blended, into a map; needs the extra ``geo``.
+
+        Args:
+            series: Folder of GeoTIFFs on one grid with a date in each name, or an ``index.csv``
+                with the columns ``file,date,sensor``.
+            out_path: Map to write, ``map.tif``, a Cloud Optimized GeoTIFF of class numbers (255: no
+                answer); ``map.scores.tif`` beside it holds the confidence and what else the task
+                scores.
+            stride: Pixels from one window to the next; half a window by default.
+            overwrite: Replace existing files.
+
+        Returns:
+            What was written, shares of the classes, and each image with its slot.
+
+        Raises:
+            InputError: Dates or sensors cannot be told, or are out of the season.
+            RasterError: An image cannot be read, two do not lie on one grid, or the output exists
+                or cannot be written.
+            MissingDependencyError: rasterio is not installed.
+        """
         return self._map_series(series, out_path, stride=stride, overwrite=overwrite)

@@ -13,6 +13,7 @@ from esccs_edge import Classifier
 from esccs_edge.contracts.sensors import sentinel2_dn_offset
 from esccs_edge.contracts.values import NODATA_LABEL, Flag, Gate
 from esccs_edge.errors import (
+    DeadlineExceeded,
     EsccsError,
     InputError,
     Overloaded,
@@ -266,6 +267,17 @@ def test_a_cancelled_coroutine_cancels_its_request(bundle, hold, gate):
         gate.opened.set()
     stats = made.stats()
     assert stats.cancelled == 1 and stats.queued == 0
+
+
+def test_the_deadline_of_a_coroutine_is_that_of_submit(bundle, hold, gate):
+    async def late(made) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await made.aclassify(*tiny.raw_pair(made.manifest), deadline_ms=20)
+
+    with Classifier(bundle, "cpu", lanes=1) as made:
+        hold(made, tiny.raw_pair(made.manifest))
+        asyncio.run(late(made))
+        gate.opened.set()
 
 
 @pytest.mark.fault(76)

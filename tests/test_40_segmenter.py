@@ -94,7 +94,9 @@ def test_every_call_answers_the_same(segmenter):
     futures = [segmenter.submit(*pair) for pair in pairs]
 
     async def gather():
-        return await asyncio.gather(*(segmenter.asegment(*pair) for pair in pairs[:3]))
+        return await asyncio.gather(
+            *(segmenter.asegment(*pair, deadline_ms=20_000) for pair in pairs[:3])
+        )
 
     ways = (batch, [f.result(20) for f in futures], list(segmenter.stream(pairs)))
     for way in (*ways, asyncio.run(gather())):

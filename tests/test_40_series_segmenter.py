@@ -76,7 +76,8 @@ def test_every_way_in_gives_the_same_answer(segmenter, series):
     wanted = segmenter.segment(series, None)
     assert_same(segmenter.segment(series, None, DATES), wanted)
     assert_same(segmenter.submit(series, None, DATES).result(), wanted)
-    assert_same(asyncio.run(segmenter.asegment(series, None, {"optical": DATES})), wanted)
+    asked = segmenter.asegment(series, None, {"optical": DATES}, deadline_ms=20_000)
+    assert_same(asyncio.run(asked), wanted)
     for found in (
         segmenter.segment_batch([series] * 5, None),
         segmenter.segment_batch(np.stack([series] * 2), None, [DATES, None]),
@@ -84,6 +85,14 @@ def test_every_way_in_gives_the_same_answer(segmenter, series):
     ):
         for answer in found:
             assert_same(answer, wanted)
+
+
+def test_no_bundle_of_the_task_ships_and_the_error_says_what_to_do():
+    with pytest.raises(
+        InputError, match="none in the package does 'series-segmentation'"
+    ) as caught:
+        SeriesSegmenter()
+    assert "esccs-edge train --task series-segmentation" in caught.value.hint
 
 
 def test_dates_put_images_where_they_belong(segmenter, series):

@@ -59,7 +59,7 @@ OPTIONS = {
     "precision='auto'": "--precision auto",
     "dn_offset": "--baseline",
     "paths": "--input NAME=FILE",
-    "classify_scene": "esccs-edge map",
+    "classify_scene or segment_scene": "esccs-edge map",
 }
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -18,17 +18,29 @@ NODATA = 255
 
 
 class Flag(str, Enum):
-    """What a user should know about the pixels behind a prediction."""
+    """What a user should know about the pixels behind an answer; a text equal to its name.
 
-    PARTIAL_NODATA = "PARTIAL_NODATA"  #: some pixels of a modality were absent
-    ALL_NODATA = "ALL_NODATA"  #: no modality held a usable pixel; no class is given
-    NONFINITE_MASKED = "NONFINITE_MASKED"  #: NaN or infinite pixels were treated as absent
-    RADIOMETRY_SUSPECT = "RADIOMETRY_SUSPECT"  #: scale or order of bands looks wrong
-    MODALITY_MISSING = "MODALITY_MISSING"  #: judged from one modality alone
-    CLIPPED = "CLIPPED"  #: many values lay outside the range the model was trained on
-    UNFAMILIAR = "UNFAMILIAR"  #: unlike anything the model was trained on; do not trust the answer
-    RETRIED = "RETRIED"  #: the backend failed once and answered on the second try
-    THROTTLED = "THROTTLED"  #: the board holds its clocks down since it is too hot; only slower
+    Attributes:
+        PARTIAL_NODATA: Some pixels of a modality were absent.
+        ALL_NODATA: No modality held a usable pixel; no class is given.
+        NONFINITE_MASKED: NaN or infinite pixels were treated as absent.
+        RADIOMETRY_SUSPECT: Scale or order of bands looks wrong.
+        MODALITY_MISSING: Judged from one modality alone.
+        CLIPPED: Many values lay outside the range the model was trained on.
+        UNFAMILIAR: Unlike anything the model was trained on; do not trust the answer.
+        RETRIED: The backend failed once and answered on the second try.
+        THROTTLED: The board holds its clocks down since it is too hot; only slower.
+    """
+
+    PARTIAL_NODATA = "PARTIAL_NODATA"
+    ALL_NODATA = "ALL_NODATA"
+    NONFINITE_MASKED = "NONFINITE_MASKED"
+    RADIOMETRY_SUSPECT = "RADIOMETRY_SUSPECT"
+    MODALITY_MISSING = "MODALITY_MISSING"
+    CLIPPED = "CLIPPED"
+    UNFAMILIAR = "UNFAMILIAR"
+    RETRIED = "RETRIED"
+    THROTTLED = "THROTTLED"
 
     def __str__(self) -> str:
         return self.value
@@ -111,9 +123,9 @@ class Prediction:
     """The answer for one pair.
 
     Attributes:
-        label: Class name, or `NODATA_LABEL`.
+        label: Class name, or ``"NODATA"`` where no modality has a usable pixel.
         confidence: Temperature-scaled probability of ``label``, in [0, 1].
-        probabilities: Class name -> probability, summing to 1 (all 0 for `NODATA_LABEL`).
+        probabilities: Class name -> probability, summing to 1 (all 0 for ``"NODATA"``).
         gate: Share of each modality in the decision.
         flags: What to know about the pixels; empty when nothing was unusual.
     """

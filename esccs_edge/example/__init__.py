@@ -25,6 +25,7 @@ PIXEL_SIZE_M = 10.0
 _FILE = Path(__file__).parent / "scene.npz"
 #: Top row and left column of the pair: the river, partly under clouds.
 _PAIR = (64, 128)
+_LARGEST = 128
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ def example_scene() -> ExampleScene:
         return ExampleScene(_kept(stored["optical"]), _kept(sar), _kept(stored["clear"]))
 
 
-def example_pair() -> ExampleScene:
-    """Return 64 x 64 pixels of the scene, the size that the model in the package takes."""
-    return example_scene().window(*_PAIR, 64)
+def example_pair(size: int = 64) -> ExampleScene:
+    """Return a square part of the scene: a river, partly under clouds.
+
+    Args:
+        size: Rows and columns, at most 128: ``Classifier()`` takes 64, ``Segmenter()`` 128.
+
+    Raises:
+        ValueError: No part is as large.
+    """
+    if not 1 <= size <= _LARGEST:
+        raise ValueError(f"size is {size}, expected 1 to {_LARGEST}")
+    return example_scene().window(*_PAIR, size)

@@ -164,7 +164,13 @@ def _shape_hint(found: tuple[int, ...], expected: tuple[int, int, int], spec: Mo
     if found[0] != channels:
         hint = wrong_count_hint(found[0], spec.channels)
         return f"Channels must be {names}, in this order. {hint}".strip()
-    return f"This bundle judges {height} x {width} pixels; use `classify_scene` for larger rasters"
+    smaller = found[1] < height or found[2] < width
+    way = (
+        "fill smaller ones up with nodata"
+        if smaller
+        else "larger rasters are for `classify_scene or segment_scene`"
+    )
+    return f"This bundle judges {height} x {width} pixels; {way}"
 
 
 def _kernel_dtype(pixels: npt.NDArray[Any], name: str, spec: ModalitySpec) -> np.dtype[Any]:

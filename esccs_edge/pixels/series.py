@@ -57,9 +57,11 @@ def placed_series(
     for name in there:
         images = _on_host(pixels[name], name)
         if images.ndim not in (2, 4) or images.shape[1] != len(days[name]):
+            one_pixel = (manifest.sample.height, manifest.sample.width) == (1, 1)
+            grid = "" if one_pixel else ", height, width"
             raise InputError(
                 f"{modality_title(name)} has shape {images.shape} with {len(days[name])} dates, "
-                "expected (channels, dates, height, width)",
+                f"expected (channels, dates{grid})",
                 hint="Give one date for each image, in their order",
             )
         slots = calendar.slots(days[name], season)

@@ -343,7 +343,7 @@ def _common_dtype(dtypes: list[str], path: Path) -> np.dtype[Any]:
 def _too_large(file: Path, found: int, allowed: int) -> RasterError:
     return RasterError(
         f"{file} declares {found / 1e9:.3g} GB of pixels, expected at most {allowed / 1e9:.3g} GB",
-        hint="Use `classify_scene` for large rasters, or cut the raster first",
+        hint="Use `classify_scene or segment_scene` for large rasters, or cut it first",
     )
 
 

@@ -27,12 +27,14 @@ class Stats:
         submitted: Samples that came in.
         completed: Samples with an answer.
         failed: Samples that ended in an error.
-        rejected: Samples refused because the queue was full or closed.
+        rejected: Samples refused because the queue was full or closed (`Overloaded`).
         cancelled: Samples cancelled by their caller before they ran.
         batches: Batches that ran.
         mean_batch_size: Samples per batch; 0 before the first.
         queued: Requests that wait now.
-        latency_ms: ``p50``, ``p95`` and ``p99`` of recent latencies, or None before the first.
+        latency_ms: ``p50``, ``p95`` and ``p99`` in milliseconds of the last `LATENCY_WINDOW`
+            latencies, or None before the first. A latency goes from the call to the answer; it
+            counts the wait in the queue, once per request and once per batch of a call.
     """
 
     submitted: int

@@ -54,11 +54,11 @@ def classify_scene(
         classifier: The model; see `PatchClassifier`.
         optical_path: GeoTIFF with the model's bands, a product, or None.
         sar_path: GeoTIFF on the same grid with the model's polarizations, a product, or None.
-        out_path: As for `map_scene`, also what follows.
-        stride: Likewise.
-        overwrite: Likewise.
-        resume: Likewise.
-        progress: Likewise.
+        out_path: Class map to write, ``map.tif``; the scores become ``map.scores.tif``.
+        stride: Pixels from one patch to the next, at most the patch size; half of it by default.
+        overwrite: Replace existing files.
+        resume: As for `map_scene`.
+        progress: Called with (patches done, patches in all).
 
     Raises:
         EsccsError: As `map_scene`.

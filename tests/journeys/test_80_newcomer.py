@@ -85,6 +85,7 @@ ARRAYS = [
     ("one pixel", DN[:, :1, :1], DB[:, :1, :1], "64 x 64"),
     ("SAR of half the size", DN, DB[:, ::2, ::2], "64 x 64"),
     ("optical of twice the size", DN.repeat(2, 1).repeat(2, 2), DB, "classify_scene"),
+    ("optical of half the size", DN[:, ::2, ::2], DB, "fill smaller ones up with nodata"),
     # values
     ("DN as floats", DN.astype(np.float32), DB, "digital numbers"),
     ("percent", REFLECTANCE * 100, DB, "percent"),

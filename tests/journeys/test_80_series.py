@@ -157,10 +157,29 @@ def test_a_bad_series_gets_its_error_and_harms_no_other(classifier):
         classifier.classify_batch([optical], [sar, sar])
     with pytest.raises(InputError, match="both lists are None"):
         classifier.classify_batch(None, None)
+    with pytest.raises(InputError, match="2 opticals, 1 sars, expected as many"):
+        classifier.classify_batch([optical] * 2, [sar])
+    with pytest.raises(InputError, match="sars is a generator, expected a sequence"):
+        classifier.classify_batch([optical], (one for one in [sar]))
+    with pytest.raises(InputError, match=r"expected \(channels, dates\)"):
+        classifier.classify(optical.T, None, MONTHS)
     nothing = classifier.classify(np.zeros_like(optical), None)
     assert nothing.label == "NODATA" and Flag.ALL_NODATA in nothing.flags
     with pytest.raises(InputError):  # SAR and optical swapped
         classifier.classify(sar, optical)
+
+
+@pytest.mark.parametrize("item", [5, (), "series", None], ids=repr)
+def test_what_is_no_series_gets_its_error_in_a_stream_and_harms_no_other(classifier, item):
+    optical, sar = series(GRASS)
+    bad, good = classifier.stream([item, (optical, sar)])
+    assert isinstance(bad, InputError) and "expected (optical, sar, dates)" in str(bad)
+    assert good.label == "other land"
+
+
+def test_a_stream_of_nothing_that_can_be_read_is_refused_at_once(classifier):
+    with pytest.raises(InputError, match="series is a int, expected an iterable"):
+        classifier.stream(5)
 
 
 def test_other_front_doors_say_which_one_to_use(calibrated, folder):
