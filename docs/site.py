@@ -31,8 +31,8 @@ REFERENCE = {
                 "scenes.summary.SceneSummary", "runtime.model.Health", "runtime.counters.Stats"),
     "bundles": ("contracts.bundle.Bundle", "contracts.manifest.Manifest"),
     "functions": ("example.example_pair", "example.series.example_series",
-                  "rasters.reader.read_patch", "scenes.mapping.classify_scene",
-                  "contracts.sensors.sentinel2_dn_offset"),
+                  "rasters.reader.read_patch", "rasters.reader.read_sample",
+                  "scenes.mapping.classify_scene", "contracts.sensors.sentinel2_dn_offset"),
     "errors": ("errors",),
 }  # fmt: skip
 

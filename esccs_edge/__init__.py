@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .example import example_pair
     from .example.series import example_series
     from .pixels.device_pixels import GpuPixels
-    from .rasters.reader import read_patch
+    from .rasters.reader import read_patch, read_sample
     from .runtime.counters import Stats
     from .runtime.model import Health
     from .scenes.mapping import classify_scene
@@ -81,6 +81,7 @@ __all__ = [
     "example_series",
     "open_model",
     "read_patch",
+    "read_sample",
     "sentinel2_dn_offset",
 ]
 
@@ -105,6 +106,7 @@ _LATE = {
     "example_series": ".example.series",
     "open_model": ".any_task",
     "read_patch": ".rasters.reader",
+    "read_sample": ".rasters.reader",
 }
 
 

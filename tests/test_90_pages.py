@@ -33,7 +33,13 @@ RUN = {
     if (found := [step for step in every if not reason_not_to_run(page, step)])
 }
 #: Pages whose commands begin with the run that another page trains.
-WITH_A_RUN = ("docs/commands.md", "docs/performance.md", "docs/security.md", "docs/service.md")
+WITH_A_RUN = (
+    "docs/commands.md",
+    "docs/embedding.md",
+    "docs/performance.md",
+    "docs/security.md",
+    "docs/service.md",
+)
 #: What else a page needs.
 PACKAGES = {
     "docs/archive.md": ("ray", "pyarrow"),

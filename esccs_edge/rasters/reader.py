@@ -36,7 +36,9 @@ def read_patch(path: PathLike, spec: ModalitySpec) -> Array:
     Args:
         path: GeoTIFF, PNG or ``.npy``. Band descriptions of a raster decide its channel order;
             without them, and in ``.npy``, the manifest's order counts.
-        spec: Contract of the modality.
+        spec: Contract of the modality, such as ``classifier.manifest.modalities["optical"]``.
+
+    Where it lies is not looked at; `read_sample` compares the files of a pair.
 
     Returns:
         ``(C, H, W)`` stored values: integer digital numbers, or float32 in the manifest's unit.
@@ -64,12 +66,13 @@ def described_channels(path: PathLike) -> tuple[str | None, ...]:
 def read_sample(
     paths: SamplePaths, modalities: Modalities, pixel_size_m: float | None = None
 ) -> dict[str, Array | None]:
-    """Read the files of one sample.
+    """Read the files of one sample, such as of a pair, and see that they fit each other.
 
     Args:
-        paths: Modality name -> file.
-        modalities: Contract of each modality.
-        pixel_size_m: Ground size of a pixel that the model knows; None does not ask.
+        paths: Modality name -> file as for `read_patch`, or None where the modality is absent.
+        modalities: Contract of each modality: ``classifier.manifest.modalities``.
+        pixel_size_m: Meters per pixel that the model knows, ``manifest.sample.pixel_size_m``; None
+            does not ask.
 
     Returns:
         Pixels of every modality, in the order of ``modalities``; None where it is absent.

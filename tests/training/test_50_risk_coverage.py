@@ -16,6 +16,10 @@ def test_setting_the_least_certain_aside_leaves_the_right_ones():
     assert found["accuracy"]["1.0"] == pytest.approx(0.7)
     assert found["accuracy"]["0.8"] == pytest.approx(14 / 16)
     assert found["accuracy"]["0.7"] == found["accuracy"]["0.5"] == 1.0
+    assert found["threshold"] == pytest.approx(
+        {share: confidence[max(1, round(float(share) * 20)) - 1] for share in found["accuracy"]}
+    )
+    assert found["threshold"]["1.0"] == 0.5
     errors = [max(0, kept - 14) / kept for kept in range(1, 21)]
     assert found["aurc"] == pytest.approx(np.mean(errors))
 

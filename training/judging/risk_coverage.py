@@ -14,7 +14,7 @@ COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 
 def risk_coverage(confidence: npt.NDArray[np.float64], right: Mask) -> dict[str, Any]:
-    """Return the accuracy of the most certain answers.
+    """Return the accuracy of the most certain answers, and how certain these are.
 
     Among answers of one confidence none goes before another: each counts as right to the share
     to which they are.
@@ -24,19 +24,19 @@ def risk_coverage(confidence: npt.NDArray[np.float64], right: Mask) -> dict[str,
         right: ``(N,)``.
 
     Returns:
-        ``{"accuracy": {"1.0": ..., "0.95": ..., ...}, "aurc": ...}``: by the share of answers kept,
-        and the mean share of wrong answers over all numbers of kept ones (Geifman and El-Yaniv,
-        2017).
+        ``{"accuracy": {"1.0": ..., "0.95": ..., ...}, "threshold": {...}, "aurc": ...}``: by the
+        share of answers kept, the accuracy and the least confidence of those kept (of equal ones
+        others may be left); and the mean share of wrong answers over all numbers of kept ones
+        (Geifman and El-Yaniv, 2017).
     """
     _, place, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
     share_right = np.bincount(place, right) / counts
     kept = np.arange(1, len(confidence) + 1)
     accuracy = np.cumsum(np.repeat(share_right, counts)) / kept
-    numbers = [max(1, round(share * len(confidence))) for share in COVERAGES]
+    least = np.sort(confidence)[::-1]
+    last = {str(share): max(1, round(share * len(confidence))) - 1 for share in COVERAGES}
     return {
-        "accuracy": {
-            str(share): float(accuracy[number - 1])
-            for share, number in zip(COVERAGES, numbers, strict=True)
-        },
+        "accuracy": {share: float(accuracy[number]) for share, number in last.items()},
+        "threshold": {share: float(least[number]) for share, number in last.items()},
         "aurc": float(1 - accuracy.mean()),
     }
