@@ -78,8 +78,9 @@ def export_student(bundle: Bundle, *, encoders: Sequence[str] = ()) -> Bundle:
             package that is not among ``encoders``.
         InputError: One of ``encoders`` is not what the bundle names.
     """
-    bundle.require_own()
     manifest = bundle.manifest
+    bundle.read(STUDENT_WEIGHTS)
+    bundle.require_own()
     for encoder in encoders:
         _trust(encoder, manifest)
     student = load_student(bundle)

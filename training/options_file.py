@@ -21,7 +21,9 @@ else:
     import tomli as tomllib
 
 MAX_OPTIONS_BYTES = 1 << 22
-_DECODER = Decoder(InputError, "option")
+_DECODER = Decoder(
+    InputError, "option", "Check the spelling; `esccs-edge train --list-options` prints all by task"
+)
 
 
 def read_options(path: str | Path, **overrides: Any) -> RunOptions:

@@ -6,6 +6,7 @@ looked up and imports the package it runs only when it runs, so ``--help`` loads
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -47,14 +48,25 @@ class _Commands(click.Group):
         assert isinstance(found, Command)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if near := get_close_matches(args[0], _COMMANDS, 2):
+                error.message += f" Did you mean {' or '.join(near)}?"
+            raise
+
 
 @click.group(
     help="""
     Classify and map cloudy satellite images, from optical and SAR together.
 
     OPTICAL is a Sentinel-2 raster, SAR a Sentinel-1 raster of the same ground; '-' stands for an
-    absent one. BUNDLE is a folder that `train` wrote, or the word 'default' for the model that
-    ships with the package.
+    absent one. BUNDLE is a folder that `train` wrote, or the name of a model that ships with the
+    package: default (scenes), land-cover (pixels), crop-series (time series). INDEX lists labeled
+    samples, one a row: an index.csv, or KIND:PATH for a public data set, such as eurosat:FOLDER.
 
     Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
     """,

@@ -20,7 +20,7 @@ from ..errors import ArtifactError, InputError, ManifestError
 from ..system.regular_file import read_regular
 from ..system.writers import others_who_write
 from .arguments import require_path
-from .bundle_files import MANIFEST, MLM
+from .bundle_files import MANIFEST, MLM, STUDENT_WEIGHTS
 from .bundle_update import places_of, replace_files, settle, standing_text, update_lock
 from .manifest import FileRecord, Manifest
 from .stac_mlm import mlm_item
@@ -89,7 +89,13 @@ class Bundle:
             )
         text = standing_text(folder)
         if text is None:
-            raise ManifestError(f"cannot read {folder / MANIFEST}: No such file or directory")
+            inside = next((path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))), None)
+            raise ManifestError(
+                f"cannot read {folder / MANIFEST}: No such file or directory",
+                hint=f"Did you mean {inside}?"
+                if inside
+                else "Give the bundle's own folder; that of a training run is RUN/bundle",
+            )
         if digest is not None:
             _require_digest(hashlib.sha256(text).hexdigest(), digest, folder)
         elif not is_shipped:  # whoever writes to the package itself needs no bundle
@@ -222,8 +228,13 @@ class Bundle:
         try:
             return self.manifest.files[name]
         except KeyError:
+            listed = ", ".join(sorted(self.manifest.files))
             raise ArtifactError(
-                f"bundle {self.folder} has no file {name!r}, it lists {sorted(self.manifest.files)}"
+                f"bundle {self.folder} has no file {name!r}, it lists {listed}",
+                hint="Weights stay in the bundle that `esccs-edge train` wrote; one that ships "
+                "holds the exported networks alone"
+                if name == STUDENT_WEIGHTS
+                else "",
             ) from None
 
 

@@ -24,10 +24,12 @@ class Decoder:
     Attributes:
         error: What is raised.
         what: What a field is called in messages, such as ``"manifest field"``.
+        where_listed: What to do about a field that is not known.
     """
 
     error: type[EsccsError]
     what: str
+    where_listed: str = "Check the spelling"
 
     def build(self, cls: type[T], document: object, where: str = "") -> T:
         """Make a dataclass from an object with string keys.
@@ -47,7 +49,7 @@ class Decoder:
             raise self.error(
                 f"unknown {self.what} {prefix + str(unknown[0])!r}, expected among "
                 f"{', '.join(hints)}",
-                hint="Check the spelling",
+                hint=self.where_listed,
             )
         values = {key: self.value(hints[key], raw, prefix + key) for key, raw in document.items()}
         try:

@@ -202,7 +202,10 @@ def _text(file: Path) -> str:
             f"cannot read {file}: {error.strerror}", hint="Give the path of an index.csv"
         ) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text: {error}") from None
+        raise InputError(
+            f"{file} is not UTF-8 text: {error}",
+            hint="Give an index.csv: text with commas, saved as UTF-8",
+        ) from None
 
 
 def _header(cells: list[str], modalities: Sequence[str], file: Path) -> list[str]:

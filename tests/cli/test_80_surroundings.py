@@ -235,10 +235,28 @@ def test_a_full_disk_is_said_in_words(monkeypatch, tmp_path, number):
     assert f"error: no space left in {tmp_path}\n" in stderr and "Free space" in stderr
 
 
-@pytest.mark.parametrize("command", [("calibrate", "default", "index.csv"), ("export", "default"),
-                                     ("build", "default")])  # fmt: skip
+def test_a_model_of_the_package_has_no_weights_to_export_and_says_where_they_are():
+    pytest.importorskip("torch")
+    stderr = refused(run("export", "default"))
+    assert "no file 'student.safetensors'" in stderr and "esccs-edge train" in stderr
+
+
+def test_a_command_that_is_misspelled_is_named():
+    result = run("clasify", "a.tif", "b.tif")
+    assert result.exit_code == 2 and "Did you mean classify?" in result.stderr
+    assert "Did you mean" not in run("xyz").stderr
+
+
+def test_the_folder_around_a_bundle_is_not_taken_for_one(bundle):
+    stderr = refused(run("inspect", bundle.folder.parent))
+    assert f"Did you mean {bundle.folder}?" in stderr
+    (bundle.folder / "manifest.json").unlink()
+    assert "RUN/bundle" in refused(run("inspect", bundle.folder))
+
+
+@pytest.mark.parametrize("command", [("calibrate", "default", "index.csv"), ("build", "default")])
 def test_no_command_changes_the_bundle_in_the_package(command):
-    needed = {"calibrate": "onnxruntime", "export": "torch"}
+    needed = {"calibrate": "onnxruntime"}
     pytest.importorskip(needed.get(command[0], "onnx"))
     stderr = refused(run(*command))
     assert "shared by all" in stderr and ("--out" if command[0] == "build" else "copy") in stderr

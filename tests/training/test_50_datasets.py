@@ -374,3 +374,16 @@ def test_asking_for_an_empty_split_says_which_exist(tmp_path):
     path = write_index(tmp_path, HEADER, [",s.npy,A,a,train", ",s.npy,B,b,train"])
     with pytest.raises(InputError, match="no pair in split 'val'.*choose one of train"):
         indices_of(open_dataset(path), "val")
+
+
+def test_a_folder_given_as_a_data_set_is_answered_with_what_to_give(tmp_path):
+    with pytest.raises(InputError, match="expected eurosat:FOLDER") as caught:
+        open_dataset(tmp_path)
+    assert f"KIND:{tmp_path}" in caught.value.hint
+    (tmp_path / "index.csv").write_text("optical,sar\n")
+    with pytest.raises(InputError) as caught:
+        open_dataset(tmp_path)
+    assert caught.value.hint == f"Give {tmp_path / 'index.csv'}"
+    with pytest.raises(InputError) as caught:
+        open_dataset(tmp_path / "nowhere")
+    assert caught.value.hint == "Check the spelling"

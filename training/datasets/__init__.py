@@ -8,6 +8,7 @@ from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError
 
 from .dataset import SPLITS, MemoryDataset, PairDataset, RawPair, indices_of
+from .forms import form_hint
 
 __all__ = ["SPLITS", "MemoryDataset", "PairDataset", "RawPair", "indices_of", "open_dataset"]
 
@@ -76,7 +77,7 @@ def open_dataset(
         return IndexDataset.open(where, manifest, pixel_size_m)
     if str(where).endswith(".csv"):
         raise InputError(f"there is no file {where}", hint="Look at the path, or make the index")
-    raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint="Check the spelling")
+    raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint=form_hint(where))
 
 
 def _share(text: str) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from esccs_edge.contracts.manifest import Manifest
 from esccs_edge.errors import InputError
 
+from .forms import form_hint
 from .map_dataset import MapDataset
 
 _FORMS = (
@@ -67,4 +68,4 @@ def open_map_dataset(
         return IndexMaps.open(where, names, manifest)
     if str(where).endswith(".csv"):
         raise InputError(f"there is no file {where}", hint="Look at the path, or make the index")
-    raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint="Check the spelling")
+    raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint=form_hint(where))

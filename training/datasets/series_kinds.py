@@ -7,6 +7,7 @@ from pathlib import Path
 from esccs_edge.errors import InputError
 
 from ..series_options import ImageSeriesOptions, SeriesDataOptions
+from .forms import form_hint
 from .series import SeriesDataset
 
 IMAGE_FORMS = "fcn3d:FILE.hdf5, pastis:FOLDER, sen4agrinet:FOLDER, index:FILE.csv or simulated:SEED"
@@ -29,7 +30,7 @@ def open_series(where: str | Path, options: SeriesDataOptions, seed: int = 0) ->
         from .worldcereal import open_worldcereal
 
         return open_worldcereal(place, seed, options.legend, options.step)
-    raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint="Check the spelling")
+    raise InputError(f"data set is {str(where)!r}, expected {_FORMS}", hint=form_hint(where))
 
 
 def open_image_series(
@@ -66,6 +67,4 @@ def open_image_series(
         from .simulated_seasons import open_simulated_seasons
 
         return open_simulated_seasons(place)
-    raise InputError(
-        f"data set is {str(where)!r}, expected {IMAGE_FORMS}", hint="Check the spelling"
-    )
+    raise InputError(f"data set is {str(where)!r}, expected {IMAGE_FORMS}", hint=form_hint(where))
