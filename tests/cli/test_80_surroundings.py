@@ -242,7 +242,7 @@ def test_a_model_of_the_package_has_no_weights_to_export_and_says_where_they_are
 
 
 def test_a_command_that_is_misspelled_is_named():
-    result = run("clasify", "a.tif", "b.tif")
+    result = run("claassify", "a.tif", "b.tif")
     assert result.exit_code == 2 and "Did you mean classify?" in result.stderr
     assert "Did you mean" not in run("xyz").stderr
 
