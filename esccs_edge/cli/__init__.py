@@ -54,9 +54,11 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            if near := get_close_matches(args[0], _COMMANDS, 2):
-                error.message += f" Did you mean {' or '.join(near)}?"
-            raise
+            near = get_close_matches(args[0], _COMMANDS, 2)
+            if not near:
+                raise
+            words = f"{error.message} Did you mean {' or '.join(near)}?"
+            raise click.UsageError(words, ctx) from None
 
 
 @click.group(
