@@ -107,8 +107,6 @@ def running() -> Figure:
             "one pass over the pixels;\ncounts what is valid",
         )
         arrow(axes, (17, y + 4.5), (24, y + 4.5))
-    axes.text(33.5, 33, "stream of its own", ha="center", size=8, color=FAINT)
-    axes.text(33.5, 2.6, "stream of its own", ha="center", size=8, color=FAINT)
     axes.add_patch(Rectangle((50, 2), 36, 32, facecolor="#f6faf8", edgecolor=LINE, lw=1.2))
     axes.text(68, 31.8, "one network, one engine", ha="center", size=8.6, color=FAINT)
     box(axes, (52, 22, 14, 8), "network", "optical branch")

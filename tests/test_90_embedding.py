@@ -23,7 +23,9 @@ def test_programs_run(code, tmp_path, monkeypatch, capsys):
 
 
 def test_the_table_of_flags_is_complete():
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE)) == {f.value for f in Flag}
+    assert set(re.findall(r"^\| `(?!ESCCS)([A-Z_]+)` \|", PAGE, re.MULTILINE)) == {
+        f.value for f in Flag
+    }
     documented = inspect.getdoc(Flag)
     assert all(f"{flag.value}: " in documented for flag in Flag)
 
@@ -48,6 +50,14 @@ def test_the_http_status_of_errors_is_that_of_the_service():
 
     for name, status in re.findall(r"^\| `(\w+)` \| `[\w-]+` \|.*\| (\d+) \|$", PAGE, re.MULTILINE):
         assert _status_of(getattr(errors, name)("what"))[0] == int(status), name
+
+
+def test_the_table_of_environment_variables_is_complete():
+    package = Path(__file__).parent.parent / "esccs_edge"
+    used = set()
+    for path in package.rglob("*.py"):
+        used |= set(re.findall(r"(?<![\w.])ESCCS_[A-Z_]*[A-Z]", path.read_text(encoding="utf-8")))
+    assert used == set(re.findall(r"^\| `(ESCCS_\w+)` \|", PAGE, re.MULTILINE))
 
 
 def test_every_remedy_is_named():

@@ -24,8 +24,9 @@ BATCH = 8
     help="""
     Check hashes and answers of BUNDLE on this machine, and print its digest.
 
-    The comparison of answers runs where the bundle holds reference.npz; it fails past the
-    stated tolerance.
+    Answers are compared with those of the trained network, on the CPU, where the bundle holds
+    reference.npz; past the stated tolerance the command fails. What an engine answers on a GPU,
+    `build --choose` compares.
     """,
     example="""
     esccs-edge verify default --json
