@@ -18,11 +18,11 @@ JSON_NAME, PAGE_NAME = "bench.json", "bench.md"
 @command(
     "bench",
     help="""
-    Measure latency, throughput, parts, energy, cold start and memory on this machine.
+    Measure latency, throughput and energy on this machine.
 
-    Rows go from raw pixels to labels. Pixels are those of the
-    example scene where the model reads such, else simulated; only time
-    is measured. Energy is reported where a sensor can be read.
+    Rows go from raw pixels to labels; their parts, the cold start and the memory are measured
+    too. Pixels are those of the example scene where the model reads such, else simulated; what is
+    answered does not count. Energy is reported where a sensor can be read.
     """,
     example="""
     esccs-edge bench --batch 1 --batch 32 --json

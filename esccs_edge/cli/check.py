@@ -21,10 +21,11 @@ _NAMED = 20
 @command(
     "check",
     help="""
-    Look an index.csv over: counts by class, split and place, files, leaks, labels and values.
+    Look an index.csv over before training on it.
 
-    Every pair is read. The exit code is 1 if training, or with --bundle that model, would refuse
-    something; all of it is listed.
+    Counts by class, split and place, files, leaks between splits, labels and values. Every pair is
+    read. The exit code is 1 if training, or with --bundle that model, would refuse something; all
+    of it is listed.
     """,
     example="""
     esccs-edge check data/index.csv

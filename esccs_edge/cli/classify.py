@@ -23,7 +23,7 @@ SHOWN_CLASSES = 3
 @command(
     "classify",
     help="""
-    Classify one patch from OPTICAL and SAR of the same ground.
+    Classify one pair of patches, OPTICAL and SAR.
 
     '-' stands for an absent modality. The rasters must have exactly the bundle's patch size
     (see `esccs-edge inspect`); use `esccs-edge map` for larger ones.

@@ -80,7 +80,9 @@ from .training_options import (
     metavar="FILE.npz",
     help="Real triplets as unlabeled target: what a judge says of their clear images.",
 )
-@click.option("--task", help="What is learned [scene-classification].")
+@click.option(
+    "--task", help="scene-classification or semantic-segmentation [scene-classification]."
+)
 @config_option
 @trainer_options
 @settings_option

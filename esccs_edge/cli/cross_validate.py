@@ -22,11 +22,12 @@ from .training_options import (
 @command(
     "cross-validate",
     help="""
-    Train one model per fold, each without some places, and judge it on these.
+    Train a model per fold of places and judge it on these.
 
-    Balanced accuracy on the labeled pairs, clear, in other light and under simulated clouds; with
-    real pairs and a judge also how often the answers under real clouds agree with it. A command
-    that was stopped goes on where it stood, and folds may run side by side with --only.
+    Each model learns without the places of its fold. Reported are balanced accuracy on the labeled
+    pairs, clear, in other light and under simulated clouds; with real pairs and a judge also how
+    often the answers under real clouds agree with it. A command that was stopped goes on where it
+    stood, and folds may run side by side with --only.
     """,
     example="""
     esccs-edge cross-validate --data data/index.csv --folds 5 --out runs/folds

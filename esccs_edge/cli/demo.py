@@ -21,7 +21,7 @@ BUNDLES = {
 @command(
     "demo",
     help="""
-    Map a scene, or classify pixel series, that ship with the package, and draw the answers.
+    Map the scene, or classify the series, in the package.
 
     The scene is real: Sentinel-2 under real clouds, Sentinel-1 of the same place, and the place
     under a clear sky to compare with. With --simulated, ground, clouds and SAR are simulated, and

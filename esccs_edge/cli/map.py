@@ -15,14 +15,15 @@ from .shell import CommandResult, command
 @command(
     "map",
     help="""
-    Turn a whole scene into a map of classes, whatever the bundle's task.
+    Turn a whole scene, or a season, into a map of classes.
 
     OPTICAL and SAR are GeoTIFFs on one grid, or products as `esccs-edge stack` takes them; '-'
-    stands for an absent one. OUT becomes a COG. A bundle of other modalities takes --input once per
-    modality instead (see `esccs-edge inspect`). Memory stays bounded whatever the scene's size.
-    A bundle of time series takes SERIES: a folder of rasters with a date in each name, or an
-    index.csv with the columns file,date,sensor.
-    With --catalog and --out in their place, all scenes of a list are classified, with one table of
+    stands for an absent one. OUT, such as map.tif, becomes a Cloud Optimized GeoTIFF of class
+    numbers; map.scores.tif (confidence, share of optical) and a STAC item stand beside it. A bundle
+    of other modalities takes --input once per modality instead (see `esccs-edge inspect`). Memory
+    stays bounded whatever the scene's size. A bundle of time series takes SERIES: a folder of
+    rasters with a date in each name, or an index.csv with the columns file,date,sensor. With
+    --catalog and --out in their place, all scenes of a list are classified, with one table of
     statistics; run it again to go on.
     """,
     example="""
@@ -45,7 +46,11 @@ from .shell import CommandResult, command
     metavar="NAME=FILE",
     help="Raster of one modality, in place of OPTICAL and SAR; once per modality.",
 )
-@click.option("--stride", type=click.IntRange(min=1), help="Pixels between patches [half a patch].")
+@click.option(
+    "--stride",
+    type=click.IntRange(min=1),
+    help="Pixels from one patch to the next [half a patch]; fewer are slower and smoother.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option(
     "--resume",

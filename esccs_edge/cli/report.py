@@ -41,11 +41,12 @@ _RECORDED = ("oa", "balanced_accuracy", "macro_f1", "miou", "n")
 @command(
     "report",
     help="""
-    Write a report: accuracy with intervals, confusion, reliability, mistakes, latency.
+    Write a report on a run or bundle as one HTML page.
 
-    RUN is the folder of a training run, BUNDLE a model bundle or 'default'. The page is one file
-    that fetches and runs nothing: it can be mailed or kept. Scenes, maps and series are judged on
-    labeled samples, by default on those that the run held out.
+    Accuracy with intervals, confusion, reliability, mistakes, latency. RUN is the folder of a
+    training run, BUNDLE a model bundle or 'default'. The page is one file that fetches and runs
+    nothing: it can be mailed or kept. Scenes, maps and series are judged on labeled samples, by
+    default on those that the run held out.
     """,
     example="""
     esccs-edge report runs/first

@@ -14,11 +14,11 @@ from .shell import CommandResult, command
 @command(
     "serve",
     help="""
-    Answer pairs and map scenes for clients on the network, and for people on a page at /.
+    Answer pairs and map scenes over HTTP.
 
-    Classifies or segments what is uploaded, after what the bundle does. There is no
-    authentication and no encryption: put a proxy in front of it, or keep it on this machine.
-    SIGTERM lets it finish what it has begun. docs/service.md has the addresses and limits.
+    Classifies or segments what is uploaded, as is the task of the bundle; / is a page for people.
+    There is no authentication and no encryption: put a proxy in front of it, or keep it on this
+    machine. SIGTERM lets it finish what it has begun. docs/service.md has the addresses and limits.
     """,
     example="""
     esccs-edge serve

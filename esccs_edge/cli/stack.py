@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 @command(
     "stack",
     help="""
-    Bring Sentinel-2 and Sentinel-1 products to one grid, as the model reads them.
+    Bring Sentinel-2 and Sentinel-1 products to one grid.
 
-    OPTICAL and SAR are .SAFE folders or their zip archives, folders of single-band files, or
-    rasters on any grid. Levels, offsets and calibration come from the metadata; what these do not
-    tell is said with options, and noted in the answer. `map` takes the same inputs.
+    The rasters hold what the model reads: digital numbers and dB, on 10 m of UTM. OPTICAL and SAR
+    are .SAFE folders or their zip archives, folders of single-band files, or rasters on any grid.
+    Levels, offsets and calibration come from the metadata; what these do not tell is said with
+    options, and noted in the answer. `map` takes the same inputs.
     """,
     example="""
     esccs-edge stack S2B_MSIL1C_20230823.SAFE S1A_IW_GRDH_20230824.zip --out pair

@@ -45,7 +45,11 @@ if TYPE_CHECKING:
 @data_option
 @click.option("--out", metavar="FOLDER", help="Run folder.")
 @click.option("--name", help="Model name for the manifest.")
-@click.option("--task", help="What is learned [scene-classification].")
+@click.option(
+    "--task",
+    help="scene-classification, semantic-segmentation, series-classification, series-segmentation, "
+    "or that of another package [scene-classification].",
+)
 @click.option(
     "--teacher",
     metavar="MODULE:FACTORY",

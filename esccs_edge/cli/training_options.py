@@ -21,13 +21,13 @@ config_option = click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.toml",
-    help="Options of the run; what is given here beside it wins.",
+    help="Options of the run; what stands on the command line wins over it.",
 )
 data_option = click.option(
     "--data",
     metavar="INDEX",
     shell_complete=complete_files,
-    help="An index.csv, or eurosat:FOLDER and the like.",
+    help="Data set: an index.csv, or KIND:PATH such as eurosat:FOLDER.",
 )
 settings_option = click.option(
     "--set",
@@ -35,20 +35,29 @@ settings_option = click.option(
     shell_complete=complete_settings,
     multiple=True,
     metavar="KEY=VALUE",
-    help="Any other option by its dotted name, as in the file; may be repeated.",
+    help="Any other option by its dotted name, such as student.schedule.epochs=20; may be "
+    "repeated.",
 )
 
 
 def trainer_options(function: AnyCommand) -> AnyCommand:
     """Add what Lightning's trainer is told; the command passes what it gets to `given`."""
     for option in (
-        click.option("--precision", help="Arithmetic of the networks [32-true]."),
-        click.option("--devices", metavar="WHICH", help="1, or a GPU by its number: 1, [1]."),
-        click.option("--accelerator", metavar="KIND", help="cpu, gpu and others [auto]."),
+        click.option(
+            "--precision", help="Arithmetic of the networks, such as bf16-mixed [32-true]."
+        ),
+        click.option(
+            "--devices",
+            metavar="WHICH",
+            help="'1' for any one device, 'N,' for the GPU with the number N [1].",
+        ),
+        click.option(
+            "--accelerator", metavar="KIND", help="Where to train: cpu, gpu and others [auto]."
+        ),
         click.option(
             "--logger",
             metavar="NAME",
-            help="tensorboard, csv, none or PACKAGE.MODULE:FACTORY [tensorboard].",
+            help="Curves go to tensorboard, csv, none or PACKAGE.MODULE:FACTORY [tensorboard].",
         ),
     ):
         function = option(function)

@@ -22,7 +22,7 @@ BATCH = 8
 @command(
     "verify",
     help="""
-    Check hashes and answers of BUNDLE on this machine, and print its digest.
+    Check hashes and answers of BUNDLE; print its digest.
 
     Answers are compared with those of the trained network, on the CPU, where the bundle holds
     reference.npz; past the stated tolerance the command fails. What an engine answers on a GPU,

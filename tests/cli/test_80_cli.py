@@ -62,6 +62,7 @@ def test_help_names_every_command_in_order():
         line.split()[0] for line in output.partition("Commands:")[2].splitlines() if line.strip()
     ]
     assert [word for word in listed if word in _COMMANDS] == list(_COMMANDS)
+    assert "..." not in output.partition("Commands:")[2]  # 80 columns hold each line
 
 
 def test_help_of_all_commands_loads_no_heavy_package(tmp_path):

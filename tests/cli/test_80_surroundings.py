@@ -116,7 +116,7 @@ def test_help_is_whole_without_docstrings():
     command = [sys.executable, "-OO", "-m", "esccs_edge"]
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=120)
     plain = finished("--help").stdout.decode()
-    assert shown.stdout == plain and "Turn a whole scene into a map" in plain
+    assert shown.stdout == plain and "Turn a whole scene, or a season" in plain
     listed = plain.partition("Commands:")[2].partition("Examples:")[0].splitlines()
     assert all(len(line.split()) > 3 for line in listed if line.strip())
 
