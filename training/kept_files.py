@@ -29,7 +29,7 @@ def kept_arrays(
     try:
         return read_npz(path, needed, also)
     except ValueError as error:
-        raise InputError(f"cannot read {path}: {error}", hint=made_again(record)) from error
+        raise InputError(f"cannot read {path}: {error}", hint=_made_again(record)) from error
 
 
 def kept_json(path: Path, hint: str = "") -> dict[str, Any]:
@@ -45,15 +45,15 @@ def kept_json(path: Path, hint: str = "") -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}", hint=hint or made_again(path)) from error
+        raise InputError(f"cannot read {path}: {error}", hint=hint or _made_again(path)) from error
     if not isinstance(found, dict):
         raise InputError(
             f"{path} holds a {type(found).__name__}, expected an object",
-            hint=hint or made_again(path),
+            hint=hint or _made_again(path),
         )
     return found
 
 
-def made_again(record: Path) -> str:
+def _made_again(record: Path) -> str:
     """Return what to do about a damaged file of the run that ``record`` calls finished."""
     return f"Remove {record} and give the same command with --resume: that part is made again"

@@ -103,9 +103,7 @@ def changed(
 
 
 def _no_irm(shared: Shared) -> nn.Module:
-    options = shared.run.options
-    part = replace(options.student, irm=replace(options.student.irm, beta=0.0))
-    return shared.train_student(options.evolve(student=part), "esccs-no-irm")
+    return shared.train_student(shared.options_with_beta(0.0), "esccs-no-irm")
 
 
 def _own_start(shared: Shared) -> nn.Module:

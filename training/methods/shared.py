@@ -88,6 +88,12 @@ class Shared:
         epochs = round(share * epochs_of(3, self.run.options))
         return replace(self.run.options.student.schedule, epochs=max(1, epochs))
 
+    def options_with_beta(self, beta: float) -> TrainOptions:
+        """Return the run's options with another strength of information regulation."""
+        options = self.run.options
+        irm = replace(options.student.irm, beta=beta)
+        return options.evolve(student=replace(options.student, irm=irm))
+
     @property
     def filter(self) -> PseudoLabelFilter:
         """Which answers may teach a method that filters them."""

@@ -17,11 +17,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..learning.irm import present_weights
 from ..learning.losses import soften
 from ..stages.scene_classification.student import StudentStage
 from ..stages.stage import Batch
-from .method import Method, gated
+from .method import gated
 from .shared import Shared
 from .told import EQUIPPED
 
@@ -94,8 +93,8 @@ class SkilledStage(StudentStage):
     """The skills weigh losses and gate."""
 
     def _weights(self, share: Tensor, availability: Tensor) -> Tensor:
-        weights = self.frozen("skill")(super()._weights(share, availability))
-        return present_weights(weights, availability)
+        weights: Tensor = self.frozen("skill")(super()._weights(share, availability))
+        return weights
 
     def _gate_loss(self, gate: Tensor, share: Tensor, batch: Batch) -> Tensor:
         return super()._gate_loss(gate, self.frozen("skill")(share), batch)
@@ -111,27 +110,29 @@ class MeasuredApartStage(StudentStage):
         return found
 
 
-def regulated(name: str, adds: str, form: type[StudentStage], beta: float) -> Method:
-    """Return the row of one way to weigh."""
-
-    def net(shared: Shared) -> nn.Module:
-        assert shared.crosswise is not None
-        options = shared.run.options
-        part = replace(options.student, irm=replace(options.student.irm, beta=beta))
-        frozen: dict[str, nn.Module] = {"crosswise": shared.crosswise}
-        if issubclass(form, SkilledStage):
-            views = shared.run.every_view()
-            frozen["skill"] = Skill(skills(shared.supervision.answers, shared.crosswise, views))
-        return shared.train_student(options.evolve(student=part), name, form, **frozen)
-
-    return gated(net, adds, "auxiliaries", "crosswise", gifts=GIFTS)
+def _skilled(shared: Shared) -> nn.Module:
+    assert shared.crosswise is not None
+    worth = skills(shared.supervision.answers, shared.crosswise, shared.run.every_view())
+    return shared.train_student(
+        shared.options_with_beta(0.0), "esccs-skill", SkilledStage, skill=Skill(worth)
+    )
 
 
-SKILL = regulated(
-    "esccs-skill", "ESCCS, losses and gate weighed by each modality's skill on places not learned",
-    SkilledStage, 0.0,
+def _trusting(shared: Shared) -> nn.Module:
+    assert shared.crosswise is not None
+    return shared.train_student(
+        shared.options_with_beta(TRUST),
+        "esccs-trusting",
+        MeasuredApartStage,
+        crosswise=shared.crosswise,
+    )
+
+
+SKILL = gated(
+    _skilled, "ESCCS, losses and gate weighed by each modality's skill on places not learned",
+    "auxiliaries", "crosswise", gifts=GIFTS,
 )  # fmt: skip
-TRUSTING = regulated(
-    "esccs-trusting", "ESCCS, the stronger modality boosted, measured on places not learned",
-    MeasuredApartStage, TRUST,
+TRUSTING = gated(
+    _trusting, "ESCCS, the stronger modality boosted, measured on places not learned",
+    "auxiliaries", "crosswise", gifts=GIFTS,
 )  # fmt: skip

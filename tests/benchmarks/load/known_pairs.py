@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from esccs_edge.bench.pixels import reads_example
 from esccs_edge.classifier import Classifier
 from esccs_edge.contracts.values import Prediction
 from esccs_edge.example import example_scene
@@ -74,8 +75,7 @@ class Pairs:
 def _windows(classifier: Classifier) -> list[tuple[Any, Any]]:
     """Real pixels, where the model takes pairs like those of the example."""
     scene, size = example_scene(), classifier.manifest.sample.height
-    shapes = {name: len(spec.channels) for name, spec in classifier.manifest.modalities.items()}
-    if shapes != {"optical": len(scene.optical), "sar": len(scene.sar)}:
+    if not reads_example(classifier.manifest):
         return []
     corners = range(0, scene.optical.shape[1] - size + 1, size)
     windows = [scene.window(row, column, size) for row in corners for column in corners]
